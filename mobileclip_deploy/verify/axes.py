@@ -1,6 +1,7 @@
-"""The axes of smaller embeddings against a fit that is made now, where what they were fitted to is at hand.
+"""Check of the axes of smaller embeddings against a repeated fit, if the fitting data is available.
 
-Without it `verify` holds the artifacts to the axes that stand in the bundle; with it, these to their pictures.
+Without that data `verify` compares the artifacts with the axes in the bundle. With the data, it compares these axes
+with a new fit to the pictures.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from mobileclip_deploy.spaces.compacting import fit_compact, read_fitting_set
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 NEAR = 1e-4
-"""By how much numbers of axes may differ: other processors move them by less than their rounding (1e-6), but for two
-directions that are almost equally strong."""
+"""Largest difference of elements of axes. Other processors move them by less than their rounding (1e-6), except for two
+directions of almost equal strength."""
 SHOWN = ("text_to_image_recall@1", "text_to_image_recall@5", "text_to_image_recall@10", "top1")
 SETTINGS = ("logit_scale", "full_logit_scale", "int8_scale", "clipped")
 FITTED_TO = ("fit", "pictures", "captions", "own_captions")
@@ -35,22 +36,22 @@ FITTED_TO = ("fit", "pictures", "captions", "own_captions")
 def fitted_again(
     bundle: Bundle, source: Source, pictures: Path, captions: Path | None, dataset: Path | None, progress: Progress
 ) -> tuple[Axes, Compacted]:
-    """Fit axes to the same pictures and captions, and what is said of them.
+    """Fits axes to the same pictures and captions, and returns them with their record for the manifest.
 
     Args:
         source: the checkpoint with full embeddings.
-        pictures, captions: what a user says that the axes were fitted to.
-        dataset: what accuracy is compared on, which was left out of it.
+        pictures, captions: the fitting data, according to the user.
+        dataset: dataset for the comparison of accuracy, which the fit leaves out.
 
     Raises:
         UsageError: the bundle has full embeddings.
-        InvalidInput: the pictures or captions are others than those that the axes were fitted to.
+        InvalidInput: the pictures or captions differ from those of the original fit.
     """
-    told = bundle.manifest.checkpoint.compacted
-    if told is None:
+    compacted = bundle.manifest.checkpoint.compacted
+    if compacted is None:
         raise UsageError(f"{bundle.path.name} has full embeddings; leave `fit` out")
-    data = read_fitting_set(told.size, pictures, captions, source.variant, accuracy_dataset(source, dataset))
-    if data.sha256 != told.fitted_sha256:
+    data = read_fitting_set(compacted.size, pictures, captions, source.variant, accuracy_dataset(source, dataset))
+    if data.sha256 != compacted.fitted_sha256:
         raise InvalidInput(
             f"{pictures} does not hold the pictures and captions that {bundle.path.name} was fitted to (give "
             "`captions` and `dataset` as its export had them)"
@@ -59,8 +60,8 @@ def fitted_again(
 
 
 def check_cut(told: Compacted, full: Measurement, cut: Measurement) -> Check:
-    """What the embeddings lost by being cut, in the words of a search: recorded, and held to no bound, since the user
-    chose the size. The artifacts are held to what is left."""
+    """Returns the accuracy that smaller embeddings lost, in the words of a search. It is recorded without a bound,
+    since the user chose the size. The artifacts are compared with the smaller embeddings."""
     changes = {name: paired_difference(cut.hits[name], full.hits[name]) for name in SHOWN if name in full.hits}
     figures = {name: cut.result.figures[name].value for name in changes}
     parts = [
@@ -72,19 +73,19 @@ def check_cut(told: Compacted, full: Measurement, cut: Measurement) -> Check:
 
 
 def check_fit(subject: OpenedSubject) -> Iterator[Check]:
-    """Axes, logit scale and int8 scale against those of the fit; nothing where none was asked for."""
-    told = subject.bundle.manifest.checkpoint.compacted
-    if subject.again is None or told is None:
+    """Checks axes, logit scale and int8 scale against those of the repeated fit; yields nothing without one."""
+    recorded = subject.bundle.manifest.checkpoint.compacted
+    if subject.again is None or recorded is None:
         return
-    fresh, found = subject.again
+    fresh, refitted = subject.again
     off = float(np.abs(Axes.read(subject.bundle.axes).matrix - fresh.matrix).max())
     wrong = [] if off <= NEAR else [f"its axes differ by {off:.1g}"]
     for name in SETTINGS:
-        have, want = getattr(told, name), getattr(found, name)
+        have, want = getattr(recorded, name), getattr(refitted, name)
         if not math.isclose(have, want, rel_tol=NEAR, abs_tol=NEAR if name == "clipped" else 0):
             wrong.append(f"{name} is {have:g}, the fit gives {want:g}")
     for name in FITTED_TO:
-        if getattr(told, name) != getattr(found, name):
-            wrong.append(f"{name} is {getattr(told, name)}, the fit has {getattr(found, name)}")
-    detail = "; ".join(wrong) or f"axes and scales are those of a fit to {told.pictures:,} pictures"
+        if getattr(recorded, name) != getattr(refitted, name):
+            wrong.append(f"{name} is {getattr(recorded, name)}, the fit has {getattr(refitted, name)}")
+    detail = "; ".join(wrong) or f"axes and scales are those of a fit to {recorded.pictures:,} pictures"
     yield Check(step="fit", tower="both", status="failed" if wrong else "passed", detail=detail)

@@ -1,4 +1,4 @@
-"""The checks of a bundle, in the order in which they are run and reported."""
+"""Checks of a bundle, in the order of the report."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ P = ParamSpec("P")
 
 
 def verify_subject(subject: Subject) -> ParityReport:
-    """Run every check that can be run here: those of the bundle as a whole, of each tower, and accuracy.
+    """Runs every check that can be run here: those of the whole bundle, of each tower, and of accuracy.
 
     Raises:
-        InvalidInput: an artifact or a file beside it is damaged.
-        RuntimeFailed: no engine takes an artifact.
+        InvalidInput: an artifact or a file next to it is damaged.
+        RuntimeFailed: no engine accepts an artifact.
     """
     checks: list[Check] = []
     if isinstance(subject, OpenedSubject):
-        for check_beside in (check_files, check_requested, check_settings, check_companions, check_golden, check_fit):
-            checks += _timed(check_beside, subject)
+        for check_bundle in (check_files, check_requested, check_settings, check_companions, check_golden, check_fit):
+            checks += _timed(check_bundle, subject)
     checks += _timed(check_relevance, subject)
     subject.tell_time()
     for tower in subject.bundle.manifest.towers:
@@ -55,11 +55,13 @@ def verify_subject(subject: Subject) -> ParityReport:
                 subject.tell(tower, what)
                 checks += _timed(check, subject, tower)
         sound = not any(check.tower == tower and check.status == "failed" for check in checks)
-        if isinstance(subject, OpenedSubject) and sound:  # of another file everything else is told
+        if isinstance(subject, OpenedSubject) and sound:  # for a failed tower the other checks have reported more
             checks += _timed(check_contents, subject, tower)
-        for name, own in own_checks().items():
+        for name, package_check in own_checks().items():
             subject.tell(tower, name)
-            checks += _timed(own.checks, name, subject, tower, subject.gates.own_bound(name, own.bound))
+            checks += _timed(
+                package_check.checks, name, subject, tower, subject.gates.own_bound(name, package_check.bound)
+            )
         subject.drop(tower)
     for check_whole in (check_task, check_sampled):
         checks += _timed(check_whole, subject)
@@ -81,53 +83,54 @@ def verify_subject(subject: Subject) -> ParityReport:
 
 
 def _timed(check: Callable[P, Iterable[Check]], *of: P.args, **named: P.kwargs) -> Iterator[Check]:
-    """Each check with its seconds; those of several that are made together count for the first."""
+    """Yields each check with its duration. If several checks are computed together, the first has the whole
+    duration."""
     began = time.monotonic()
-    for found in check(*of, **named):
-        yield found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+    for result in check(*of, **named):
+        yield result.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
         began = time.monotonic()
 
 
 def replaced_gates(subject: Subject) -> tuple[str, ...]:
-    """The gates that a bundle is judged by and that are not the defaults, in words."""
+    """Returns the gates of a bundle that differ from the defaults, in words."""
     towers = subject.bundle.manifest.towers
     return subject.gates.replaced((entry.precision, subject.floor(tower)) for tower, entry in towers.items())
 
 
 def collapsed_towers(subject: Subject) -> tuple[str, ...]:
-    """A sentence for each tower whose reference embeddings hardly differ between inputs."""
-    found = (subject.evidence.reference.collapsed(tower) for tower in subject.bundle.manifest.towers)
-    return tuple(text for text in found if text is not None)
+    """Returns a sentence for each tower whose reference embeddings hardly differ between inputs."""
+    messages = (subject.evidence.reference.collapsed(tower) for tower in subject.bundle.manifest.towers)
+    return tuple(text for text in messages if text is not None)
 
 
 def check_structure(subject: Subject, tower: TowerName) -> list[Check]:
-    """Names, types and shapes that the file declares against those that apps expect."""
+    """Checks the names, dtypes and shapes in the file against those that apps expect."""
     entry = subject.bundle.manifest.towers[tower]
     try:
         declared = subject.artifact(tower).ports
     except InvalidInput as error:
         return [Check(step="structure", tower=tower, status="failed", detail=str(error))]
-    found = tuple(TensorEntry.of(info) for info in declared)
+    actual = tuple(TensorEntry.of(info) for info in declared)
     wrong = [
         f"{which} is {_short(have)}, wanted {_short(want)}"
-        for which, have, want in zip(("input", "output"), found, (entry.input, entry.output), strict=True)
+        for which, have, want in zip(("input", "output"), actual, (entry.input, entry.output), strict=True)
         if (have.name, have.dtype, have.shape) != (want.name, want.dtype, want.shape)
-        or have.colour not in (None, want.colour)  # ONNX has no word for colour
+        or have.colour not in (None, want.colour)  # ONNX has no field for colour
     ]
     detail = "; ".join(wrong) or f"{_short(entry.input)} -> {_short(entry.output)}"
     return [Check(step="structure", tower=tower, status="failed" if wrong else "passed", detail=detail)]
 
 
 def check_semantic(subject: Subject, tower: TowerName) -> Iterator[Check]:
-    """In float32, stage by stage: the folded model, the tower, and the twin that the target converts and runs.
+    """Checks float32 stage by stage: the folded model, the tower, and the twin that the target converts and runs.
 
-    A small mistake shows here; in an artifact of lower precision it would drown in that precision's own rounding.
+    A small mistake is visible here. In an artifact of lower precision, rounding would hide it.
     """
     if subject.source is None:
         yield Check.not_run("twin", tower, subject.needs_checkpoint)
         return
     reference, model = subject.evidence.reference, subject.source.model
-    inputs, wanted = reference.inputs.of(tower), subject.wanted(tower)
+    inputs, expected = reference.inputs.of(tower), subject.wanted(tower)
     engine = f"torch {torch.__version__}"
     floor = reference.floor[tower]
     exact = subject.gates.exact(floor, bool(subject.head.names))
@@ -138,16 +141,16 @@ def check_semantic(subject: Subject, tower: TowerName) -> Iterator[Check]:
     module = subject.head.module(model, tower)
     with torch.no_grad():
         prepared = torch.cat([module(batch) for batch in torch.from_numpy(inputs).split(32)]).numpy()
-    yield Check.of_answers("tower", tower, wanted, prepared, exact, engine)
+    yield Check.of_answers("tower", tower, expected, prepared, exact, engine)
     yield _twin(subject, tower, exact)
 
 
 def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
-    own = subject.precision(tower) == "fp32"
-    if not own and not subject.thorough:
+    is_float32 = subject.precision(tower) == "fp32"
+    if not is_float32 and not subject.thorough:
         return Check.not_wanted("twin", tower)
     try:
-        path = None if own else subject.converted(tower, "fp32")
+        path = None if is_float32 else subject.converted(tower, "fp32")
         runner = subject.runner(tower) if path is None else subject.target.open(path).runner()
     except NotRun as error:
         return Check.not_run("twin", tower, str(error))
@@ -155,16 +158,16 @@ def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
 
 
 def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
-    """The artifact as written, at its own precision, worst over the inputs, on each engine there is here.
+    """Checks the artifact as written, at its own precision, on each engine here; the worst input counts.
 
-    An engine that refuses the artifact is a check that was not run, as long as another one takes it.
+    An engine that refuses the artifact is a check that was not run, if another engine accepts it.
 
     Raises:
         InvalidInput: the artifact is damaged.
-        RuntimeFailed: no engine takes it.
+        RuntimeFailed: no engine accepts it.
     """
     if subject.source is None and subject.head.names:
-        # The artifact of a classifier holds no text tower that could embed its labels again.
+        # The artifact of a classifier contains no text tower to embed its labels again.
         return [Check.not_run("shipped", tower, subject.needs_checkpoint)]
     bound = subject.bound(tower)
     checks: list[Check] = []
@@ -180,8 +183,8 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     subject.release_runner(tower)
     if len(refusals) == len(checks) and not isinstance(refusals[0], NotRun):
         raise refusals[0]
-    if (unasked := artifact.unasked) is not None:
-        checks.append(Check(step="shipped", tower=tower, status="not run", detail=unasked, left_out=True))
+    if (untestable_part := artifact.unasked) is not None:
+        checks.append(Check(step="shipped", tower=tower, status="not run", detail=untestable_part, left_out=True))
     return checks
 
 
@@ -205,22 +208,22 @@ TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool] 
     ("what stands beside", check_attachments, lambda subject, _: isinstance(subject, OpenedSubject)),
     ("compiled for a place of a device", check_place, lambda subject, _: subject.place is not None),
 )
-"""What is checked of each tower, in which words progress tells it, and which bundles it concerns, None for all. A new
-check is a function here."""
+"""Checks of each tower: the words of the progress line, the function, and a condition on the bundle (None: always). A
+new check is a function here."""
 
 
 def _run(step: str, subject: Subject, tower: TowerName, runner: Runner, bound: Bound) -> Check:
-    """Run every input that is asked of the runtime, and compare the worst with its bound."""
+    """Runs the sampled inputs, and compares the worst deviation with its bound."""
     inputs, rows = subject.evidence.reference.inputs.of(tower), subject.asked(tower)
     try:
-        found = subject.answers(tower, runner)
-    except InvalidInput as error:  # it takes something of another shape
+        answers = subject.answers(tower, runner)
+    except InvalidInput as error:  # it accepts inputs of another shape
         return Check(step=step, tower=tower, status="failed", engine=runner.engine, detail=str(error))
-    check = Check.of_answers(step, tower, subject.wanted(tower)[rows], found, bound, runner.engine)
+    check = Check.of_answers(step, tower, subject.wanted(tower)[rows], answers, bound, runner.engine)
     if len(rows) == len(inputs):
         return check
-    told = f"{len(rows)} of {len(inputs)} inputs"
-    return check.model_copy(update={"detail": told if check.detail is None else f"{check.detail}; {told}"})
+    sample = f"{len(rows)} of {len(inputs)} inputs"
+    return check.model_copy(update={"detail": sample if check.detail is None else f"{check.detail}; {sample}"})
 
 
 def _short(entry: TensorEntry) -> str:

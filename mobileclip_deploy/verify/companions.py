@@ -1,4 +1,5 @@
-"""What stands in a bundle beside its artifacts, made again from the checkpoint and its card, and compared."""
+"""Checks of the files next to a bundle's artifacts. They are written again from the checkpoint and its card, and
+compared."""
 
 from __future__ import annotations
 
@@ -47,22 +48,24 @@ OF_SOURCE = (
     "compacted",
     "distilled",
 )
-"""What the manifest says of its checkpoint, and the checkpoint has to say too."""
+"""Fields of `checkpoint` in the manifest that must equal those of the checkpoint."""
 
 
 def check_golden(subject: OpenedSubject) -> list[Check]:
-    """The inputs stored in the bundle against the packaged samples, and the embeddings against the checkpoint's."""
+    """Checks the bundle's inputs against the packaged samples, and its embeddings against the checkpoint's."""
     fresh, stored, towers = subject.fresh, subject.stored, tuple(subject.bundle.manifest.towers)
     if fresh is None or subject.source is None:
         return [Check.not_run("golden", tower, subject.needs_checkpoint) for tower in towers]
     engine, gates, floor = f"torch {torch.__version__}", subject.gates, fresh.floor
-    found, until_0_3 = stored.inputs, tuple(calibration_prompts())
-    wanted = sample_inputs(subject.source.model, texts=until_0_3 if found.prompts == until_0_3 else ())
+    inputs, prompts_until_0_3 = stored.inputs, tuple(calibration_prompts())
+    samples = sample_inputs(
+        subject.source.model, texts=prompts_until_0_3 if inputs.prompts == prompts_until_0_3 else ()
+    )
     checks = []
     for tower in towers:
-        names = (found.images, wanted.images) if tower == "image" else (found.prompts, wanted.prompts)
-        have, want = found.of(tower), wanted.of(tower)
-        # Pixels were bytes: another version of Pillow may round one of them otherwise.
+        names = (inputs.images, samples.images) if tower == "image" else (inputs.prompts, samples.prompts)
+        have, want = inputs.of(tower), samples.of(tower)
+        # Pixels come from bytes: another version of Pillow may round one of them differently.
         alike = have.shape == want.shape and np.allclose(have, want, rtol=0, atol=1.5 / 255)
         if names[0] != names[1] or not alike:
             detail = f"its {tower} inputs are not the packaged samples as this checkpoint takes them"
@@ -84,24 +87,26 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
 
 
 def check_settings(subject: OpenedSubject) -> list[Check]:
-    """What the manifest says against the checkpoint: preprocessing, tokens, logit scale, dimensions, names, licence.
+    """Checks the manifest's settings against the checkpoint: preprocessing, tokens, logit scale, dimensions, names,
+    licence.
 
-    A wrong interpolation or padding moves no golden output, since those inputs are prepared already, and an app that
-    follows the manifest would be wrong all the same.
+    A wrong interpolation or padding moves no golden output, since those inputs are already preprocessed. An app that
+    follows the manifest would still be wrong.
     """
     if subject.source is None:
         return [Check.not_run("settings", EVERY, subject.needs_checkpoint)]
     differing = _settings(subject, subject.source)
-    wrong = [f"{name} is {found}, the checkpoint has {right}" for name, found, right in differing]
+    wrong = [f"{name} is {actual}, the checkpoint has {expected}" for name, actual, expected in differing]
     detail = _listed(wrong) or "preprocessing, tokens, logit scale, names and licence are the checkpoint's"
     return [Check(step="settings", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
 
 
 def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, object, object]]:
-    """Each setting of the manifest that is not the checkpoint's: its name, what it is, what it should be."""
+    """Yields each setting of the manifest that differs from the checkpoint's: its name, its value, the expected
+    value."""
     manifest, variant, origin = subject.bundle.manifest, source.variant, source.provenance
     if manifest.checkpoint.weights is None or origin.weights is None:
-        # One of them was written by an earlier version, whose spaces were those of files.
+        # An earlier version wrote one of them, and its spaces were those of files.
         origin = with_fields(origin, weights=manifest.checkpoint.weights)
     pairs: list[tuple[str, object, object]] = [
         ("variant", manifest.variant, variant.name),
@@ -110,20 +115,20 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         ("template", manifest.template, variant.template),
     ]
     pairs += [(f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name)) for name in OF_SOURCE]
-    if written_by_this_version(subject):  # another version may know another text, or none
+    if written_by_this_version(subject):  # other versions may have other texts, or none
         pairs.append(("schema_version", manifest.schema_version, Manifest.model_fields["schema_version"].default))
         if manifest.checkpoint.sha256 == origin.sha256 and manifest.checkpoint.preprocess is None:
-            pairs.append(("checkpoint.notes", manifest.checkpoint.notes, origin.notes))  # of the same file
+            pairs.append(("checkpoint.notes", manifest.checkpoint.notes, origin.notes))  # the same file
         if manifest.licence is None:
             pairs.append(("licence", None, variant.licence.name))
         else:
-            wanted = licence_entry(variant.licence, manifest.licence.files)
-            pairs += [(f"licence.{name}", getattr(manifest.licence, name), value) for name, value in wanted]
+            expected = licence_entry(variant.licence, manifest.licence.files)
+            pairs += [(f"licence.{name}", getattr(manifest.licence, name), value) for name, value in expected]
         pairs.append(("checkpoint.research_only", manifest.checkpoint.research_only, origin.research_only))
     if manifest.layout is not None and written_by_this_version(subject):
-        known = packaged_layout(manifest.layout.name)
-        if known is not None and known != manifest.layout:
-            yield f"layout {known.name}", "another", "what this version packages, by that name"
+        packaged = packaged_layout(manifest.layout.name)
+        if packaged is not None and packaged != manifest.layout:
+            yield f"layout {packaged.name}", "another", "what this version packages, by that name"
     for group, have, want in (
         ("preprocess", manifest.preprocess, variant.preprocess),
         ("tokenizer", manifest.tokenizer, variant.tokenizer),
@@ -136,7 +141,7 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         ports = subject.target.ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
-        if entry.function is not None:  # by which an app asks for it
+        if entry.function is not None:  # apps load the function by this name
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])
     distilled = manifest.checkpoint.distilled
@@ -145,20 +150,20 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
     has_scale = "image" in manifest.towers and not subject.head.names and not variant.gives_tokens
     if manifest.int8_scale is None and has_scale and written_by_this_version(subject):
         yield "int8_scale", None, scale_of(subject.stored.of("image"))
-    if manifest.int8_scale is not None:  # what the golden pictures say, which `golden` holds to the checkpoint
+    if manifest.int8_scale is not None:  # from the golden pictures, which `golden` compares with the checkpoint
         compacted = manifest.checkpoint.compacted
-        told = scale_of(subject.stored.of("image")) if compacted is None else compacted.int8_scale
-        if manifest.int8_scale != told:
-            yield "int8_scale", manifest.int8_scale, told
+        int8_scale = scale_of(subject.stored.of("image")) if compacted is None else compacted.int8_scale
+        if manifest.int8_scale != int8_scale:
+            yield "int8_scale", manifest.int8_scale, int8_scale
     scale, bias = source.model.scores.scale, source.model.scores.bias
-    if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):  # exp() of other processors differs in its last bit
+    if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):  # exp() on other processors differs in its last bit
         yield "logit_scale", manifest.logit_scale, scale
     if manifest.logit_bias != bias:
         yield "logit_bias", manifest.logit_bias, bias
 
 
 def check_companions(subject: OpenedSubject) -> list[Check]:
-    """Every file beside the artifacts against one that is made now: tokenizer, preprocessing, labels, model card."""
+    """Checks every file next to the artifacts against a new one: tokenizer, preprocessing, labels, model card."""
     if subject.source is None:
         return [Check.not_run("companions", EVERY, subject.needs_checkpoint)]
     folder = subject.folder / "companions"
@@ -169,8 +174,8 @@ def check_companions(subject: OpenedSubject) -> list[Check]:
 
 
 def write_companions(folder: Path, target: Target, variant: Variant, head: Head, layout: Layout | None = None) -> None:
-    """Tokenizer, preprocessing, and what an app's layout expects, or clients of the format's own; a classifier, and an
-    image tower alone, have no text to be read."""
+    """Writes the tokenizer, the preprocessing, and files for an app's layout or for clients of the format. A
+    classifier, or an image tower alone, gets no tokenizer."""
     if not head.names and variant.text is not None:
         write_tokenizer_files(folder / "tokenizer", variant.tokens)
     if layout is None and variant.text is not None:
@@ -181,30 +186,30 @@ def write_companions(folder: Path, target: Target, variant: Variant, head: Head,
 
 
 def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
-    """Write the companions of a bundle into a folder of their own: their names, relative to it."""
+    """Writes the companions of a bundle into a folder, and returns their names relative to it."""
     bundle, labels = subject.bundle, subject.head.names
     folder.mkdir(parents=True)
     write_companions(folder, subject.target, source.variant, subject.head, bundle.manifest.layout)
     if labels:
-        beside = Path(bundle.manifest.towers["image"].file).parent
-        (folder / beside).mkdir(parents=True, exist_ok=True)
-        (folder / beside / "labels.json").write_text(labels_json(labels), encoding="utf-8")
+        image_folder = Path(bundle.manifest.towers["image"].file).parent
+        (folder / image_folder).mkdir(parents=True, exist_ok=True)
+        (folder / image_folder / "labels.json").write_text(labels_json(labels), encoding="utf-8")
     licence = bundle.manifest.licence
     if licence is not None and written_by_this_version(subject):
-        own = own_text(licence)
-        write_texts(folder, bundle.manifest, None if own is None else own.sha256)
-    # Another version words the card otherwise, and with schema version 1 it held figures. How weights are stored is
-    # known where they can be converted again.
-    known = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)
-    if written_by_this_version(subject) and known and bundle.manifest.schema_version > 1:
+        text = own_text(licence)
+        write_texts(folder, bundle.manifest, None if text is None else text.sha256)
+    # Other versions word the card differently, and with schema version 1 it contained figures. The storage of weights
+    # is available only if they can be converted again.
+    convertible = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)
+    if written_by_this_version(subject) and convertible and bundle.manifest.schema_version > 1:
         storage = subject.stored_weights if bundle.parity else ()
-        told = model_card(bundle.manifest, bundle.parity, storage, subject.facts)
-        (folder / MODEL_CARD).write_text(told, encoding="utf-8")
+        card = model_card(bundle.manifest, bundle.parity, storage, subject.facts)
+        (folder / MODEL_CARD).write_text(card, encoding="utf-8")
     return [path.relative_to(folder).as_posix() for path in files_of(folder)]
 
 
 def _difference(have: Path, want: Path, name: str) -> str | None:
-    """How a file is not the one that it should be, in words; None where it says the same."""
+    """Returns the difference between a file and the expected file, in words. None if they agree."""
     if not have.is_file():
         return f"{name} is missing"
     if have.read_bytes() == want.read_bytes() or (name == MODEL_CARD and same_card(have, want)):
@@ -212,20 +217,20 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     if want.suffix != ".json":
         return f"{name} is not what the checkpoint gives"
     with refusing(f"{have} cannot be read: {WHY}; export the bundle again", OSError, ValueError, RecursionError):
-        told, wanted = parse_json(have.read_text(encoding="utf-8")), parse_json(want.read_text(encoding="utf-8"))
-    if told == wanted:  # written otherwise
+        actual, expected = parse_json(have.read_text(encoding="utf-8")), parse_json(want.read_text(encoding="utf-8"))
+    if actual == expected:  # equal in another format
         return None
-    if isinstance(told, dict) and isinstance(wanted, dict):
-        keys = [key for key in {**wanted, **told} if told.get(key) != wanted.get(key)]
-        return f"{name} {keys[0]} is {_short(told.get(keys[0]))}, the checkpoint has {_short(wanted.get(keys[0]))}"
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        keys = [key for key in {**expected, **actual} if actual.get(key) != expected.get(key)]
+        return f"{name} {keys[0]} is {_short(actual.get(keys[0]))}, the checkpoint has {_short(expected.get(keys[0]))}"
     return f"{name} is not what the checkpoint gives"
 
 
 def same_card(have: Path, want: Path) -> bool:
-    """Whether two cards say the same but for sizes: a file that says the same in other bytes has another one."""
+    """Returns whether two cards are equal except for sizes: an equivalent file in other bytes has another size."""
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in (have, want))
-    told, wanted = (re.sub(r"(?<=`) \| [\d,]+ \|", " | |", text) for text in texts)
-    return told == wanted
+    actual, expected = (re.sub(r"(?<=`) \| [\d,]+ \|", " | |", text) for text in texts)
+    return actual == expected
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The check of what a compiler makes of an artifact for one place of a device, where the user asks for it."""
+"""Check of an artifact that a compiler has compiled for one place of a device, on the user's request."""
 
 from __future__ import annotations
 
@@ -16,80 +16,80 @@ from mobileclip_deploy.targets.artifact import Compiled
 from mobileclip_deploy.verify.subject import Subject
 
 INPUTS = 4
-"""So many of the inputs are asked for: a GPU that is made of software is slow."""
+"""Number of inputs that are run: a GPU emulated in software is slow."""
 NAMED = 3
 HALF, LARGEST = float(np.finfo(np.float16).max), float(np.finfo(np.float32).max)
 
 
 def require_place(target: Target, place: str) -> None:
-    """Refuse a place that a format is not compiled for here.
+    """Refuses a place that a format is not compiled for here.
 
     Raises:
-        UsageError: see there.
+        UsageError: the target does not compile for this place.
     """
-    known = target.abilities.compiled_places
-    if place not in known:
-        has = f"it has {', '.join(known)}" if known else "it has none"
+    compiled_places = target.abilities.compiled_places
+    if place not in compiled_places:
+        has = f"it has {', '.join(compiled_places)}" if compiled_places else "it has none"
         raise UsageError(f"`place` {place!r}: {target.title} cannot be compiled for that on this machine; {has}")
 
 
 def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
-    """Whether every operation runs at the place, and what it answers.
+    """Checks that every operation runs at the place, and checks the answers.
 
-    A GPU computes in float16 whatever the artifact stores: no value may be larger than that holds, and answers are
-    held to its gate, or to a looser one that the precision has.
+    A GPU computes in float16, whatever the artifact stores. So no value may exceed float16's range. The answers must be
+    within the gate of float16, or of the precision if that is looser.
     """
     place = subject.place
     assert place is not None
     inputs, answers = subject.evidence.reference.inputs.of(tower)[:INPUTS], f"{place} answers"
     try:
-        found = subject.artifact(tower).compiled(place, inputs)
+        compiled = subject.artifact(tower).compiled(place, inputs)
     except NotRun as error:
         yield from (Check.not_run(step, tower, str(error)) for step in (place, answers))
         return
-    on_cpu = found.operations if found.refusal is not None else len(found.left)
+    on_cpu = compiled.operations if compiled.refusal is not None else len(compiled.left)
     yield Check(
         step=place,
         tower=tower,
-        status="failed" if found.left or found.refusal is not None else "passed",
-        engine=found.engine,
+        status="failed" if compiled.left or compiled.refusal is not None else "passed",
+        engine=compiled.engine,
         gate="every operation",
-        figures={"operations": found.operations, "on_cpu": on_cpu},
-        detail=found.refusal or _told(found),
+        figures={"operations": compiled.operations, "on_cpu": on_cpu},
+        detail=compiled.refusal or _told(compiled),
     )
-    if found.largest is not None:
-        yield _range(found, tower, f"{place} range")
-    if found.answers is None:
-        yield Check.not_run(answers, tower, found.silence or "it gave no answers")
+    if compiled.largest is not None:
+        yield _range(compiled, tower, f"{place} range")
+    if compiled.answers is None:
+        yield Check.not_run(answers, tower, compiled.silence or "it gave no answers")
         return
     precision = subject.precision(tower)
     bound = subject.gates.shipped("fp16" if precision == "fp32" else precision, None, bool(subject.head.names))
-    wanted = subject.wanted(tower)[: len(found.answers)]
-    yield Check.of_answers(answers, tower, wanted, found.answers, bound, found.engine)
+    expected = subject.wanted(tower)[: len(compiled.answers)]
+    yield Check.of_answers(answers, tower, expected, compiled.answers, bound, compiled.engine)
 
 
 def _range(found: Compiled, tower: TowerName, step: str) -> Check:
-    """Whether what is computed on the inputs, and what a mean adds up, is a number of float16."""
+    """Returns the check that all values on the inputs, and the sums of means, are within float16's range."""
     values = {"largest": found.largest, "largest_sum": found.largest_sum}
-    known = {name: one for name, one in values.items() if one is not None}
-    over = [f"{name} in {one.name}" for name, one in known.items() if not one.value <= HALF]
+    peaks = {name: peak for name, peak in values.items() if peak is not None}
+    over = [f"{name} in {peak.name}" for name, peak in peaks.items() if not peak.value <= HALF]
     return Check(
         step=step,
         tower=tower,
         status="failed" if over else "passed",
         engine=f"float32 on the CPU, {INPUTS} inputs",
         gate=f"at most {HALF:g}",
-        figures={name: one.value if math.isfinite(one.value) else LARGEST for name, one in known.items()},
+        figures={name: peak.value if math.isfinite(peak.value) else LARGEST for name, peak in peaks.items()},
         detail="; ".join(over) or None,
     )
 
 
 def _told(found: Compiled) -> str | None:
-    """What stays on the CPU: types with how many there are of each, why, and the first by name."""
-    told = []
-    for kind, count in Counter(one.type for one in found.left).items():
-        those = [one for one in found.left if one.type == kind]
-        names = ", ".join(one.name for one in those[:NAMED]) + (", ..." if count > NAMED else "")
-        reason = f" ({those[0].reason})" if those[0].reason else ""
-        told.append(f"{count} {kind}{reason}: {names}")
-    return "; ".join(told) or None
+    """Returns the operations that stay on the CPU: each type with its count, the reason, and the first names."""
+    texts = []
+    for kind, count in Counter(operation.type for operation in found.left).items():
+        same_type = [operation for operation in found.left if operation.type == kind]
+        names = ", ".join(operation.name for operation in same_type[:NAMED]) + (", ..." if count > NAMED else "")
+        reason = f" ({same_type[0].reason})" if same_type[0].reason else ""
+        texts.append(f"{count} {kind}{reason}: {names}")
+    return "; ".join(texts) or None

@@ -1,9 +1,9 @@
-"""A tower in torch that quantizes its activations where an artifact does, by the steps that stand in the artifact.
+"""A tower in torch that quantizes the same activations as an artifact, with the artifact's scales.
 
-No converter keeps names, so a value of the file is found in torch by its numbers: with nothing rounded both compute the
-same. And rounding is chaotic: a number in the middle of two steps goes to either, by the order in which a sum was
-taken, and behind a hundred roundings that one step has moved every other number by one. So torch leaves such a number
-where the file has put it; what is no tie it rounds itself.
+Converters keep no names, so a value of the file is located in torch by its elements: without rounding both sides
+compute the same. Rounding is chaotic. An element in the middle of two steps may go to either, depending on the order of
+a sum. After a hundred further roundings, that one step has moved every other element by one. So torch takes the file's
+integer for such ties, and rounds all other elements itself.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from torch.overrides import TorchFunctionMode
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.quantized import QuantizedValue
 
-# Relative, of a file's value from the one of torch that it is: both are float32 arithmetic.
+# Relative deviation of a file's value from torch's: both are float32 arithmetic.
 SAME = 1e-3
-# Relative tolerance of the sums over all numbers, which tell at once what cannot be the same.
+# Relative tolerance of sums over all elements, which quickly exclude different values.
 SUMS = 1e-2
-# A number so near to the middle of two steps, in steps, may have gone to either.
+# Distance from the middle of two steps, in steps, within which an element may go to either.
 TIE = 0.05
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where torch computes a value of a file: result number `index` of an operation, or, `taken`, what that operation
-    takes as argument number `index`. `order`: of the file's dimensions without those of 1, to have torch's order.
+    """Location of a file's value in torch: result `index` of an operation, or its argument `index` if `taken`. `order`:
+    permutation of the file's dimensions, without those of size 1, that gives torch's order.
 
-    `operation`: its number; -1: what the tower itself takes.
+    `operation`: index of the operation; -1 for the tower's own input.
     """
 
     operation: int
@@ -46,9 +46,9 @@ class Site:
 
 
 class _Followed(TorchFunctionMode):
-    """Every call of torch, numbered in the order in which they are made; what it takes and gives may be replaced.
+    """Every torch call, numbered in the order of the calls. Its arguments and results may be replaced.
 
-    Of calls, not of kernels: which kernels there are depends on how a tensor lies in memory.
+    It counts calls and not kernels, since kernels depend on the memory layout of a tensor.
     """
 
     def __init__(
@@ -70,28 +70,28 @@ class _Followed(TorchFunctionMode):
 
 @dataclass
 class _Wanted:
-    """A value of the file that is looked for, and where it was found so far."""
+    """A value of the file to be located, and its best location so far."""
 
     values: Floats
     sums: tuple[float, float]
     distance: float = SAME
     place: Site | None = None
     taken: list[Any] | None = None
-    """What the operation that computes it took."""
+    """Arguments of the operation that computes it."""
 
 
 def found_sites(
     module: nn.Module, row: Tensor, plain: Mapping[str, Floats], values: Sequence[QuantizedValue]
 ) -> tuple[list[tuple[Site, ...]], list[str]]:
-    """Where a tower computes what a file quantizes.
+    """Locates the values that a file quantizes in a tower.
 
     Args:
         module: the tower with the weights of the file.
         row: one input.
-        plain: what the file computes from it, with nothing rounded.
+        plain: the file's values for this input, with nothing rounded.
 
     Returns:
-        Of each value the sites in torch where it is quantized; and the sources of those that torch does not compute.
+        The locations of each value in torch, and the sources of values that torch does not compute.
     """
     taken_apart = {name for value in values for name in value.takers}
     wanted = {name: _Wanted(numbers, _sums(torch.from_numpy(numbers))) for name, numbers in plain.items()}
@@ -100,7 +100,7 @@ def found_sites(
         for index, result in enumerate(results):
             if isinstance(result, Tensor) and result.is_floating_point():
                 for name in _alike(wanted, result):
-                    # What comes later with the same numbers is the same value in another shape.
+                    # Later results with the same elements are the same value in another shape.
                     found, known = _arrangement(wanted[name].values, result), wanted[name]
                     if found is not None and found[0] < known.distance / 2:
                         known.distance, known.place = found[0], Site(number, index, False, found[1])
@@ -124,8 +124,8 @@ def found_sites(
 
 
 def _alike(wanted: Mapping[str, _Wanted], result: Tensor) -> list[str]:
-    """What has as many numbers, and about the same sums."""
-    names = [name for name, known in wanted.items() if known.values.size == result.numel()]
+    """Returns the names of values with the same size, and about the same sums."""
+    names = [name for name, target in wanted.items() if target.values.size == result.numel()]
     if not names:
         return []
     sums = _sums(result)
@@ -133,13 +133,13 @@ def _alike(wanted: Mapping[str, _Wanted], result: Tensor) -> list[str]:
 
 
 def _sums(values: Tensor) -> tuple[float, float]:
-    """Sums of the numbers' absolute values, and of their squares."""
+    """Returns the sums of the absolute elements, and of their squares."""
     return float(values.abs().sum(dtype=torch.float64)), float(values.square().sum(dtype=torch.float64))
 
 
 def _arrangement(values: Floats, result: Tensor) -> tuple[float, tuple[int, ...]] | None:
-    """How a file's numbers are turned to lie as torch's do, and how far they are then, relative; None if they are not
-    the same numbers."""
+    """Returns the relative distance of a file's value from torch's, and the permutation that aligns them. None if they
+    differ."""
     shape, numbers = tuple(result.shape), result.detach().double().numpy()
     size, squeezed = float(np.linalg.norm(numbers)), values.squeeze()
     best: tuple[float, tuple[int, ...]] | None = None
@@ -151,22 +151,22 @@ def _arrangement(values: Floats, result: Tensor) -> tuple[float, tuple[int, ...]
 
 
 def _argument(taker: _Wanted, values: Floats) -> Site | None:
-    """Which argument of an operation is the value."""
+    """Returns the argument of an operation that is the value."""
     best: tuple[float, Site] | None = None
-    for index, given in enumerate(taker.taken or ()):
-        if isinstance(given, Tensor) and given.is_floating_point() and given.numel() == values.size:
-            found = _arrangement(values, given)
-            if found is not None and taker.place is not None and (best is None or found[0] < best[0]):
-                best = found[0], Site(taker.place.operation, index, True, found[1])
+    for index, argument in enumerate(taker.taken or ()):
+        if isinstance(argument, Tensor) and argument.is_floating_point() and argument.numel() == values.size:
+            arrangement = _arrangement(values, argument)
+            if arrangement is not None and taker.place is not None and (best is None or arrangement[0] < best[0]):
+                best = arrangement[0], Site(taker.place.operation, index, True, arrangement[1])
     return None if best is None else best[1]
 
 
 class QuantizedTower:
-    """A tower that quantizes what a file quantizes.
+    """A tower that quantizes the same values as a file.
 
     Attributes:
-        off: by what is quantized, of how many of its numbers torch has left another integer than the file, no
-            tie among them; and how many numbers there were.
+        off: number of elements, by quantized value, whose integer differs from the file's although it is no tie.
+        total: number of all elements, by quantized value.
     """
 
     def __init__(self, module: nn.Module, values: Sequence[QuantizedValue], places: Sequence[tuple[Site, ...]]) -> None:
@@ -179,7 +179,7 @@ class QuantizedTower:
         self.total = dict(self.off)
 
     def __call__(self, row: Tensor, integers: Mapping[str, npt.NDArray[Any]]) -> Tensor:
-        """The answer to one input, where `integers` are what the file has quantized it to."""
+        """Returns the answer to one input. `integers`: the file's quantized values for this input."""
 
         def quantized(value: QuantizedValue, place: Site, exact: Tensor) -> Tensor:
             steps = (exact / value.scale + value.zero_point).clamp(value.least, value.most)
@@ -193,15 +193,15 @@ class QuantizedTower:
         return self._run(row, quantized)
 
     def exact(self, row: Tensor) -> dict[str, Floats]:
-        """What the file quantizes, by name, as torch has it where nothing is quantized."""
-        found: dict[str, Floats] = {}
+        """Returns the values that the file quantizes, by name, as torch computes them without quantization."""
+        collected: dict[str, Floats] = {}
 
         def kept(value: QuantizedValue, _: Site, exact: Tensor) -> Tensor:
-            found.setdefault(value.name, exact.float().numpy())
+            collected.setdefault(value.name, exact.float().numpy())
             return exact
 
         self._run(row, kept)
-        return found
+        return collected
 
     def _run(self, row: Tensor, at: Callable[[QuantizedValue, Site, Tensor], Tensor]) -> Tensor:
         def took(number: int, taken: list[Any]) -> list[Any]:

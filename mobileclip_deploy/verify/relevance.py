@@ -1,4 +1,4 @@
-"""What a bundle says of "nothing found", held against its background pictures and golden prompts."""
+"""Check of a bundle's "nothing found" data against its background pictures and golden prompts."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 EVERY = "both"
 LENGTH = 0.02
-"""By how much int8 may move the length of an embedding from 1."""
+"""Largest deviation of an embedding's length from 1 that int8 causes."""
 LAST_DIGIT = 2e-6
 FITTED = 1e-4
-"""By how much folding and another processor may move what is learned."""
+"""Largest change of the learned values by folding and by another processor."""
 SHARE = 0.01
-"""By how much they may move the share of false alarms: some words lie at the threshold."""
+"""Largest change of the share of false alarms: some words lie at the threshold."""
 
 
 def check_relevance(subject: Subject) -> list[Check]:
-    """Every background picture has length 1, and all of them with weights and threshold give what the manifest says of
-    the golden prompts: their mean moves with each number of each picture. Nothing where it was not asked for.
+    """Checks that every background picture has length 1, and that the recorded values of the golden prompts follow from
+    them. The mean of these values depends on each element of each picture. Returns nothing if the bundle has no
+    relevance data.
 
-    The pictures are the user's and not in the bundle, so that they cannot be embedded again. A threshold that was
-    learned without captions of the user is learned again from them, where the checkpoint is there.
+    The pictures are the user's and not in the bundle, so they cannot be embedded again. A threshold learned without the
+    user's captions is learned again, if the checkpoint is available.
     """
     if subject.bundle.manifest.relevance is None:
         return []
@@ -42,45 +43,45 @@ def check_relevance(subject: Subject) -> list[Check]:
 
 
 def _wrong(subject: Subject) -> str | None:
-    """What is wrong; None where nothing is."""
-    told = subject.bundle.manifest.relevance
-    assert told is not None
+    """Returns the first error. None if there is none."""
+    entry = subject.bundle.manifest.relevance
+    assert entry is not None
     try:
-        found = Relevance.of(subject.bundle)
+        relevance = Relevance.of(subject.bundle)
         golden = (subject.stored if isinstance(subject, OpenedSubject) else subject.evidence.reference).of("text")
     except InvalidInput as error:
         return str(error)
-    assert found is not None
-    if told.images < LEAST_BACKGROUND:
-        return f"it holds {told.images} background pictures, and {LEAST_BACKGROUND} are needed"
-    lengths = np.linalg.norm(found.pictures, axis=1)
+    assert relevance is not None
+    if entry.images < LEAST_BACKGROUND:
+        return f"it holds {entry.images} background pictures, and {LEAST_BACKGROUND} are needed"
+    lengths = np.linalg.norm(relevance.pictures, axis=1)
     if np.abs(lengths - 1).max() > LENGTH:
         row = int(np.abs(lengths - 1).argmax())
         return f"background picture {row} has length {lengths[row]:.3f}, not 1"
-    answers = found.answers(golden)
-    if len(answers) != len(told.golden):
-        return f"it records {len(told.golden)} golden prompts of {len(answers)}"
-    for number, (have, want) in enumerate(zip(told.golden, answers, strict=True)):
+    answers = relevance.answers(golden)
+    if len(answers) != len(entry.golden):
+        return f"it records {len(entry.golden)} golden prompts of {len(answers)}"
+    for index, (have, want) in enumerate(zip(entry.golden, answers, strict=True)):
         for name in ("mean", "spread", "needed"):
             recorded, computed = getattr(have, name), getattr(want, name)
             if not abs(recorded - computed) <= LAST_DIGIT:
-                return f"{name} of golden prompt {number} is {recorded}, and comes to {computed}"
-    if written_by_this_version(subject) and told.false_alarms != FALSE_ALARMS:
-        return f"false_alarms is {told.false_alarms:g}, and exports aim at {FALSE_ALARMS:g}"
-    return _unlike_fit(subject, found) if is_learned_again(subject) else None
+                return f"{name} of golden prompt {index} is {recorded}, and comes to {computed}"
+    if written_by_this_version(subject) and entry.false_alarms != FALSE_ALARMS:
+        return f"false_alarms is {entry.false_alarms:g}, and exports aim at {FALSE_ALARMS:g}"
+    return _unlike_fit(subject, relevance) if is_learned_again(subject) else None
 
 
 def is_learned_again(subject: Subject) -> bool:
-    """Whether everything that the threshold was learned from is at hand: the bundle's pictures and packaged words."""
-    told = subject.bundle.manifest.relevance
+    """Returns whether the threshold can be learned again: from the bundle's pictures and packaged words."""
+    entry = subject.bundle.manifest.relevance
     opened = isinstance(subject, OpenedSubject) and subject.thorough and subject.source is not None
-    return opened and told is not None and told.queries is None and written_by_this_version(subject)
+    return opened and entry is not None and entry.queries is None and written_by_this_version(subject)
 
 
 def _unlike_fit(subject: Subject, found: Relevance) -> str | None:
-    """The first number that is not what the fit gives; None where all are."""
-    told = subject.bundle.manifest.relevance
-    assert told is not None
+    """Returns the first value that differs from the repeated fit. None if all agree."""
+    entry = subject.bundle.manifest.relevance
+    assert entry is not None
     assert subject.source is not None
     model = subject.source.model
     words = words_at_random(builtin_dataset().captions)
@@ -90,18 +91,18 @@ def _unlike_fit(subject: Subject, found: Relevance) -> str | None:
     fitted, curve = fit(samples), measured_curve(samples)
     pairs = [
         ("the largest of weights", np.abs(found.fitted.weights).max(), 0.0),
-        ("spread", told.spread, 0.0),
-        ("intercept", told.intercept, fitted.intercept),
-        ("slope", told.slope, fitted.slope),
+        ("spread", entry.spread, 0.0),
+        ("intercept", entry.intercept, fitted.intercept),
+        ("slope", entry.slope, fitted.slope),
     ]
     for name, have, want in pairs:
         if not abs(have - want) <= FITTED:
             return f"{name} is {have:g}, and learned again it is {want:g}"
-    if told.queries_sha256 is not None:
+    if entry.queries_sha256 is not None:
         return "queries_sha256 is there, and no queries are"
-    sound = len(told.curve) == len(curve) and all(
+    sound = len(entry.curve) == len(curve) and all(
         have.model_copy(update={"nonsense": None}) == want.model_copy(update={"nonsense": None})
         and abs((have.nonsense or 0.0) - (want.nonsense or 0.0)) <= SHARE
-        for have, want in zip(told.curve, curve, strict=True)
+        for have, want in zip(entry.curve, curve, strict=True)
     )
     return None if sound else "curve is not what the fit gives"

@@ -1,4 +1,4 @@
-"""What is written against what is converted now: the same checkpoint gives the same program."""
+"""Check of an artifact against a conversion made now, since the same checkpoint gives the same program."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 STEP = "reproduced"
-# What decides, beside the checkpoint and the target's own packages, which operations a conversion writes.
+# Packages that affect a conversion's operations, next to the target's own packages.
 CONVERTERS = ("mobileclip-deploy", "torch")
 
 
 def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
-    """The artifact as written against one converted now from the same checkpoint, with the same options.
+    """Compares the artifact with one converted now from the same checkpoint, with the same options.
 
-    It sees what rounding hides from the checks of answers, and what no input reaches. Passed: the same bytes, or the
-    same graph and constants in other words (see `targets.graph`). Where they differ and the versions that wrote the
-    artifact are others than those here, nothing can be said, and the check counts as not run.
+    It finds errors that rounding hides from the checks of answers, and errors that no input reaches. It passes for the
+    same bytes, or for the same graph and constants in another form (see `targets.graph`). If they differ and other
+    versions wrote the artifact, the check counts as not run.
 
     Raises:
-        InvalidInput: the calibration folder holds other images than those that the bundle was calibrated on.
+        InvalidInput: the calibration folder contains other images than those of the bundle's calibration.
         ExportError: the converter failed.
     """
     bundle, target = subject.bundle, subject.target
@@ -45,7 +45,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
     names = target.abilities.converters or target.abilities.packages
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     engine = f"a conversion by {versions or target.name}"
-    # None where the check of weights found that they cannot be read.
+    # None if the check of weights could not read them.
     alone = "; its weights cannot be read back one by one" if subject.matched.get(tower, ()) is None else ""
     if subject.chosen(tower):
         alone = "; converted with the weights that stand in it, whose rounding was learned"
@@ -58,22 +58,23 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=str(error))]
     converted = again.graph
     if written is None or converted is None:
-        found = f"other bytes than a conversion gives; {target.name} artifacts cannot be compared otherwise"
+        difference_text = f"other bytes than a conversion gives; {target.name} artifacts cannot be compared otherwise"
     else:
         difference = first_difference(written, converted)
         if difference is None and unlike is None:
             detail = f"the same operations and constants; other bytes{alone}"
             return [Check(step=STEP, tower=tower, status="passed", engine=engine, detail=detail)]
-        found = unlike or "" if difference is None else difference.describe()
+        difference_text = unlike or "" if difference is None else difference.describe()
     others = other_versions(bundle, target)
     if others:
         reason = f"differs from a conversion here, but was written by other versions ({others}); verify with those"
-        return [Check.not_run(STEP, tower, f"{reason}: {found}")]
-    return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=found)]
+        return [Check.not_run(STEP, tower, f"{reason}: {difference_text}")]
+    return [Check(step=STEP, tower=tower, status="failed", engine=engine, detail=difference_text)]
 
 
 def other_versions(bundle: Bundle, target: Target) -> str:
-    """The packages that decide a conversion and are others here than when the bundle was written; empty for none."""
+    """Returns the packages that affect a conversion and had other versions when the bundle was written; empty for
+    none."""
     written = bundle.manifest.environment
     names = (*CONVERTERS, *target.abilities.all_packages)
     pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in names]

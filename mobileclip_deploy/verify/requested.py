@@ -1,4 +1,4 @@
-"""Entries that a manifest's options request, and options that nothing knows."""
+"""Checks that the options of a manifest and its entries agree, and that every option is known."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ COMMON = {"allow_failing", BACKGROUND, "calibration", "calibration_sha256", EMBE
 
 
 def check_requested(subject: OpenedSubject) -> Iterator[Check]:
-    """Fails where an option requests an entry that is missing, or an entry is there that no option requests.
+    """Fails if an option requests an entry that is missing, or if no option requests an entry that is there.
 
-    Another version may have recorded other options: of its bundles, only missing entries fail. Nothing is reported of a
-    bundle with neither.
+    Another version may have recorded other options: of its bundles, only missing entries fail. Yields nothing for a
+    bundle without such options and errors.
     """
     wrong = [*_missing(subject)]
     if written_by_this_version(subject):
@@ -45,5 +45,5 @@ def _unrequested(subject: OpenedSubject) -> Iterator[str]:
         yield "`relevance` is there, and the option `background` does not name its pictures"
     if manifest.checkpoint.compacted is not None and EMBEDDING_SIZE not in manifest.options:
         yield "`checkpoint.compacted` is there, and the option `embedding_size` is missing"
-    known = COMMON | {option.name for option in fields(subject.target.options)}
-    yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known))
+    known_names = COMMON | {option.name for option in fields(subject.target.options)}
+    yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known_names))

@@ -1,1 +1,1 @@
-"""What a file is and holds; what a package would make the Neural Engine do; what is installed here."""
+"""Inspection of files, and a lint of packages for the Neural Engine and other chips."""

@@ -1,4 +1,4 @@
-"""`inspect`, `lint` and `variants`: what a file is, and what a package would do."""
+"""Public functions `inspect`, `lint`, `compare_lint` and `variants`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def compare_lint(
     target: str | None = None,
     progress: Progress = silent,
 ) -> tuple[LintComparison, ...]:
-    """What each status and each rule of `lint` counts in one package and in another, or in two bundles' towers.
+    """Compares the counts of each status and each rule of `lint` in two packages, or in the towers of two bundles.
 
     Args:
         device, target: see `lint`.
 
     Raises:
-        UsageError: they have not as many towers, no such device or target, or a bundle is of another target.
-        InvalidInput: there is neither a package nor a bundle there, or it is damaged.
+        UsageError: different numbers of towers, no such device or target, or a bundle is of another target.
+        InvalidInput: there is neither a package nor a bundle at a path, or it is damaged.
     """
-    return compare_all(*(lint(one, device, target=target, progress=progress) for one in (path, other)))
+    return compare_all(*(lint(package, device, target=target, progress=progress) for package in (path, other)))
 
 
 def variants() -> tuple[Variant, ...]:
-    """The cards of all known variants.
+    """Returns the cards of all variants.
 
     Raises:
         InvalidInput: a card is damaged, or two have one name.

@@ -1,4 +1,4 @@
-"""What `inspect` tells of a path: checkpoint, artifact or bundle."""
+"""Inspection of a path: checkpoint, artifact, bundle or folder of bundles."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _Inspection(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what there is nothing of is left out."""
+        """Returns the fields for JSON, without those that are None."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 class CheckpointInspection(_Inspection):
-    """A file of trained weights. `uses`: what its licence allows. `notes`: what was assumed or passed over."""
+    """A file of trained weights. `uses`: uses that its licence allows. `notes`: assumptions, and ignored parts."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     layout: str
@@ -53,7 +53,7 @@ class CheckpointInspection(_Inspection):
 
 
 class ArtifactInspection(_Inspection):
-    """What a target wrote: operators by type; `contents` by kind and `facts` in words where the target tells them."""
+    """An artifact of a target. Operators by type, `contents` by kind, and `facts` in words if the target has them."""
 
     kind: str
     input: TensorEntry
@@ -65,13 +65,13 @@ class ArtifactInspection(_Inspection):
     facts: dict[str, str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        told = super().as_dict()
-        return told | told.pop("contents")
+        record = super().as_dict()
+        return record | record.pop("contents")
 
 
 class TowerInspection(_Inspection):
-    """A tower of a bundle: its file, a function of it where it holds several, how many operators it has, and what else
-    its target tells of it in words."""
+    """A tower of a bundle: its file, its function in a shared file, its number of operators, and further facts from its
+    target in words."""
 
     file: str
     function: str | None = None
@@ -82,8 +82,8 @@ class TowerInspection(_Inspection):
 
 
 class BundleInspection(_Inspection):
-    """A bundle. `uses`: what the licence of its weights allows, where the bundle tells. `labels`: how many a classifier
-    tells apart. `parity`: how the checks of its export ended."""
+    """A bundle. `uses`: uses that the licence of its weights allows, if recorded. `labels`: number of a classifier's
+    labels. `parity`: result of the checks of its export."""
 
     kind: Literal["bundle"] = "bundle"
     variant: str
@@ -99,7 +99,8 @@ class BundleInspection(_Inspection):
 
 
 class ListedBundle(_Inspection):
-    """A bundle in a folder, as its manifest tells. `fault`: why that cannot be read; then all else is unknown."""
+    """A bundle in a folder, from its manifest. `fault`: error that prevents reading it; then all other fields are
+    None."""
 
     name: str
     variant: str | None = None
@@ -112,7 +113,7 @@ class ListedBundle(_Inspection):
 
 
 class FolderInspection(_Inspection):
-    """A folder with bundles in it, by name. Their artifacts are not read."""
+    """A folder with bundles, by name. Their artifacts are not read."""
 
     kind: Literal["folder"] = "folder"
     bundles: tuple[ListedBundle, ...]
@@ -120,28 +121,28 @@ class FolderInspection(_Inspection):
     @property
     def faults(self) -> tuple[str, ...]:
         """Faults of the bundles that cannot be read."""
-        return tuple(one.fault for one in self.bundles if one.fault is not None)
+        return tuple(bundle.fault for bundle in self.bundles if bundle.fault is not None)
 
 
 Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 
 def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = silent) -> Inspection:
-    """What a checkpoint file, an artifact, a bundle or a folder of bundles is and holds.
+    """Inspects a checkpoint file, an artifact, a bundle or a folder of bundles.
 
-    Its `kind` says which, and `as_dict` gives the form of JSON.
+    Its `kind` names the type, and `as_dict` returns the form for JSON.
 
     Args:
-        variant: name of the variant that a checkpoint is of, where it fits several.
+        variant: name of a checkpoint's variant, if several fit.
 
     Raises:
-        InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
-        UsageError: unknown variant, or an artifact of a target that has left the package.
+        InvalidInput: it is none of them, or damaged; or a checkpoint of another variant.
+        UsageError: unknown variant, or an artifact of a target that this package no longer has.
     """
     path = Path(path)
     check_there(path)
     progress(f"reading {path.name}")
-    if not path.is_file() and not path.is_dir():  # what reads an artifact would wait for a pipe
+    if not path.is_file() and not path.is_dir():  # reading an artifact would block on a pipe
         raise InvalidInput(f"{path} is not a regular file")
     if (target := target_of(path)) is not None:
         return _artifact(path, target)
@@ -179,8 +180,8 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
 def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection:
     target.require_installed()
     artifact = target.open(path)
-    if (told := artifact.inspection) is not None:
-        return told
+    if (inspection := artifact.inspection) is not None:
+        return inspection
     source, result = (TensorEntry.of(info) for info in artifact.ports)
     operators, contents = artifact.operators, artifact.contents or {}
     return ArtifactInspection(

@@ -1,4 +1,4 @@
-"""Where a compiled tower parts from its own numbers, layer by layer, on inputs that its bundle holds."""
+"""Comparison of a compiled tower with float32, layer by layer, on inputs of its bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INPUTS = 2
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """The layers of a tower, in the order of its graph."""
+    """Layers of a tower, in the order of its graph."""
 
     bundle: str
     tower: TowerName
@@ -27,14 +27,14 @@ class LayerComparison:
 
 
 def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[LayerComparison, ...]:
-    """Compare what is behind each layer of bundles' towers where they are compiled for with float32.
+    """Compares the output of each layer of bundles' towers, compiled, with float32.
 
     Raises:
-        UsageError: a target is compiled for no place of which layers can be asked here.
-        InvalidInput, NotRun, RuntimeFailed: one is damaged, or cannot be compiled or run here.
+        UsageError: the target has no compiled place whose layers can be read here.
+        InvalidInput, NotRun, RuntimeFailed: a bundle is damaged, or cannot be compiled or run here.
     """
-    found = []
-    for bundle, target in [_opened(path) for path in paths]:  # refused before any takes its minutes
+    comparisons = []
+    for bundle, target in [_opened(path) for path in paths]:  # refuses all bad bundles before the slow part
         inputs = Reference.read(bundle.golden).inputs
         for tower, entry in bundle.manifest.towers.items():
             progress(f"{bundle.path.name}: {tower} tower, layer by layer")
@@ -42,8 +42,8 @@ def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[
             layers = tuple(artifact.layer_noise(inputs.of(tower)[:INPUTS]))
             if not layers:
                 raise _untold(bundle, target)
-            found.append(LayerComparison(bundle.path.name, tower, layers))
-    return tuple(found)
+            comparisons.append(LayerComparison(bundle.path.name, tower, layers))
+    return tuple(comparisons)
 
 
 def _opened(path: Path) -> tuple[Bundle, Target]:

@@ -1,4 +1,4 @@
-"""What can be linted, told by its name before torch is imported."""
+"""Refusal of files that cannot be linted, by name, before torch is imported."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mobileclip_deploy.targets import target_of, targets
 
 
 def check_lintable(path: Path) -> None:
-    """Refuse what is neither an artifact nor a bundle.
+    """Refuses a path that is neither an artifact nor a bundle.
 
     Raises:
-        InvalidInput: see there.
-        UsageError: it is an artifact of a target that has left the package.
+        InvalidInput: it is neither.
+        UsageError: it is an artifact of a target that this package no longer has.
     """
     check_there(path)
     if target_of(path) is None and not (path / MANIFEST).is_file():
-        suffixes = dict.fromkeys(suffix for one in targets().values() for suffix in one.abilities.suffixes)
+        suffixes = dict.fromkeys(suffix for target in targets().values() for suffix in target.abilities.suffixes)
         raise InvalidInput(f"{path} is neither an artifact ({', '.join(suffixes)}) nor a bundle (no {MANIFEST})")

@@ -1,4 +1,4 @@
-"""Linting what a user names: a Core ML package, or every tower of a bundle with its stored inputs."""
+"""Lint of a user's path: a Core ML package, or every tower of a bundle with its stored inputs."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ __all__ = [
 PLACES = ("gpu", "npu")
 """Places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
 LINTED = (*DEVICES, *PLACES)
-"""What can be linted for, by name: chips with a Neural Engine, and places."""
+"""Devices of a lint, by name: chips with a Neural Engine, and places."""
 
 
 def lint(
     path: StrPath, device: str | None = None, *, target: str | None = None, progress: Progress = silent
 ) -> tuple[LintReport, ...]:
-    """Which operations of a Core ML package or a Core AI asset, or of each tower of a bundle, are ready for the Neural
-    Engine of a chip; which of a LiteRT file run on the GPU, and which of a model on Qualcomm's NPU.
+    """Reports the operations that suit a device. For a Core ML package, a Core AI asset or each tower of a bundle: the
+    Neural Engine of a chip. For a LiteRT file: the GPU. For a model of Qualcomm: the NPU.
 
     A tower of a bundle is evaluated on its first stored input.
 
     Args:
-        device: a chip, "gpu" or "npu"; None: what the target is compiled for here, else "a14", the strictest chip.
-        target: whose lint is asked, where that is not the target which wrote the files: "qnn" of an ONNX model.
+        device: a chip, "gpu" or "npu"; None: the target's compiled place here, else "a14", the strictest chip.
+        target: name of another target whose lint is used: "qnn" for an ONNX model.
 
     Raises:
         UsageError: no such device or target, or the bundle is of another target.
@@ -57,32 +57,34 @@ def lint(
     path = Path(path)
     if device is not None and device.lower() not in PLACES:
         find_device(device)
-    asked = None if target is None else installed_target(target)
+    requested = None if target is None else installed_target(target)
     check_lintable(path)
     progress(f"{path.name}: reading")
     if not (path / MANIFEST).is_file():
         written = target_of(path)
-        assert written is not None  # `check_lintable` says so
-        own = _linted_by(asked, written, path, path)
-        own.require_installed()
-        place = _device(own, device)
-        if own.abilities.readable:
-            functions = _program(own.open(path)).functions
-            found = (lint_program(_program(own.open(path, name)), place) for name in functions)
-            return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
-        if linted := own.open(path).lint(place):
+        assert written is not None  # `check_lintable` refuses others
+        linter = _linted_by(requested, written, path, path)
+        linter.require_installed()
+        place = _device(linter, device)
+        if linter.abilities.readable:
+            functions = _program(linter.open(path)).functions
+            reports_of_functions = (lint_program(_program(linter.open(path, name)), place) for name in functions)
+            return tuple(
+                report.model_copy(update={"folder": path.absolute().parent.name}) for report in reports_of_functions
+            )
+        if linted := linter.open(path).lint(place):
             return linted
-        raise _without_lint(path, own.name)
+        raise _without_lint(path, linter.name)
     bundle = Bundle.open(path)
     inputs = Reference.read(bundle.golden).inputs
     reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
         progress(f"{path.name}: {tower} tower")
         written = restored_target(bundle.manifest.target, bundle.manifest.options)
-        own = _linted_by(asked, written, bundle.artifact(tower), path)
-        artifact = own.open(bundle.artifact(tower), entry.function)
-        place = _device(own, device)
-        if not own.abilities.readable:
+        linter = _linted_by(requested, written, bundle.artifact(tower), path)
+        artifact = linter.open(bundle.artifact(tower), entry.function)
+        place = _device(linter, device)
+        if not linter.abilities.readable:
             if not (linted := artifact.lint(place)):
                 raise _without_lint(path, bundle.manifest.target)
             reports += linted
@@ -94,7 +96,7 @@ def lint(
 
 
 def _linted_by(asked: Target | None, written: Target, file: Path, path: Path) -> Target:
-    """The target whose lint is asked of a file: another one than that which wrote it takes ONNX models alone."""
+    """Returns the target that lints a file. A target other than the file's own lints ONNX models only."""
     if asked is None or asked.name == written.name:
         return written
     if file.suffix != ".onnx":
@@ -103,7 +105,7 @@ def _linted_by(asked: Target | None, written: Target, file: Path, path: Path) ->
 
 
 def _without_lint(path: Path, target: str) -> UsageError:
-    """What to say of an artifact or a bundle whose target has no lint."""
+    """Returns the error for an artifact or a bundle whose target has no lint."""
     return UsageError(
         f"{path} is of {target}; give a Core ML package or a Core AI asset (Neural Engine), a LiteRT file (GPU), a "
         "bundle for Qualcomm (NPU), or an ONNX model with `target='qnn'`"
@@ -111,7 +113,7 @@ def _without_lint(path: Path, target: str) -> UsageError:
 
 
 def _device(target: Target, device: str | None) -> str:
-    """What to lint for; what runs on a Neural Engine is not linted for another place, and the other way round."""
+    """Returns the device to lint for. A Neural Engine file is not linted for another place, and the other way round."""
     here = target.abilities.compiled_places
     if device is None:
         return here[0] if here else DEFAULT_DEVICE
@@ -126,12 +128,12 @@ def _device(target: Target, device: str | None) -> str:
 
 def _program(artifact: Artifact) -> Program:
     program = artifact.program
-    assert program is not None  # `readable` says so
+    assert program is not None  # since the target is `readable`
     return program
 
 
 def program_input(program: Program, inputs: Inputs, index: int) -> dict[str, Any]:
-    """One of the reference inputs as the program takes it: bytes [H, W, 3] for an image, ids int32 [1, L] else."""
+    """Returns one reference input in the program's form: bytes [H, W, 3] for an image, else ids int32 [1, L]."""
     (port,) = program.inputs
     if port.kind == "image":
         return {port.name: np.rint(inputs.pixels[index] * 255).astype(np.uint8).transpose(1, 2, 0)}
@@ -139,10 +141,10 @@ def program_input(program: Program, inputs: Inputs, index: int) -> dict[str, Any
 
 
 def compare_all(before: tuple[LintReport, ...], after: tuple[LintReport, ...]) -> tuple[Comparison, ...]:
-    """Compare package by package, in order.
+    """Compares two lists of reports package by package, in order.
 
     Raises:
-        UsageError: there are not as many on both sides.
+        UsageError: both sides have different lengths.
     """
     if len(before) != len(after):
         raise UsageError(
