@@ -1,4 +1,4 @@
-"""The command line: one file per command; this one puts them together."""
+"""The command line. Each command has one file; this one combines them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = ["cli", "main"]
 
 
 BROKEN_PIPE = 128 + 13
-"""As if ended by SIGPIPE, which Windows does not have."""
+"""Exit code as if ended by SIGPIPE, which Windows does not have."""
 
 
 class Ordered(click.Group):
-    """Commands in the order of a user's way, not of the alphabet.
+    """A group of commands in the order of a user's work, not of the alphabet.
 
-    They are loaded when the first is needed, since a command of a wing imports this package.
+    The commands are loaded on first use, since a wing's command imports this package.
     """
 
     @cached_property
@@ -49,16 +49,18 @@ class Ordered(click.Group):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.__dict__.pop("commands")  # click's own, which is empty
+        self.__dict__.pop("commands")  # click's own attribute, which is empty
         add_quiet(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each with the whole first sentence of its help; click cuts it at a width."""
+        """Writes each command with the whole first sentence of its help; click cuts it at a width."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in self.commands.items()])
+            formatter.write_dl(
+                [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+            )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in WINGS and cmd_name not in self.commands:
@@ -75,13 +77,13 @@ class Ordered(click.Group):
             stopped.__notes__ = [in_flags(note) for note in getattr(stopped, "__notes__", ())]
             raise
         except BrokenPipeError:
-            # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.
+            # The reader of stdout, such as `| head`, is done: end as by the signal. Click's 1 would mean a failed gate.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(BROKEN_PIPE)
 
 
 def in_order() -> Iterator[click.Command]:
-    """Yields the commands that are installed, in the order of a user's way."""
+    """Yields the installed commands, in the order of a user's work."""
     yield from (variants, layouts, inspect, reparameterize, convert, export)
     yield from filter(None, map(find, ("sweep",)))
     yield from (verify, lint, evaluate, compare, classify)
@@ -110,9 +112,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; the process ends with the exit code."""
-    # Torch's threads spin while they wait for each other. On a machine that does other work too, that made evaluating
-    # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
+    """Runs the command line; the process ends with the exit code."""
+    # Torch's threads spin while they wait for each other. On a busy machine, that made evaluating a Core ML package 10
+    # to 40 times slower. Torch reads this when it is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
     guard_logging()

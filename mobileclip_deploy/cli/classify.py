@@ -63,8 +63,8 @@ def classify(
         for label, probability in result.probabilities.items()
     ]
     if as_json:
-        found = [{"image": str(result.image), "probabilities": result.probabilities} for result in results]
-        print_json([*found, *({"image": None, "probabilities": {}, "skipped": text} for text in results.skipped)])
+        records = [{"image": str(result.image), "probabilities": result.probabilities} for result in results]
+        print_json([*records, *({"image": None, "probabilities": {}, "skipped": text} for text in results.skipped)])
     elif as_csv:
         print_csv(("image", "label", "probability"), rows)
     else:

@@ -1,4 +1,4 @@
-"""How a table is laid out: as wide as it is in a file, and within a terminal's width without breaking a name."""
+"""Layout of tables: natural width in a file, and within a terminal's width without breaking a name."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ LINE = "─"
 
 
 def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """The lines of a table, without blanks at their ends; columns without a cell are left out.
+    """Returns the lines of a table, without trailing blanks; columns without a cell are left out.
 
-    Where it is wider than the terminal, cells of several words are folded between words; then the last such column goes
-    under its row; then each row becomes lines of its own.
+    If the table is wider than the terminal, cells of several words are folded between words. If that is not enough, the
+    last such column moves under its row. If that is not enough, each row becomes lines of its own.
 
     Args:
         columns: names; those that start with `>` are right-aligned.
         width: of the terminal; None: the output is a file, and every row is one line.
     """
-    used = [number for number in range(len(columns)) if not rows or any(row[number] for row in rows)]
-    heads = [columns[number] for number in used]
-    cells = [[row[number] for number in used] for row in rows]
+    used = [index for index in range(len(columns)) if not rows or any(row[index] for row in rows)]
+    heads = [columns[index] for index in used]
+    cells = [[row[index] for index in used] for row in rows]
     natural = _widths(heads, cells)
     if width is None or _total(natural) <= width:
         return _drawn(heads, cells, natural)
@@ -38,7 +38,7 @@ def laid_out(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int |
 
 
 def terms(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
-    """A line `name  text` per row; texts stand in one column, and are folded there where the terminal is narrower."""
+    """Returns a line `name  text` per row. Texts share one column, and are folded there on a narrower terminal."""
     longest = max(map(cell_len, (name for name, _ in rows)), default=0)
     lines: list[str] = []
     for name, text in rows:
@@ -51,8 +51,8 @@ def terms(rows: Sequence[tuple[str, str]], width: int | None) -> list[str]:
 
 
 def _with_notes(heads: list[str], cells: list[list[str]], column: int, width: int) -> list[str]:
-    """The table without one column, whose cells stand indented under their rows."""
-    rest = [number for number in range(len(heads)) if number != column]
+    """Returns the table without one column, whose cells are indented under their rows."""
+    rest = [index for index in range(len(heads)) if index != column]
     names, others = [heads[n] for n in rest], [[row[n] for n in rest] for row in cells]
     least = _widths(names, others, words=True)
     if _total(least) > width:
@@ -66,7 +66,7 @@ def _with_notes(heads: list[str], cells: list[list[str]], column: int, width: in
 
 
 def _stacked(heads: list[str], cells: list[list[str]], width: int) -> list[str]:
-    """Each row as lines `name  cell`, with a blank line between rows."""
+    """Returns each row as lines `name  cell`, with a blank line between rows."""
     names = [head.removeprefix(">") for head in heads]
     longest = max(map(cell_len, names))
     lines: list[str] = []
@@ -80,17 +80,17 @@ def _stacked(heads: list[str], cells: list[list[str]], width: int) -> list[str]:
 
 
 def _folded(text: str, width: int, first: str = "", others: str = "") -> list[str]:
-    """Lines of a width, folded between words alone."""
+    """Returns lines of a width, folded between words only."""
     return textwrap.wrap(
         text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
 
 
 def _widths(heads: Sequence[str], cells: Sequence[Sequence[str]], *, words: bool = False) -> list[int]:
-    """Width of each column: that of its widest cell, or of the widest word in it."""
+    """Returns the width of each column: that of its widest cell, or of its widest word."""
     widths = []
-    for number, head in enumerate(heads):
-        name, texts = head.removeprefix(">"), [row[number] for row in cells]
+    for index, head in enumerate(heads):
+        name, texts = head.removeprefix(">"), [row[index] for row in cells]
         figures = head.startswith(">")  # a figure with its interval stays on a line
         parts = [*name.split(), *(texts if figures else (word for text in texts for word in text.split()))]
         widths.append(max(map(cell_len, parts if words else [name, *texts]), default=0))
@@ -102,7 +102,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shrunk(natural: Sequence[int], least: Sequence[int], width: int) -> list[int]:
-    """Take what is too much from the widest column, as far as its words allow, and so on."""
+    """Returns widths that fit: takes columns from the widest column, down to its longest word, until the table fits."""
     widths = list(natural)
     while _total(widths) > width:
         widest = max((n for n in range(len(widths)) if widths[n] > least[n]), key=lambda n: widths[n])
@@ -119,15 +119,15 @@ def _drawn(heads: list[str], cells: list[list[str]], widths: list[int]) -> list[
 
 
 def _row(row: Sequence[str], heads: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """One row, as many lines as its longest cell has in its width."""
+    """Returns one row as lines, as many as its longest cell needs."""
     folded = [
         _folded(cell, width) if cell_len(cell) > width else [cell] for cell, width in zip(row, widths, strict=True)
     ]
     lines = []
-    for number in range(max(map(len, folded))):
+    for index in range(max(map(len, folded))):
         parts = []
         for cell, head, width in zip(folded, heads, widths, strict=True):
-            text = cell[number] if number < len(cell) else ""
+            text = cell[index] if index < len(cell) else ""
             blanks = " " * (width - cell_len(text))
             parts.append(blanks + text if head.startswith(">") else text + blanks)
         lines.append(GAP.join(parts).rstrip())

@@ -1,6 +1,6 @@
-"""Commands that the wings bring, found by the entry-point group `mobileclip_deploy.commands`.
+"""Commands of the wings, found by the entry-point group `mobileclip_deploy.commands`.
 
-An entry is called like its command. One with a dot, such as `evaluate.suite`, is what an option of a core command runs.
+An entry has the name of its command. An entry with a dot, such as `evaluate.suite`, runs an option of a core command.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ WINGS = {
     "demo": "web",
     "doctor": "benchmark",
 }
-"""The wing that each command belongs to, for the message where the wing is not installed."""
+"""Wing of each command, for the message if the wing is not installed."""
 
 
 @cache
 def entries() -> Mapping[str, EntryPoint]:
-    """Entry points of the group, by name. An editable and an installed copy list each of them twice."""
+    """Returns the entry points of the group, by name. An editable and an installed copy list each of them twice."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def find(name: str) -> Any:
-    """Returns what a wing brings under a name; None if no wing that is installed does."""
+    """Returns a wing's object of this name. None if no installed wing has it."""
     entry = entries().get(name)
     if entry is None:
         return None
@@ -50,17 +50,17 @@ def find(name: str) -> Any:
 
 
 def of_wing(name: str) -> Any:
-    """Returns what a wing brings under a name.
+    """Returns a wing's object of this name.
 
     Raises:
         UsageError: the wing is not installed.
     """
     from mobileclip_deploy.errors import UsageError
 
-    brought = find(name)
-    if brought is None:
+    loaded = find(name)
+    if loaded is None:
         raise UsageError(missing(name))
-    return brought
+    return loaded
 
 
 def missing(name: str) -> str:

@@ -48,7 +48,7 @@ def compare(
 
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
-    gates, asked = parse_gates(gate_texts) if gate_texts else None, data.arguments()
+    gates, dataset_arguments = parse_gates(gate_texts) if gate_texts else None, data.arguments()
     if data.dataset is not None:
         check_dataset(data.dataset)
     if checkpoint is not None:
@@ -59,7 +59,7 @@ def compare(
     from mobileclip_deploy.cli.tables import print_comparison
 
     with progress() as update:
-        comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **asked)
+        comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **dataset_arguments)
     for text in comparison.notes:
         note(f"Note: {text}")
     if as_json:
@@ -79,11 +79,11 @@ def _compare_layers(bundles: tuple[Path, ...], as_json: bool) -> None:
     from mobileclip_deploy.verify.inspect.layers import compare_layers
 
     with progress() as update:
-        found = compare_layers(bundles, update)
+        comparisons = compare_layers(bundles, update)
     if as_json:
-        print_json({"towers": found})
+        print_json({"towers": comparisons})
         return
-    for one in found:
-        rows = [[layer.layer, f"{layer.compiled:.1f}", f"{layer.interpreted:.1f}"] for layer in one.layers]
-        print_table(f"{one.bundle}, {one.tower}", ["layer", ">emulated NPU, dB", ">ONNX Runtime's CPU, dB"], rows)
+    for tower in comparisons:
+        rows = [[layer.layer, f"{layer.compiled:.1f}", f"{layer.interpreted:.1f}"] for layer in tower.layers]
+        print_table(f"{tower.bundle}, {tower.tower}", ["layer", ">emulated NPU, dB", ">ONNX Runtime's CPU, dB"], rows)
     say("dB: signal-to-noise ratio of what is behind a layer, against float32 with the same weights")

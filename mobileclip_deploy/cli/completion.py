@@ -1,4 +1,4 @@
-"""What a shell offers for an option's value: names of targets, precisions, variants, layouts, devices and chips."""
+"""Shell completion of option values: names of targets, precisions, variants, layouts, devices and chips."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Offered = Callable[["click.Context", "click.Parameter", str], list[str]]
 
 
 def names(room: str, name: str) -> Offered:
-    """Names that a function or a constant of a room gives, which is imported when a shell asks."""
+    """Returns a completion of names from a function or a constant of a room, imported on completion only."""
 
     def offered(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-        found = getattr(importlib.import_module(f"mobileclip_deploy.{room}"), name)
-        return _starting(typed, found() if callable(found) else found)
+        source = getattr(importlib.import_module(f"mobileclip_deploy.{room}"), name)
+        return _starting(typed, source() if callable(source) else source)
 
     return offered
 
@@ -30,14 +30,14 @@ chips = names("verify.inspect.linting", "LINTED")
 
 
 def target_lists(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """Several targets with commas between them, or all."""
+    """Completes several targets with commas between them, or all."""
     from mobileclip_deploy.targets import targets as installed
 
     return lists((*installed(), *(() if "," in typed else ("all",))))(context, parameter, typed)
 
 
 def lists(names: Collection[str]) -> Offered:
-    """One of these names, or several with commas between them."""
+    """Returns a completion of one of these names, or several with commas between them."""
 
     def offered(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         before, comma, last = typed.rpartition(",")
@@ -47,20 +47,20 @@ def lists(names: Collection[str]) -> Offered:
 
 
 def precisions(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A precision, or one for each tower."""
+    """Completes a precision, or one for each tower."""
     from mobileclip_deploy.network.model.precision import PRECISIONS, TABLE, TABLES
     from mobileclip_deploy.network.model.variants import TOWERS
 
-    known = [name for name in PRECISIONS if name != "mixed"]  # which a search alone chooses
+    precision_names = [name for name in PRECISIONS if name != "mixed"]  # which only a search chooses
     before, comma, last = typed.rpartition(",")
     tower, equals, name = last.partition("=")
     if TABLE in (name if equals else last):
         first, between, table = typed.rpartition(TABLE)
-        return [f"{first}{between}{one}" for one in _starting(table, TABLES)]
+        return [f"{first}{between}{completed}" for completed in _starting(table, TABLES)]
     if equals:
-        return [f"{before}{comma}{tower}={one}" for one in _starting(name, known)]
-    others = [f"{before}{comma}{one}=" for one in _starting(last, TOWERS)]
-    return others if comma else [*_starting(last, (*known, "smallest")), *others]
+        return [f"{before}{comma}{tower}={completed}" for completed in _starting(name, precision_names)]
+    others = [f"{before}{comma}{completed}=" for completed in _starting(last, TOWERS)]
+    return others if comma else [*_starting(last, (*precision_names, "smallest")), *others]
 
 
 def _starting(typed: str, names: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How the command line ends: every error is one line on stderr and an exit code, and a signal is an error too."""
+"""End of the command line: every error, also a signal, is one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLEAN = "nothing half-written was left behind"
 
 
 class Interrupted(MobileClipDeployError):
-    """Ctrl-C. `kept`: what an interrupted command left to go on with, and how."""
+    """Ctrl-C. `kept`: saved work of an interrupted command, and the way to continue it."""
 
     exit_code: ClassVar[int] = 128 + signal.SIGINT
     word: ClassVar[str] = "interrupted"
@@ -37,24 +37,25 @@ class Interrupted(MobileClipDeployError):
 
 
 class Terminated(Interrupted):
-    """SIGTERM, as of a service that stops or a CI job that is cancelled."""
+    """SIGTERM, for example from a stopping service or a cancelled CI job."""
 
     exit_code = 128 + signal.SIGTERM
     word = "terminated"
 
 
 class SigTerm(KeyboardInterrupt):
-    """SIGTERM came: whatever cleans up after Ctrl-C cleans up after it."""
+    """A received SIGTERM. It is a `KeyboardInterrupt`, so the cleanup for Ctrl-C also runs for it."""
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """In the block Ctrl-C is raised as `KeyboardInterrupt`, and SIGTERM as `SigTerm`; a second SIGTERM ends the process
-    at once.
+    """Context manager that raises Ctrl-C as `KeyboardInterrupt` and SIGTERM as `SigTerm`. A second SIGTERM ends the
+    process at once.
 
-    The block ends with them, whatever it made of them: converters take them for errors of their own, or drop them.
+    The block ends with the signal, even if it swallowed or replaced the exception: converters take such exceptions for
+    their own errors, or drop them.
     """
-    if threading.current_thread() is not threading.main_thread():  # only there a handler can be set
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set only in the main thread
         yield
         return
     came: list[KeyboardInterrupt] = []
@@ -69,7 +70,7 @@ def ended_by_signals() -> Iterator[None]:
         raise came[-1]
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, terminate)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell told us to ignore it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if a shell has set it to be ignored
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
@@ -86,16 +87,16 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def told_errors() -> Iterator[None]:
-    """What the block raises is told on stderr, and ends the process with its exit code."""
+    """Context manager that prints an exception on stderr and ends the process with its exit code."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         raise SystemExit(error.exit_code) from None
     except (MobileClipDeployError, click.ClickException, click.Abort, KeyboardInterrupt, OSError) as error:
-        told = _told(error)
-        print_error(told)
-        raise SystemExit(told.exit_code) from error
+        shown = _told(error)
+        print_error(shown)
+        raise SystemExit(shown.exit_code) from error
     except Exception as error:
         ended = RuntimeFailed(LITTLE_MEMORY) if no_memory(error) else crashed(error)
         print_error(ended)
@@ -103,10 +104,10 @@ def told_errors() -> Iterator[None]:
 
 
 def check_current_folder() -> None:
-    """Refuses a current folder that was removed: torch's libraries end the process there.
+    """Refuses to start in a deleted folder: torch's libraries would end the process there.
 
     Raises:
-        UsageError: it was removed.
+        UsageError: the current folder was removed.
     """
     try:
         os.getcwd()
@@ -124,5 +125,5 @@ def _told(error: BaseException) -> MobileClipDeployError:
         return UsageError(error.format_message())
     if isinstance(error, OSError):
         return of_system(error)
-    kept = getattr(error, "__notes__", ())
-    return Terminated(*kept) if isinstance(error, SigTerm) else Interrupted(*kept)
+    notes = getattr(error, "__notes__", ())
+    return Terminated(*notes) if isinstance(error, SigTerm) else Interrupted(*notes)

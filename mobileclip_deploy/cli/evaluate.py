@@ -60,7 +60,7 @@ def evaluate(
     single = data.dataset is not None or task is not None or language is not None
     if suite is not None and (single or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
-    asked = data.arguments()
+    options = data.arguments()
     if suite is not None and suite_data is not None:
         evaluate_suite = of_wing("evaluate.suite")
         click.get_current_context().exit(evaluate_suite(subject, (suite, suite_data, html, force), data, as_json))
@@ -78,7 +78,7 @@ def evaluate(
     model = open_subject(subject)
     with progress() as update:
         if dataset is None or language is not None:
-            result = run(model, task=task, language=language, progress=update, **asked)
+            result = run(model, task=task, language=language, progress=update, **options)
         else:
             whole = model if isinstance(model, MobileCLIP) else Bundle.of(model)
             how = Measuring(templates, data.skip_bad, data.cache)
@@ -111,7 +111,7 @@ def check_subject(subject: Path | None) -> None:
 
 
 def open_subject(subject: Path | None) -> Path | MobileCLIP:
-    """Returns a bundle's folder as it is, or the model of a checkpoint, whose provenance is printed on stderr."""
+    """Returns a bundle's folder unchanged, or the model of a checkpoint, whose provenance is printed on stderr."""
     from mobileclip_deploy import load_model
     from mobileclip_deploy.cli.output import note_provenance
     from mobileclip_deploy.network.checkpoints.source import Source
@@ -124,7 +124,7 @@ def open_subject(subject: Path | None) -> Path | MobileCLIP:
 
 
 def _read(data: DatasetChoice, task: str | None) -> Dataset | None:
-    """The dataset that is named, read before torch is imported: its refusals need not wait for that."""
+    """Returns the named dataset, read before torch is imported, so that its errors come at once."""
     from mobileclip_deploy.evaluation.dataset import check_tasks
     from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
 

@@ -1,4 +1,4 @@
-"""`export`: from a checkpoint to verified bundles."""
+"""`export`: conversion of a checkpoint to verified bundles."""
 
 from __future__ import annotations
 
@@ -163,11 +163,13 @@ def export(
     words["contexts"] = parse_contexts(given.pop("contexts_text"))
     words["gates"] = parse_gates(given.pop("gate_texts"))
     words["verify"] = not given.pop("no_verify")
-    request = requested(target_names, precisions, output, words | {"options": given})  # what is left is of targets
+    request = requested(
+        target_names, precisions, output, words | {"options": given}
+    )  # the remaining options belong to targets
     choices = choose(request)
     weights_file(choice.variant, choice.checkpoint, choice.download)
 
-    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
+    # From here on torch is needed, which takes more than a second to import: refusals above do not wait for it.
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export
     from mobileclip_deploy.errors import MobileClipDeployError, NotRun, Undecided
     from mobileclip_deploy.export.door import export_plan

@@ -1,4 +1,4 @@
-"""`inspect`: what is this file?"""
+"""`inspect`: description of a file, a bundle or a folder."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
 
     with progress(MOMENT) as update:
         result = look(path, variant, progress=update)
-    told = result.as_dict()
+    record = result.as_dict()
     if as_json:
-        print_json(told)
+        print_json(record)
     elif isinstance(result, FolderInspection):
         _print_folder(result)
-    elif "functions" in told:
-        print_package(str(path), told)
+    elif "functions" in record:
+        print_package(str(path), record)
     elif isinstance(result, BundleInspection):
         print_bundle(Bundle.unread(path), result)
     elif isinstance(result, ArtifactInspection):
@@ -67,13 +67,13 @@ def _print_folder(folder: FolderInspection) -> None:
 
     rows = [
         [
-            one.name,
-            one.variant or "",
-            one.target or "",
-            one.precision or "",
-            "" if one.bytes is None else megabytes(one.bytes),
-            one.parity or "cannot be read",
+            bundle.name,
+            bundle.variant or "",
+            bundle.target or "",
+            bundle.precision or "",
+            "" if bundle.bytes is None else megabytes(bundle.bytes),
+            bundle.parity or "cannot be read",
         ]
-        for one in folder.bundles
+        for bundle in folder.bundles
     ]
     print_table(None, ["bundle", "variant", "target", "precision", ">MB", "parity"], rows)

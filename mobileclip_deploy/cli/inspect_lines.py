@@ -1,5 +1,5 @@
-"""What `inspect` tells a person of a bundle, an artifact or a checkpoint: one screen, a subject per line; and of an
-artifact with functions, a Core ML package or a Core AI asset, its tables."""
+"""Screen output of `inspect`: one screen of lines for a bundle, an artifact or a checkpoint. For an artifact with
+functions, a Core ML package or a Core AI asset: its tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASK = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
 
 
 def print_bundle(bundle: Bundle, found: BundleInspection) -> None:
-    """Print what a bundle is, what it takes and gives, how near it is to its checkpoint, and what to do next."""
+    """Prints a bundle's identity, its inputs and outputs, its deviation from its checkpoint, and next commands."""
     from mobileclip_deploy.targets import installed_target
 
     manifest, name = bundle.manifest, installed_target(found.target).title
@@ -35,8 +35,10 @@ def print_bundle(bundle: Bundle, found: BundleInspection) -> None:
     kind = "a classifier" if manifest.classifier else _towers_named(tuple(manifest.towers))
     precision = precision_label({tower: entry.precision for tower, entry in manifest.towers.items()})
     options = ", ".join(f"{option} {value}" for option, value in manifest.options.items())
-    told = f"{which} for {name}{f' ({options})' if options else ''}: {kind}, {precision}, {megabytes(bundle.bytes)} MB"
-    print_terms([("bundle", f"{bundle.path}"), ("", told), *_towers(manifest, found), *_around(bundle, found)])
+    summary = (
+        f"{which} for {name}{f' ({options})' if options else ''}: {kind}, {precision}, {megabytes(bundle.bytes)} MB"
+    )
+    print_terms([("bundle", f"{bundle.path}"), ("", summary), *_towers(manifest, found), *_around(bundle, found)])
 
 
 def _towers_named(towers: tuple[str, ...]) -> str:
@@ -94,7 +96,7 @@ def _around(bundle: Bundle, found: BundleInspection) -> Terms:
     yield "proof", _proof(bundle, found)
     yield "licence", f"of the weights: {found.licence}{_uses(found)}"
     if manifest.licence is not None:
-        yield "", f"texts: {', '.join(one.file for one in manifest.licence.files)}"
+        yield "", f"texts: {', '.join(entry.file for entry in manifest.licence.files)}"
     yield "space", f"{found.embedding_space}: embeddings of other spaces cannot be compared with these"
     packages = ", ".join(f"{name} {version}" for name, version in found.environment.items())
     yield "made of", f"{found.checkpoint} ({manifest.checkpoint.layout} layout), with {packages}"
@@ -104,32 +106,34 @@ def _around(bundle: Bundle, found: BundleInspection) -> Terms:
 
 
 def _pictures(manifest: Manifest) -> str:
-    told = f"{manifest.preprocess.described}, RGB"
+    steps = f"{manifest.preprocess.described}, RGB"
     if manifest.towers["image"].input.any_size:
-        return f"{told}: the file does all of it"
+        return f"{steps}: the file does all of it"
     divided = "" if manifest.towers["image"].input.dtype == "uint8" else ", divided by 255"
-    return f"{told}{divided}; mean and std are inside"
+    return f"{steps}{divided}; mean and std are inside"
 
 
 def _proof(bundle: Bundle, found: BundleInspection) -> str:
     checks = bundle.parity
     if not checks:
         return f"none was made when it was exported: {_command('verify', bundle.path)}"
-    told = [f"{check.tower} {check.step} {check.status}" for check in checks if check.status in ("failed", "not run")]
+    texts = [f"{check.tower} {check.step} {check.status}" for check in checks if check.status in ("failed", "not run")]
     ran = [check for check in checks if check.status != "not run"]
-    # Of each tower the engine that is farthest off: it may have answered on several.
-    shipped = [(one.deviation.relative, one) for one in ran if one.step == "shipped" and one.deviation is not None]
+    # For each tower the engine that deviates most: it may have run on several.
+    shipped = [
+        (check.deviation.relative, check) for check in ran if check.step == "shipped" and check.deviation is not None
+    ]
     worst = {check.tower: check for _, check in sorted(shipped, key=lambda each: each[0])}
     near = ", ".join(f"{tower} {relative(worst[tower])} ({decibels(worst[tower])} dB)" for tower in sorted(worst))
     task = [f"{name} % {figure(check, key)}" for check in ran for key, name in TASK.items() if figure(check, key)]
     state = "FAILED" if found.parity == "failed" else found.parity
-    told = [f"{state}, {len(ran)} of {len(checks)} checks ran", *told[:SHOWN]]
-    return "; ".join([*told, *([f"embeddings deviate by {near} at worst"] if near else []), *task])
+    texts = [f"{state}, {len(ran)} of {len(checks)} checks ran", *texts[:SHOWN]]
+    return "; ".join([*texts, *([f"embeddings deviate by {near} at worst"] if near else []), *task])
 
 
 def _uses(found: BundleInspection | CheckpointInspection) -> str:
-    told = found.uses
-    return "" if told is None else f"; {', '.join(f'{use}: {told[use].answer}' for use in told)} (docs/licences.md)"
+    uses = found.uses
+    return "" if uses is None else f"; {', '.join(f'{use}: {uses[use].answer}' for use in uses)} (docs/licences.md)"
 
 
 def _beside(bundle: Bundle) -> str:
@@ -147,11 +151,11 @@ def _next(bundle: Bundle) -> Terms:
         labels = () if manifest.classifier else ("--labels", "cat,dog")
         if manifest.classifier or "text" in manifest.towers:
             commands.append(_command("classify", path, "PICTURE.jpg", *labels))
-    # Not Core ML's on Linux, nor what an emulator answers.
+    # Core ML has no place on Linux, and emulators are left out.
     if found_places(installed_target(manifest.target), "host", manifest.options):
         commands.append(_command("benchmark", path, "--device", "host", "--quick"))
-    for number, command in enumerate(commands):
-        yield "next" if not number else "", command
+    for index, command in enumerate(commands):
+        yield "next" if not index else "", command
 
 
 def _command(name: str, path: Path, *words: str) -> str:
@@ -159,13 +163,13 @@ def _command(name: str, path: Path, *words: str) -> str:
 
 
 def _word(path: Path) -> str:
-    """Returns a path as a word of a command line; one that begins with a dash is no option."""
+    """Returns a path as a word of a command line; a leading dash does not make it an option."""
     text = os.fspath(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def print_artifact(path: Path, found: ArtifactInspection) -> None:
-    """Print what an artifact takes and gives, and what it is made of."""
+    """Prints an artifact's inputs, outputs and contents."""
     rows = [
         (found.kind.partition(" ")[2], f"{path}: {found.kind.partition(' ')[0]}, {megabytes(found.bytes)} MB"),
         ("takes", _tensor(found.input)),
@@ -181,7 +185,7 @@ def print_artifact(path: Path, found: ArtifactInspection) -> None:
 
 
 def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
-    """Print which network a checkpoint holds, and how to export it."""
+    """Prints a checkpoint's network, and the command to export it."""
     towers = _towers_named(found.towers)
     rows = [
         ("checkpoint", f"{path}: {found.variant}, {towers}, in its {found.form} form"),
@@ -196,7 +200,7 @@ def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
 
 
 def print_package(path: str, told: dict[str, Any]) -> None:
-    """Print what a target's `inspect` tells."""
+    """Prints the record of a target's own `inspect`."""
     version, target = told["specification_version"], told["deployment_target"]
     say(f"{path}: {told['title']}, {megabytes(told['bytes'])} MB, {target} (specification version {version})")
     if told["metadata"]:
@@ -218,20 +222,20 @@ def _print_function(function: dict[str, Any]) -> None:
         unknown = ", ".join(f"{kind} {count}" for kind, count in function["not_evaluated"].items())
         say(f"unknown to this package's evaluator: {unknown}")
     weights = [
-        [kind, f"{told['tensors']:,}", f"{told['elements']:,}", f"{told['bytes']:,}", _share(told, function)]
-        for kind, told in function["weights"].items()
+        [kind, f"{entry['tensors']:,}", f"{entry['elements']:,}", f"{entry['bytes']:,}", _share(entry, function)]
+        for kind, entry in function["weights"].items()
     ]
     print_table(None, ["weights", ">tensors", ">elements", ">bytes", ">share"], weights)
     largest = [
         [
-            told["name"],
-            _shape(told["shape"]),
-            told["kind"],
-            f"{told['bits']:g}",
-            f"{told['bytes']:,}",
-            _share(told, function),
+            entry["name"],
+            _shape(entry["shape"]),
+            entry["kind"],
+            f"{entry['bits']:g}",
+            f"{entry['bytes']:,}",
+            _share(entry, function),
         ]
-        for told in function["largest"]
+        for entry in function["largest"]
     ]
     print_table(None, ["largest tensors", "shape", "kind", ">bits each", ">bytes", ">share"], largest)
 

@@ -1,4 +1,4 @@
-"""`layouts`: which apps' files and tensors an export can write."""
+"""`layouts`: layouts of files and tensors, for apps, that an export can write."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def layouts(name: str | None, as_json: bool) -> None:
     from mobileclip_deploy.artifacts.layouts import read_layout
     from mobileclip_deploy.cli.output import print_json, print_table
 
-    found = packaged() if name is None else (read_layout(name),)
+    selected = packaged() if name is None else (read_layout(name),)
     if as_json:
-        print_json([layout.as_dict() for layout in found])
+        print_json([layout.as_dict() for layout in selected])
         return
     if name is not None:
-        print_json(found[0].as_dict())
+        print_json(selected[0].as_dict())
         return
     columns = ["layout", "target", "artifact", "file", "input", "output", "length 1"]
     rows = [
         [
-            layout.name if number == 0 else "",
-            layout.target if number == 0 else "",
+            layout.name if index == 0 else "",
+            layout.target if index == 0 else "",
             tower,
             artifact.file,
             " ".join(filter(None, (artifact.input.name, artifact.input.dtype, SIZES[artifact.input.any_size]))),
             artifact.output.name,
             "yes" if layout.normalised else "no",
         ]
-        for layout in found
-        for number, (tower, artifact) in enumerate(layout.artifacts.items())
+        for layout in selected
+        for index, (tower, artifact) in enumerate(layout.artifacts.items())
     ]
     print_table(None, columns, rows)
-    for layout in found:
+    for layout in selected:
         say(f"{layout.name}: {layout.title}.")

@@ -1,4 +1,4 @@
-"""`lint`: which operations are ready for the Neural Engine, and which will leave it?"""
+"""`lint`: operations that are ready for the Neural Engine, and operations that will leave it."""
 
 from __future__ import annotations
 
@@ -96,16 +96,16 @@ def _print_report(report: LintReport) -> None:
     switches = f"{report.switches} switch{'' if report.switches == 1 else 'es'}"
     say(f"{report.title} on {report.device}: {len(report.operations)} operations, {switches}")
     print_table(None, ["status", ">operations", ">share", ">MB of weights", ">share"], rows)
-    found = []
+    findings = []
     for rule in report.rules:
         hits = report.found(rule.name)
         where = [f"{op.type} {op.name} ({_detail(op.findings, rule.name)})" for op in hits[:SHOWN]]
         where += [f"{finding.detail}" for finding in report.package_findings if finding.rule == rule.name]
         more = [f"and {len(hits) - SHOWN} more"] if len(hits) > SHOWN else []
         share = report.share_of(rule.name)
-        found.append([rule.level, rule.name, str(len(hits)), megabytes(share.weight_bytes), ", ".join(where + more)])
-    if found:
-        print_table(None, ["finding", "rule", ">operations", ">MB", "where"], found)
+        findings.append([rule.level, rule.name, str(len(hits)), megabytes(share.weight_bytes), ", ".join(where + more)])
+    if findings:
+        print_table(None, ["finding", "rule", ">operations", ">MB", "where"], findings)
 
 
 def _detail(findings: tuple[Finding, ...], rule: str) -> str:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from mobileclip_deploy.network.checkpoints.source import Source
 
 FILE = click.Path(path_type=Path)
-"""A file or folder, which need not be there."""
+"""Type of a file or folder, which need not exist."""
 F = TypeVar("F", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 
 class BundlePath(click.Path):
-    """A bundle, or (with `others`) something else; a damaged bundle is refused before torch is imported."""
+    """A bundle, or (with `others`) another path; a damaged bundle is refused before torch is imported."""
 
     def __init__(self, *, others: bool = False) -> None:
         super().__init__(path_type=Path)
@@ -38,8 +38,8 @@ class BundlePath(click.Path):
 
 
 def model_options(function: F) -> F:
-    """--variant, --checkpoint, --download, --image-size and --preprocess, handed over as one `ModelChoice` called
-    `choice`."""
+    """Adds --variant, --checkpoint, --download, --image-size and --preprocess to a command, passed as one `ModelChoice`
+    called `choice`."""
     return _gathered(
         function,
         "choice",
@@ -70,7 +70,7 @@ preprocess_option = click.option(
 
 
 def dataset_options(function: F) -> F:
-    """--dataset and how to read it, handed over as one `DatasetChoice` called `data`."""
+    """Adds --dataset and the options for reading it to a command, passed as one `DatasetChoice` called `data`."""
     return _gathered(
         function,
         "data",
@@ -101,12 +101,13 @@ def dataset_options(function: F) -> F:
 
 
 def _gathered(function: F, name: str, kind: type[ModelChoice | DatasetChoice], *options: Callable[[F], F]) -> F:
-    """The command with these options, one for each field of `kind`, which it takes as one value of that name."""
+    """Returns the command with these options, one for each field of `kind`; the command takes one value of that
+    name."""
 
     @functools.wraps(function)
     def collected(**given: Any) -> Any:
-        own = {field.name: given.pop(field.name) for field in fields(kind)}
-        return function(**{name: kind(**own)}, **given)
+        gathered_fields = {field.name: given.pop(field.name) for field in fields(kind)}
+        return function(**{name: kind(**gathered_fields)}, **given)
 
     decorated: Any = collected
     for option in reversed(options):
@@ -118,7 +119,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def add_quiet(command: click.Command) -> click.Command:
-    """The command with --quiet as its last option."""
+    """Returns the command with --quiet as its last option."""
 
     def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
         from mobileclip_deploy.cli.output import QUIET
@@ -131,13 +132,17 @@ def add_quiet(command: click.Command) -> click.Command:
 
 
 class _GateOption(click.Option):
-    """--gate, whose help names the gates of checks that installed packages bring too."""
+    """The option --gate, whose help also names the gates of installed packages' checks."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from mobileclip_deploy.network.model.own_gates import own_gates
 
-        record, own = super().get_help_record(ctx), ", ".join(own_gates())
-        return record if record is None or not own else (record[0], f"{record[1]} Of installed packages: {own}.")
+        record, package_gates = super().get_help_record(ctx), ", ".join(own_gates())
+        return (
+            record
+            if record is None or not package_gates
+            else (record[0], f"{record[1]} Of installed packages: {package_gates}.")
+        )
 
 
 gate_option = click.option(
@@ -152,7 +157,7 @@ gate_option = click.option(
 
 @dataclass(frozen=True)
 class DatasetChoice:
-    """What the dataset options name."""
+    """Values of the dataset options."""
 
     dataset: Path | None
     class_names: Path | None
@@ -163,15 +168,15 @@ class DatasetChoice:
     cache: Path | None
 
     def lone(self) -> str | None:
-        """An option that goes with a dataset of one's own, if one is given."""
-        given = {"--class-names": self.class_names, "--images": self.images}
-        return next((name for name, value in given.items() if value is not None), None)
+        """Returns the name of a given option that needs the user's own dataset. None if there is none."""
+        options = {"--class-names": self.class_names, "--images": self.images}
+        return next((name for name, value in options.items() if value is not None), None)
 
     def arguments(self) -> dict[str, Any]:
-        """For the API's functions.
+        """Returns the arguments of the API's functions.
 
         Raises:
-            UsageError: an option that goes with a dataset of one's own, without one.
+            UsageError: an option for the user's own dataset, without that dataset.
         """
         from mobileclip_deploy.errors import UsageError
 
@@ -183,7 +188,7 @@ class DatasetChoice:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the shared options name."""
+    """Values of the shared options for a model."""
 
     variant: str | None
     checkpoint: str | None
@@ -193,17 +198,17 @@ class ModelChoice:
 
 
 def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
-    """What `decide` makes of the checkpoint that the shared options name, which is noted on stderr; the built-in one
-    when they name none.
+    """Returns the result of `decide` on the checkpoint that the shared options name, by default the built-in one. Notes
+    the checkpoint on stderr.
 
-    `decide` refuses what cannot be done with it, before the note: then the error is the only line.
+    `decide` refuses unusable checkpoints before the note, so that the error is the only line.
 
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
-    weights_file(choice.variant, choice.checkpoint, choice.download)  # refused before torch is imported
+    weights_file(choice.variant, choice.checkpoint, choice.download)  # refuses before torch is imported
 
     from mobileclip_deploy.cli.output import note, note_provenance, progress
     from mobileclip_deploy.network.checkpoints.door import load_model
@@ -228,25 +233,26 @@ def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
 class TargetCommand(click.Command):
     """A command that also takes the options of every installed target, by the flags that their fields name.
 
-    They are looked up when the command is parsed, not when the command line starts: somebody's target may import what
-    it likes.
+    The options are looked up when the command is parsed, not when the command line starts: another package's target may
+    be slow to import.
     """
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         from mobileclip_deploy.targets import targets
 
-        own = super().get_params(ctx)
-        asked: dict[str, click.Parameter] = {}
+        core_params = super().get_params(ctx)
+        target_params: dict[str, click.Parameter] = {}
         for target in targets().values():
             for field in fields(target.Options):
-                asked.setdefault(field.name, _option(field))
-        return [*own[:-1], *asked.values(), *own[-1:]]  # the last one is --help
+                target_params.setdefault(field.name, _option(field))
+        return [*core_params[:-1], *target_params.values(), *core_params[-1:]]  # the last one is --help
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The command's own options, then those of each target under its title, or under those that share it."""
+        """Writes the command's own options, then those of each target under its title. Options of several targets are
+        under their joint title."""
         from mobileclip_deploy.targets import targets
 
-        titles: dict[str, str] = {}  # of several targets where they share an option
+        titles: dict[str, str] = {}  # joined for several targets that share an option
         for target in targets().values():
             for field in fields(target.Options):
                 before = titles.get(field.name)
@@ -262,11 +268,12 @@ class TargetCommand(click.Command):
 
 
 def _option(field: Field[Any]) -> click.Option:
-    """The option of a field: what was not given is None, so that it can be told from the default."""
-    told, text = field.metadata, field.metadata["text"]
+    """Returns the option of a field. Its default is None, so that a missing option differs from a given default
+    value."""
+    metadata, text = field.metadata, field.metadata["text"]
     if isinstance(field.default, bool):
         return click.Option(
-            [told["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text
+            [metadata["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text
         )
-    offered = completion.lists(told["names"])
-    return click.Option([told["flag"], field.name], metavar=told["metavar"], help=text, shell_complete=offered)
+    offered = completion.lists(metadata["names"])
+    return click.Option([metadata["flag"], field.name], metavar=metadata["metavar"], help=text, shell_complete=offered)

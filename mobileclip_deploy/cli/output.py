@@ -1,4 +1,4 @@
-"""What commands print: results on stdout as tables or JSON, progress and notes on stderr."""
+"""Output of commands: results on stdout as tables or JSON, progress and notes on stderr."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 16
 MOMENT = 2.0
-"""Seconds that nobody needs to be told of, where a command is usually done by then."""
+"""Seconds without a progress line, for commands that usually end within them."""
 QUIET = "mobileclip_deploy.quiet"
-"""In `click.Context.meta`: whether progress is not wanted."""
+"""Key in `click.Context.meta`: True if progress is switched off."""
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout, each object with its `schema_version`: the document, or the objects of a list.
+    """Prints JSON on stdout, each object with its `schema_version`: the document, or the objects of a list.
 
-    Models, dataclasses and paths are written as pydantic writes them, whose schemas are published (`schemas`). Figures
-    without bound become "Infinity", "-Infinity" and "NaN", for which JSON has no number.
+    Models, dataclasses and paths are written as pydantic writes them, whose schemas are published (`schemas`). Infinite
+    values become "Infinity", "-Infinity" and "NaN", since JSON has no such numbers.
     """
     from pydantic_core import to_jsonable_python
 
     value = to_jsonable_python(value)
-    value = [_versioned(one) for one in value] if isinstance(value, list | tuple) else _versioned(value)
+    value = [_versioned(item) for item in value] if isinstance(value, list | tuple) else _versioned(value)
     click.echo(shown_json(json.dumps(_strict(value), indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def _versioned(value: dict[str, Any]) -> dict[str, Any]:
-    return {"schema_version": 1} | value  # one of its own stays
+    return {"schema_version": 1} | value  # an object's own version wins
 
 
 def _strict(value: Any) -> Any:
@@ -61,7 +61,7 @@ def _strict(value: Any) -> Any:
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """CSV on stdout, the names of the columns first; no cell is a formula."""
+    """Prints CSV on stdout, with a header row; no cell is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -70,7 +70,8 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout; columns whose names start with `>` are right-aligned, those without a cell are left out."""
+    """Prints a table on stdout. Columns whose names start with `>` are right-aligned; columns without a cell are left
+    out."""
     from mobileclip_deploy.cli.columns import laid_out
 
     width = stdout_width()
@@ -81,7 +82,7 @@ def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequen
 
 
 def print_terms(rows: Iterable[tuple[str, str]]) -> None:
-    """Lines `name  text` on stdout, texts in one column, folded there on a terminal."""
+    """Prints lines `name  text` on stdout. Texts share one column and are folded there on a terminal."""
     from mobileclip_deploy.cli.columns import terms
 
     for line in terms([(shown(name), shown(text)) for name, text in rows], stdout_width()):
@@ -93,18 +94,18 @@ DECIDING |= dict.fromkeys(("not run", "undecided", "missing"), "yellow")
 
 
 def _coloured(line: str) -> str:
-    """The words that decide are coloured where they are a cell of their own; a file gets none."""
+    """Colours verdict words that are a whole cell; output to a file stays plain."""
     words = "|".join(DECIDING)
     return re.sub(rf"(?<=  )({words})(?=  |$)", lambda word: click.style(word[0], fg=DECIDING[word[0]]), line)
 
 
 def note(text: str) -> None:
-    """A remark on stderr."""
+    """Prints a remark on stderr."""
     say(in_flags(text), err=True)
 
 
 def note_provenance(provenance: Provenance) -> None:
-    """Say on stderr which checkpoint is used, under which licence, and what was assumed."""
+    """Prints the used checkpoint, its licence and the assumptions about it on stderr."""
     which = "the built-in checkpoint nano" if provenance.builtin else f"{provenance.file}: {provenance.variant}"
     note(f"Using {which} ({provenance.layout} layout, licence of the weights: {provenance.licence}).")
     for text in provenance.notes:
@@ -112,21 +113,21 @@ def note_provenance(provenance: Provenance) -> None:
 
 
 def quiet() -> bool:
-    """Whether progress is not wanted."""
+    """Returns whether progress is switched off."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(QUIET))
 
 
 @contextmanager
 def progress(patience: float = 0.0) -> Iterator[Progress]:
-    """Shows on stderr what is being done: one changing line on a terminal, with a bar where it is known how far a stage
-    is; else one line per stage that lasts for `patience` seconds; nothing if quiet."""
+    """Shows progress on stderr, unless quiet. On a terminal, one changing line, with a bar if the progress of a stage
+    is known. Otherwise one line per stage that lasts for `patience` seconds."""
     from mobileclip_deploy.base.progress import Lines, silent
 
     if quiet():
         yield silent
         return
-    stream = sys.stderr  # now: what converters print is held back by putting something else in its place
+    stream = sys.stderr  # before converters' prints are captured, which replaces sys.stderr
     if not stream.isatty():
         with Lines(lambda text: say(text, file=stream), patience=patience).reminding() as lines:
             yield lines
@@ -138,7 +139,7 @@ def progress(patience: float = 0.0) -> Iterator[Progress]:
 
 
 def with_bar(text: str) -> RenderableType:
-    """A text of progress for a terminal: a bar before it where it says how far a stage is, as in `4.2 of 17.3 MB`."""
+    """Returns a progress text for a terminal, with a bar before it if the text has a count, as in `4.2 of 17.3 MB`."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -146,14 +147,14 @@ def with_bar(text: str) -> RenderableType:
     counted = re.search(r"\b(\d[\d,]*(?:\.\d+)?) of (\d[\d,]*(?:\.\d+)?)", text)
     if counted is None:
         return Text(text)
-    done, total = (float(number.replace(",", "")) for number in counted.groups())
+    done, total = (float(figure.replace(",", "")) for figure in counted.groups())
     line = Table.grid(padding=(0, 1))
     line.add_row(ProgressBar(total=total, completed=done, width=BAR_WIDTH), Text(text))
     return line
 
 
 def json_asked() -> bool:
-    """Whether stdout is to be JSON. Told from the words of the command line: its options may be what is wrong."""
+    """Returns whether stdout will be JSON. Reads the words of the command line, since its options may be invalid."""
     words = sys.argv[1:]
     words = words[: words.index("--")] if "--" in words else words
     command = next((word for word in words if not word.startswith("-")), "")
@@ -163,7 +164,7 @@ def json_asked() -> bool:
 
 
 def print_error(error: MobileClipDeployError, prefix: str = "error: ") -> None:
-    """One line on stderr: the text, or where stdout is JSON the document that docs/ci.md describes."""
+    """Prints an error as one line on stderr: its text, or the document of docs/ci.md if stdout is JSON."""
     if json_asked():
         document = {"schema_version": 1, "error": error.as_dict()}
         click.echo(shown_json(json.dumps(document, ensure_ascii=False)), err=True)
@@ -172,7 +173,7 @@ def print_error(error: MobileClipDeployError, prefix: str = "error: ") -> None:
 
 
 def conclude(error: MobileClipDeployError) -> NoReturn:
-    """The result is printed, and is not what it should be: say so on stderr, and end with the error's exit code."""
+    """Ends the command with an error's text and exit code, after a bad result was printed."""
     from mobileclip_deploy.cli.words import put_in_flags
 
     put_in_flags(error)
@@ -181,10 +182,10 @@ def conclude(error: MobileClipDeployError) -> NoReturn:
 
 
 def megabytes(count: int) -> str:
-    """Bytes in MB (10^6), one decimal."""
+    """Returns bytes in MB (10^6), one decimal."""
     return f"{count / 1e6:.1f}"
 
 
 def sized(count: int) -> str:
-    """Bytes in MB or, fewer than 0.1 MB, in kB, with the unit."""
+    """Returns bytes with the unit: in MB, or in kB below 0.1 MB."""
     return f"{megabytes(count)} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -1,4 +1,4 @@
-"""What each command prints with --json, as types; and the JSON Schemas of these documents, which are published.
+"""Types of the --json documents of each command, and their published JSON Schemas.
 
 python -m mobileclip_deploy.cli.schemas docs/schemas
 
@@ -41,19 +41,26 @@ from mobileclip_deploy.verify.inspect.linting import LintReport, Share
 
 
 def widened(name: str, base: type, text: str, without: tuple[str, ...] = (), every: bool = False, **added: Any) -> Any:
-    """What a command prints of a result: its fields but those `without`, and more keys. No subclass, whose fields would
-    shadow the properties that they are printed from. Of a dataclass, and of an index, every field is printed."""
+    """Returns a model of a printed result: the fields of `base` except `without`, and more keys. It is no subclass,
+    whose fields would shadow the properties of the same names. For a dataclass, or with `every`, all annotated fields
+    are included."""
     if issubclass(base, BaseModel) and not every:
-        own: dict[str, Any] = {one: (field.annotation, field) for one, field in base.model_fields.items()}
+        named_fields: dict[str, Any] = {key: (field.annotation, field) for key, field in base.model_fields.items()}
     else:
-        own = {one: (kind, ...) for one, kind in get_type_hints(base).items() if get_origin(kind) is not ClassVar}
-    return create_model(name, __doc__=text, **{one: kept for one, kept in own.items() if one not in without} | added)
+        named_fields = {
+            key: (kind, ...) for key, kind in get_type_hints(base).items() if get_origin(kind) is not ClassVar
+        }
+    return create_model(
+        name,
+        __doc__=text,
+        **{key: definition for key, definition in named_fields.items() if key not in without} | added,
+    )
 
 
 class ArtifactDocument(BaseModel, extra="allow"):
-    """An artifact of a target that tells no more of it; and, by kind, what else the target counts in it.
+    """An artifact of a target without an inspection of its own. Further keys are the target's counts, by kind.
 
-    `bytes`: of the whole, or of each part where the target tells them apart.
+    `bytes`: of the whole, or of each part if the target counts them separately.
     """
 
     __pydantic_extra__: dict[str, dict[str, int]]
@@ -77,8 +84,8 @@ FoldedDocument = widened(
 
 
 class ExportedDocument(BaseModel):
-    """A bundle. `written`: whether it is there, which one that failed its gate is not. `passed`: whether every check
-    was run and passed; null where none was wanted. `search`: with the precision "smallest". `error`: of one that could
+    """A bundle. `written`: true if it was written; a bundle that failed its gate is not. `passed`: true if every check
+    was run and passed; null without checks. `search`: with the precision "smallest". `error`: of a bundle that could
     not be made."""
 
     bundle: str
@@ -103,7 +110,7 @@ VerifiedDocument = widened(
 
 
 class RefusedDocument(BaseModel):
-    """A bundle, one of several, that could not be verified."""
+    """One of several bundles, which could not be verified."""
 
     bundle: str
     passed: Literal[False]
@@ -122,21 +129,21 @@ LintedPackage = widened(
 
 
 class LintDocument(BaseModel):
-    """Every package that was named; with --compare both sides, and what changed."""
+    """All linted packages; with --compare those of both sides, and the changes."""
 
     packages: tuple[LintedPackage, ...]  # type: ignore[valid-type]
     comparisons: tuple[LintComparison, ...]
 
 
 class LayersDocument(BaseModel):
-    """With --by-layer: the layers of every tower of the bundles that were named."""
+    """With --by-layer: the layers of every tower of the given bundles."""
 
     towers: tuple[LayerComparison, ...]
 
 
 class ClassifiedDocument(BaseModel):
-    """An image, and the probability of each label, the most probable first. Behind them one entry, without both, for
-    each image that could not be used and was `skipped` (--skip-bad): which, and why."""
+    """An image, and the probability of each label, the most probable first. After the images, each image left out by
+    --skip-bad has an entry with `skipped` alone: its name and the reason."""
 
     image: str | None
     probabilities: dict[str, float]
@@ -144,7 +151,7 @@ class ClassifiedDocument(BaseModel):
 
 
 class ErrorDocument(BaseModel):
-    """The last line of stderr where the exit code is not 0."""
+    """The last line of stderr if the exit code is not 0."""
 
     error: RowError
 
@@ -163,20 +170,21 @@ DOCUMENTS: dict[str, Any] = {
     "classify": list[ClassifiedDocument],
     "error": ErrorDocument,
 }
-"""By command. A wing adds its own by the entry point `<wing>.documents`: `DOCUMENTS` in its `commands/documents.py`."""
+"""Documents by command. A wing adds its own by the entry point `<wing>.documents`: `DOCUMENTS` in its
+`commands/documents.py`."""
 
 
 class _Schema(GenerateJsonSchema):
-    """Figures without bound are printed as words, and unknown keys are somebody's newer version."""
+    """JSON Schemas in which infinite values are words, and unknown keys of newer versions are allowed."""
 
     def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
         return super().float_schema(schema) | {"type": ["number", "string"], "pattern": "^(-?Infinity|NaN)$"}
 
     def dataclass_schema(self, schema: DataclassSchema) -> JsonSchemaValue:
-        # Pydantic before 2.12 leaves a dataclass's own words out.
+        # Pydantic before 2.12 leaves out a dataclass's docstring.
         text = inspect.cleandoc(schema["cls"].__doc__ or "")
-        own = {"description": text} if text and not text.startswith(f"{schema['cls'].__name__}(") else {}
-        return own | super().dataclass_schema(schema)
+        description = {"description": text} if text and not text.startswith(f"{schema['cls'].__name__}(") else {}
+        return description | super().dataclass_schema(schema)
 
     def generate(self, *arguments: Any, **options: Any) -> JsonSchemaValue:
         return _open(super().generate(*arguments, **options))
@@ -185,12 +193,12 @@ class _Schema(GenerateJsonSchema):
 def _open(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {key: _open(value) for key, value in schema.items() if (key, value) != ("additionalProperties", False)}
-    return [_open(one) for one in schema] if isinstance(schema, list) else schema
+    return [_open(item) for item in schema] if isinstance(schema, list) else schema
 
 
 @cache
 def all_documents() -> dict[str, Any]:
-    """Documents by command: the core's and those of the wings that are installed."""
+    """Returns documents by command: the core's and those of the installed wings."""
     documents = dict(DOCUMENTS)
     for wing in _wings():
         for command, document in wing.DOCUMENTS.items():
@@ -199,16 +207,16 @@ def all_documents() -> dict[str, Any]:
 
 
 def _wings() -> list[Any]:
-    """The modules that say what the wings' commands print."""
+    """Returns the modules with the documents of the wings' commands."""
     modules = [find(name) for name in sorted(entries()) if name.endswith(".documents")]
     return [module for module in modules if module is not None]
 
 
 def published() -> dict[str, str]:
-    """File name -> JSON Schema (2020-12), of every document of the command line, of wings and of layouts."""
-    own = {f"{name}.json": _text(name, document) for name, document in all_documents().items()}
-    own["layout-file.json"] = _text("layout-file", Layout)
-    return {name: text for files in (own, *(wing.files() for wing in _wings())) for name, text in files.items()}
+    """Returns file name -> JSON Schema (2020-12), of every document of the command line, of wings and of layouts."""
+    core_files = {f"{name}.json": _text(name, document) for name, document in all_documents().items()}
+    core_files["layout-file.json"] = _text("layout-file", Layout)
+    return {name: text for files in (core_files, *(wing.files() for wing in _wings())) for name, text in files.items()}
 
 
 def _text(name: str, document: Any) -> str:
@@ -224,7 +232,7 @@ def _text(name: str, document: Any) -> str:
 
 
 def _tops(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The objects that stand at the top of a document, or in the list at its top."""
+    """Yields the objects at the top of a document, or in the list at its top."""
     if "properties" in schema:
         yield schema
     for below in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):

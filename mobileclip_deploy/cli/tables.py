@@ -22,7 +22,7 @@ CONFUSED = 5
 
 
 def print_exports(results: Sequence[Written]) -> None:
-    """One row an artifact: how large it is, how far from the checkpoint, and what its bundle's accuracy is."""
+    """Prints one row per artifact: its size, its deviation from the checkpoint, and its bundle's accuracy."""
     from mobileclip_deploy.export.smallest import Smallest
     from mobileclip_deploy.parity.report import outcome
 
@@ -30,15 +30,15 @@ def print_exports(results: Sequence[Written]) -> None:
     rows = []
     for result in results:
         bundle, report = result.bundle, result.report
-        found = report.checks if report else ()
-        # The last of several engines that could run it counts.
-        ran = sorted(found, key=lambda check: check.status != "not run")
+        all_checks = report.checks if report else ()
+        # Of several engines the last one that could run it counts.
+        ran = sorted(all_checks, key=lambda check: check.status != "not run")
         checks = {(check.tower, check.step): check for check in ran}
         task = checks.get(("both", "task"))
         shown: set[str] = set()
         for first, (tower, entry) in enumerate(bundle.manifest.towers.items()):
             shipped, twin = checks.get((tower, "shipped")), checks.get((tower, "twin"))
-            ended = outcome(check for check in found if check.tower in (tower, "both"))
+            ended = outcome(check for check in all_checks if check.tower in (tower, "both"))
             rows.append(
                 [
                     bundle.path.name if not first else "",
@@ -77,13 +77,13 @@ def print_exports(results: Sequence[Written]) -> None:
 
 
 def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
-    """The words under a table of exports."""
+    """Prints the explanations under a table of exports."""
     if not any(check.step == "task" for report in reports for check in report.checks):
         whole = any({"image", "text"} <= {check.tower for check in report.checks} for report in reports)
-        own = "only the built-in checkpoint has a dataset of its own; name one: --dataset PATH, or --dataset builtin"
-        say(f"accuracy: not measured; {own if whole else 'it needs both towers'}")
+        reason = "only the built-in checkpoint has a dataset of its own; name one: --dataset PATH, or --dataset builtin"
+        say(f"accuracy: not measured; {reason if whole else 'it needs both towers'}")
     if not any(check.deviation for report in reports for check in report.checks if check.step == "shipped"):
-        return  # of classifiers there are no such columns
+        return  # classifiers have no such columns
     say("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     floor = next((report.floor for report in reports if report.floor), {})
     floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
@@ -92,7 +92,7 @@ def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
 
 
 def print_failed_export(error: MobileClipDeployError) -> None:
-    """The table of all bundles, and every check of those that failed; or what a search tried."""
+    """Prints the table of all bundles and every check of the failed ones; or the attempts of a search."""
     from mobileclip_deploy.export.smallest.search import NotFound
     from mobileclip_deploy.export.steps import Written
 
@@ -113,13 +113,13 @@ FRONTIER = ["candidate", ">MB predicted", ">dB predicted", "outcome"]
 
 
 def print_search(log: SearchLog) -> None:
-    """One row a candidate that was measured, those that are passed over counted; and what else is worth trying."""
+    """Prints one row per measured candidate, the number of skipped candidates, and other candidates worth a try."""
     rows = []
     for trial in log.trials:
-        what = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
+        precisions = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
         size = "" if trial.bytes is None else megabytes(trial.bytes)
         more = "" if trial.pictures is None else f"{trial.pictures:,}"
-        rows.append([what, megabytes(trial.predicted_bytes), size, trial.outcome, more, trial.reason or ""])
+        rows.append([precisions, megabytes(trial.predicted_bytes), size, trial.outcome, more, trial.reason or ""])
     columns = ["candidate", ">MB predicted", ">MB", "outcome", ">more pictures", "reason"]
     print_table(f"search on {log.target}", columns, rows)
     if any(row[4] for row in rows):
@@ -143,20 +143,20 @@ def print_search(log: SearchLog) -> None:
 
 
 def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:
-    """The checks of each bundle, and what explains them."""
+    """Prints the checks of each bundle, and the explanations."""
     from mobileclip_deploy.verify.several import Refused
 
-    for one in found:
-        if isinstance(one, Refused):
-            say(f"{one.path}: {one.failure.line}")
+    for result in found:
+        if isinstance(result, Refused):
+            say(f"{result.path}: {result.failure.line}")
             continue
-        print_report(one.report, layers)
-        for explanation in one.explanations or ():
+        print_report(result.report, layers)
+        for explanation in result.explanations or ():
             say(explanation.describe())
 
 
 def print_report(report: ParityReport, layers: bool = False) -> None:
-    """One row a check; with `layers` one more for each weight that was read back."""
+    """Prints one row per check; with `layers` also one for each weight that was read back."""
     columns = ["tower", "check", "outcome", "gate", ">relative", ">cosine", ">SNR dB", "detail; engine"]
     rows = [
         [
@@ -182,22 +182,24 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
     if stored:
         print_table("how weights are stored", ["tower", "grid", ">tensors", ">numbers", ">MB"], stored)
     if layers and report.weights:
-        read = [[row.tower, row.layer, row.grid, f"{row.relative:.1e}", row.wrong or ""] for row in report.weights]
-        print_table("weights as they stand in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], read)
+        weights = [[row.tower, row.layer, row.grid, f"{row.relative:.1e}", row.wrong or ""] for row in report.weights]
+        print_table(
+            "weights as they stand in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], weights
+        )
 
 
 def print_evaluation(result: EvaluationResult) -> None:
-    """One row a figure; then the hardest classes, and those that are taken for each other most often."""
+    """Prints one row per figure; then the hardest classes, and the pairs of classes confused most often."""
     rows = [
         [name.replace("_", " "), f"{interval.value:.2f}", f"{interval.low:.1f} .. {interval.high:.1f}"]
         for name, interval in result.figures.items()
     ]
-    beside: list[str] = []
+    english_columns: list[str] = []
     if result.english is not None:
-        beside = [">English %", ">95% interval"]
+        english_columns = [">English %", ">95% interval"]
         for row, interval in zip(rows, result.english.values(), strict=True):
             row += [f"{interval.value:.2f}", f"{interval.low:.1f} .. {interval.high:.1f}"]
-    blank = ["" for _ in beside]
+    blank = ["" for _ in english_columns]
     rows += [
         [f"{name.replace('_', ' ')} mean rank", f"{rank:.1f}", "", *blank] for name, rank in result.mean_ranks.items()
     ]
@@ -205,7 +207,7 @@ def print_evaluation(result: EvaluationResult) -> None:
     counts += [f"{result.classes} classes"] if result.per_class else []
     counts += [f"{result.captions} captions"] if result.mean_ranks else []
     title = f"{result.model} on {result.dataset} ({', '.join(counts)}; {result.engine})"
-    print_table(title, ["figure", ">%", ">95% interval", *beside], rows)
+    print_table(title, ["figure", ">%", ">95% interval", *english_columns], rows)
     if not result.per_class:
         return
     if len(result.templates) > 1:
@@ -222,7 +224,7 @@ def print_evaluation(result: EvaluationResult) -> None:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """One row a bundle."""
+    """Prints one row per bundle."""
     columns = ["bundle", ">MB", ">deviation", ">SNR dB", ">top-1 %", ">change", ">recall@1 %", ">change", "gates"]
     rows = []
     for row in comparison.bundles:
@@ -245,12 +247,12 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def percent(interval: Interval | None) -> str:
-    """A figure in percent, if there is one."""
+    """Returns a figure in percent; empty for None."""
     return "" if interval is None else f"{interval.value:.2f}"
 
 
 def points(interval: Interval | None) -> str:
-    """A difference in points with its interval, if there is one."""
+    """Returns a difference in points with its interval; empty for None."""
     if interval is None:
         return ""
     value, low, high = (round(number, 2) + 0.0 for number in (interval.value, interval.low, interval.high))
@@ -258,7 +260,7 @@ def points(interval: Interval | None) -> str:
 
 
 def note_skipped(skipped: Sequence[str], what: str = "row", shown: int = CONFUSED) -> None:
-    """Say on stderr which rows of a dataset, or images, were left out; the first `shown` by name."""
+    """Prints on stderr the rows of a dataset, or images, that were left out; the first `shown` by name."""
     if not skipped:
         return
     note(f"Skipped {len(skipped)} bad {what}{'s' if len(skipped) > 1 else ''}:")
@@ -269,21 +271,23 @@ def note_skipped(skipped: Sequence[str], what: str = "row", shown: int = CONFUSE
 
 
 def relative(check: Check | None) -> str:
-    """The relative deviation of a check, if it has one."""
+    """Returns the relative deviation of a check; empty without one."""
     return f"{check.deviation.relative:.1e}" if check and check.deviation else ""
 
 
 def decibels(check: Check | None) -> str:
-    """The centred signal-to-noise ratio of a check, if it has one."""
+    """Returns the centred signal-to-noise ratio of a check; empty without one."""
     return check.deviation.decibels if check and check.deviation else ""
 
 
 def figure(check: Check | None, name: str) -> str:
-    """An accuracy in percent, and what it drops by in points, with its 95% interval where that was measured.
+    """Returns an accuracy in percent, and its drop in points, with a 95% interval if measured.
 
-    The accuracy is of the pictures as they stand, the drop of all looks at them, with the sign that the check says it.
+    The accuracy is that of the plain images. The drop is that of all runs, with the sign that the check uses.
     """
-    if check is None or check.figures is None or name not in check.figures:  # not every dataset has classes, captions
+    if (
+        check is None or check.figures is None or name not in check.figures
+    ):  # not every dataset has classes and captions
         return ""
     if f"{name}_drop" not in check.figures:
         return f"{check.figures[name]:.3g}"
@@ -294,9 +298,9 @@ def figure(check: Check | None, name: str) -> str:
 
 
 def _detail(check: Check) -> str:
-    """What was found, with all accuracies of a task check, and what computed it: of several engines, such as one per
-    chip, each has a row."""
+    """Returns the detail of a check, all accuracies of a task check, and the engine. Several engines, such as one per
+    chip, have a row each."""
     names = [name for name in check.figures or {} if not name.endswith("_drop")]
     accuracies = ", ".join(f"{name} {figure(check, name)}" for name in names)
-    told = ": ".join(part for part in (check.detail, accuracies) if part)
-    return "; ".join(part for part in (told, check.engine) if part)
+    text = ": ".join(part for part in (check.detail, accuracies) if part)
+    return "; ".join(part for part in (text, check.engine) if part)

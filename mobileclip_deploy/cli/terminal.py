@@ -1,5 +1,5 @@
-"""Text on its way to a terminal, where every character that does not show itself is shown escaped. `output` calls
-`click.echo` too, for what it has escaped itself; no other file does."""
+"""Text output to a terminal, with every invisible character escaped. Only this file and `output`, for text that it has
+escaped itself, call `click.echo`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PLAIN_WARNING = warnings.formatwarning
 
 
 def say(text: str = "", *, err: bool = False, file: TextIO | None = None) -> None:
-    """Print one line, escaped, on stdout, on stderr (`err`) or in a stream; on stdout wrapped by words where that is a
-    terminal."""
+    """Prints one line, escaped, on stdout, on stderr (`err`) or in a stream. On a terminal, stdout is wrapped at
+    words."""
     lines = in_width(shown(text), None if err or file is not None else stdout_width())
     click.echo("\n".join(lines), err=err, file=file)
 
 
 class _Lossy(io.FileIO):
-    """A file descriptor whose writes never fail: what cannot be shown does not end the work."""
+    """A file descriptor whose writes never fail: an output error does not end the work."""
 
     def write(self, data: Any, /) -> int:
         size = memoryview(data).nbytes
@@ -40,14 +40,14 @@ class _Lossy(io.FileIO):
 def prepare_streams() -> None:
     """Makes the standard streams usable, however the process was started.
 
-    A closed one is opened on the null device, on its own number: else the next file that is opened would get the
-    number, and everything that other languages print. What cannot be written on stderr is dropped.
+    A closed stream is opened on the null device, under its own number. Otherwise the next opened file would get that
+    number, and all output that other languages print. Failed writes to stderr are dropped.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is `number`
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     stderr = sys.stderr
@@ -58,12 +58,12 @@ def prepare_streams() -> None:
 
 
 def stdout_width() -> int | None:
-    """Columns of the terminal that stdout is; None where it is a file."""
+    """Returns the terminal width of stdout in columns. None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def in_width(line: str, width: int | None) -> list[str]:
-    """The lines of a text, broken between words alone; one without a width."""
+    """Returns the lines of a text, broken at words only; one line without a width."""
     if width is None:
         return [line]
     return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
@@ -88,9 +88,9 @@ def _warning(
 
 
 def guard_logging() -> None:
-    """Escapes what is logged or warned of, here and in foreign packages, and has no handler; in UTF-8 on Windows."""
+    """Escapes log messages and warnings without a handler, also those of other packages. Sets UTF-8 on Windows."""
     for stream in (sys.stdout, sys.stderr):
-        # A file or a pipe would be in the system's code page, which lacks characters and which no JSON reader expects.
+        # Windows would use its code page, which lacks characters and which no JSON reader expects.
         if sys.platform == "win32" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
     if logging.lastResort is not None:

@@ -1,4 +1,4 @@
-"""`variants`: what can be loaded."""
+"""`variants`: list of the variants that can be loaded."""
 
 from __future__ import annotations
 

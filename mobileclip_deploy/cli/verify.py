@@ -1,4 +1,4 @@
-"""`verify`: is a bundle still the model of its checkpoint?"""
+"""`verify`: check of bundles against their checkpoint."""
 
 from __future__ import annotations
 
@@ -104,38 +104,38 @@ def verify(
     lock = several.Baseline.of(baseline, accept)
     request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", **asked)
     with progress() as update, records.of_crashes(bundles[0]):
-        found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
-    for one in found:
-        if isinstance(one, several.Refused):
-            put_in_flags(one.failure)
-    records.write(found)
+        results = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
+    for result in results:
+        if isinstance(result, several.Refused):
+            put_in_flags(result.failure)
+    records.write(results)
     if as_json:
-        print_json(found[0].as_dict() if len(found) == 1 else {"bundles": [one.as_dict() for one in found]})
+        print_json(results[0].as_dict() if len(results) == 1 else {"bundles": [result.as_dict() for result in results]})
     else:
-        print_verified(found, layers=explain)
-    for text in _notes(found, baseline if accept else None):
+        print_verified(results, layers=explain)
+    for text in _notes(results, baseline if accept else None):
         note(text)
-    if (failure := several.worst(found)) is not None:
+    if (failure := several.worst(results)) is not None:
         conclude(failure)
 
 
 def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[str]:
-    """What a reader should know of each bundle that was verified, in sentences."""
+    """Returns notes on each verified bundle, in sentences."""
     from mobileclip_deploy.verify.several import Refused
 
-    told = []
-    for one in found:
-        if isinstance(one, Refused):
+    notes = []
+    for result in found:
+        if isinstance(result, Refused):
             continue
-        report, name = one.report, f"{one.report.bundle}: " if len(found) > 1 else ""
-        told += [f"Warning: {text}" for text in report.notes]
+        report, name = result.report, f"{result.report.bundle}: " if len(found) > 1 else ""
+        notes += [f"Warning: {text}" for text in report.notes]
         if report.unproven:
-            told.append(f"{name}Not proven: {'; '.join(one.describe() for one in report.unproven)}.")
-        told += [f"{name}{report.vouched}"] if report.on_word else []
-        if one.failure is not None:
+            notes.append(f"{name}Not proven: {'; '.join(result.describe() for result in report.unproven)}.")
+        notes += [f"{name}{report.vouched}"] if report.on_word else []
+        if result.failure is not None:
             continue
         if accepted is not None:
-            told.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
+            notes.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
         left = f"; {len(report.left_out)} were left out" if report.left_out else ""
-        told.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
-    return told
+        notes.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
+    return notes
