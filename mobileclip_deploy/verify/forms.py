@@ -24,9 +24,9 @@ SIZES = ((64, 48), (48, 64), (85, 64), (427, 640), (1001, 751), (4000, 3000), (3
 """Width and height from 64 pixels to 12 megapixels, landscape and portrait. Two of the sizes have an odd number of
 columns to crop."""
 RESIZED = Bound("relative", 0.01)
-"""Bound of the deviation that resizing may cause. With large photographs, the same filter in exact arithmetic moves
-nano's embeddings by up to 0.0047, because Pillow rounds to bytes between its two passes; ours moves them by up to
-0.0053. A browser's canvas moves them by 0.06 to 0.3."""
+"""Bound of the deviation that resizing may cause. Pillow rounds to bytes between its two passes. So with large
+photographs, the same filter in exact arithmetic moves nano's embeddings by up to 0.0047. Ours moves them by up to
+0.0053, and a browser's canvas by 0.06 to 0.3."""
 TIMES = 3
 
 

@@ -44,7 +44,7 @@ def _operations(variant: str, size: int, tower: TowerName) -> int:
 
 def spread_rows(inputs: npt.NDArray[np.generic], tower: TowerName, count: int) -> npt.NDArray[np.intp]:
     """Returns ascending indices of `count` inputs, spread over all of them. Images are spread in their order. Rows of
-    ids [N, L] are spread by the number of ids that differ from the last one, so the shortest and the longest prompt are
+    ids [N, L] are spread by the number of ids that differ from the last one. So the shortest and the longest prompt are
     included."""
     order = np.arange(len(inputs))
     if count >= len(inputs):

@@ -93,34 +93,34 @@ def found_sites(
     Returns:
         The locations of each value in torch, and the sources of values that torch does not compute.
     """
-    taken_apart = {name for value in values for name in value.takers}
-    wanted = {name: _Wanted(numbers, _sums(torch.from_numpy(numbers))) for name, numbers in plain.items()}
+    used_as_arguments = {name for value in values for name in value.takers}
+    targets = {name: _Wanted(numbers, _sums(torch.from_numpy(numbers))) for name, numbers in plain.items()}
 
     def gave(number: int, results: list[Any], taken: list[Any]) -> list[Any]:
         for index, result in enumerate(results):
             if isinstance(result, Tensor) and result.is_floating_point():
-                for name in _alike(wanted, result):
+                for name in _alike(targets, result):
                     # Later results with the same elements are the same value in another shape.
-                    found, known = _arrangement(wanted[name].values, result), wanted[name]
-                    if found is not None and found[0] < known.distance / 2:
-                        known.distance, known.place = found[0], Site(number, index, False, found[1])
-                        known.taken = taken if name in taken_apart else None
+                    arrangement, target = _arrangement(targets[name].values, result), targets[name]
+                    if arrangement is not None and arrangement[0] < target.distance / 2:
+                        target.distance, target.place = arrangement[0], Site(number, index, False, arrangement[1])
+                        target.taken = taken if name in used_as_arguments else None
         return results
 
     gave(-1, [row], [])
     with torch.no_grad(), _Followed(lambda _, taken: taken, gave):
         module(row)
-    places: list[tuple[Site, ...]] = []
+    locations: list[tuple[Site, ...]] = []
     missing = []
     for value in values:
         if value.takers:
-            found = [_argument(wanted[name], wanted[value.source].values) for name in value.takers]
+            sites = [_argument(targets[name], targets[value.source].values) for name in value.takers]
         else:
-            found = [wanted[value.source].place]
-        places.append(tuple(dict.fromkeys(place for place in found if place is not None)))
-        if None in found:
+            sites = [targets[value.source].place]
+        locations.append(tuple(dict.fromkeys(site for site in sites if site is not None)))
+        if None in sites:
             missing.append(value.source)
-    return places, [*dict.fromkeys(missing)]
+    return locations, [*dict.fromkeys(missing)]
 
 
 def _alike(wanted: Mapping[str, _Wanted], result: Tensor) -> list[str]:
