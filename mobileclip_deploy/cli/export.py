@@ -163,9 +163,8 @@ def export(
     words["contexts"] = parse_contexts(given.pop("contexts_text"))
     words["gates"] = parse_gates(given.pop("gate_texts"))
     words["verify"] = not given.pop("no_verify")
-    request = requested(
-        target_names, precisions, output, words | {"options": given}
-    )  # the remaining options belong to targets
+    # The remaining options belong to targets.
+    request = requested(target_names, precisions, output, words | {"options": given})
     choices = choose(request)
     weights_file(choice.variant, choice.checkpoint, choice.download)
 

@@ -285,9 +285,8 @@ def figure(check: Check | None, name: str) -> str:
 
     The accuracy is that of the plain images. The drop is that of all runs, with the sign that the check uses.
     """
-    if (
-        check is None or check.figures is None or name not in check.figures
-    ):  # not every dataset has classes and captions
+    # Not every dataset has classes and captions.
+    if check is None or check.figures is None or name not in check.figures:
         return ""
     if f"{name}_drop" not in check.figures:
         return f"{check.figures[name]:.3g}"
