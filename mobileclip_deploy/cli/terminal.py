@@ -3,6 +3,7 @@ escaped itself, call `click.echo`."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -30,11 +31,12 @@ class _Lossy(io.FileIO):
     """A file descriptor whose writes never fail: an output error does not end the work."""
 
     def write(self, data: Any, /) -> int:
-        size = memoryview(data).nbytes
-        try:
-            return super().write(data) or size
-        except OSError:
-            return size
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[super().write(rest) or len(rest) :]
+        return size
 
 
 def prepare_streams() -> None:
@@ -53,8 +55,9 @@ def prepare_streams() -> None:
     stderr = sys.stderr
     if stderr is sys.__stderr__ and stderr is not None:
         stderr.flush()
-        raw = io.BufferedWriter(_Lossy(stderr.fileno(), "w", closefd=False))
-        sys.stderr = io.TextIOWrapper(raw, encoding=stderr.encoding, errors=stderr.errors, line_buffering=True)
+        raw = _Lossy(stderr.fileno(), "w", closefd=False)
+        # Without a buffer: a signal between the write and its return would leave the line in it, and print it twice.
+        sys.stderr = io.TextIOWrapper(raw, stderr.encoding, stderr.errors, line_buffering=True, write_through=True)
 
 
 def stdout_width() -> int | None:
