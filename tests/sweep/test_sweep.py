@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmark import documents
 from command_line import refusal, run
 from emoji_pairs import write_pairs
 from safetensors.torch import load_file, save_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import file_sha256
-from mobileclip_deploy.benchmark.sweep import door
+from mobileclip_deploy.benchmark.sweep import door, latency
 from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, list_cells, record
 from mobileclip_deploy.benchmark.sweep.result import Row, markdown
 from mobileclip_deploy.benchmark.sweep.specification import CheckpointChoice, Specification, read_specification
@@ -219,3 +220,18 @@ def test_a_cell_that_failed_a_gate_or_has_no_bundle_decides_how_the_command_ends
     assert undecided.exit_code == 4
     assert undecided.line == "UNDECIDED, and written: a, onnx, w4: too few pictures to tell."
     assert Specification(version=1, targets=("onnx",)).checkpoints == {"nano": CheckpointChoice()}
+
+
+def test_latencies_of_a_quick_run_are_not_those_of_a_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = documents.result()
+    done = tuple(cell for cell in result.cells if cell.status == "done")
+    cells = tuple(cell for cell in result.job.cells if cell.id in {one.id for one in done})
+    job = result.job.model_copy(update={"cells": cells})
+    monkeypatch.setattr(latency, "read_result", lambda _: result.model_copy(update={"job": job, "cells": done}))
+    monkeypatch.setattr(latency, "complete", lambda found: found)
+    artifacts = frozenset((cell.tower, cell.sha256) for cell in cells)
+    text = f'{SMALL}device = "{result.device.kind}"\n'
+    full, quick = (read_specification(write(tmp_path, text + line)) for line in ("", "quick = true\n"))
+    assert job.protocol.name == "standard-quick"
+    assert latency.earlier_result(tmp_path, quick, artifacts) is not None
+    assert latency.earlier_result(tmp_path, full, artifacts) is None

@@ -11,6 +11,7 @@ from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark
+from mobileclip_deploy.benchmark.job import get_protocol, quick
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.sweep.result import SweepResult
@@ -36,7 +37,7 @@ def measure_latency(result: SweepResult, specification: Specification, progress:
     for path, hashes in artifacts.items():
         once.setdefault(hashes, path)
     error: MobileClipDeployError | None = None
-    measured = _kept(folder, specification, frozenset().union(*artifacts.values()))
+    measured = earlier_result(folder, specification, frozenset().union(*artifacts.values()))
     if measured is None:
         interrupted = folder / f"{LATENCY}.partial"
         if (interrupted / "job.json").exists():  # may be of other bundles, so the benchmark restarts
@@ -76,7 +77,7 @@ def _artifacts(path: Path) -> frozenset[tuple[str, str]]:
     return frozenset((tower, entry.sha256) for tower, entry in Bundle.open(path).manifest.towers.items())
 
 
-def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
+def earlier_result(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
     """Returns an earlier result of exactly these artifacts, on the same kind of device with the same protocol; None if
     there is none, or if one of its cells is not done."""
     try:
@@ -86,5 +87,6 @@ def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[st
     kind = (specification.device or "").partition(":")[0]
     same = {(cell.tower, cell.sha256) for cell in result.job.cells} == wanted and result.device.kind == kind
     whole = all(cell.status == "done" for cell in result.cells)
-    same_protocol = specification.protocol in result.job.protocol.name
-    return result if same and whole and same_protocol else None
+    protocol = get_protocol(specification.protocol)
+    expected = (quick(protocol) if specification.quick else protocol).name
+    return result if same and whole and result.job.protocol.name == expected else None
