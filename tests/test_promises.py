@@ -39,7 +39,7 @@ CHECKS = {
     "check_fit": "export/test_compact.py::test_other_axes_are_seen",
     "check_relevance": "embeddings/test_relevance.py::test_a_changed_background_or_threshold_is_seen",
     "check_contents": "verify/test_claims.py::test_what_an_artifact_is_made_of_is_counted_again",
-    "own.checks": "verify/test_own_checks.py::test_a_check_of_another_package_decides_too",
+    "package_check.checks": "verify/test_own_checks.py::test_a_check_of_another_package_decides_too",
     "check_task": "parity/test_planted_faults.py::test_a_sound_bundle_passes_every_step",
     "check_sampled": "verify/test_quick.py::test_what_a_few_images_lose_by_chance_passes_and_a_real_loss_fails",
     "check_measured": "verify/test_claims.py::test_an_export_may_not_have_measured_itself_better_than_it_is",
@@ -76,8 +76,8 @@ def test_every_target_keeps_its_promises(quick: dict[str, Any]) -> None:
 
 
 def test_every_check_fails_once(quick: dict[str, Any]) -> None:
-    beside = set(re.findall(r"\b(check_\w+|own\.checks)\b", inspect.getsource(verify_subject)))
-    assert {*CHECKS} == {name for name, _, _ in TOWER_CHECKS} | beside - {"check_beside", "check_whole"}
+    beside = set(re.findall(r"\b(check_\w+|package_check\.checks)\b", inspect.getsource(verify_subject)))
+    assert {*CHECKS} == {name for name, _, _ in TOWER_CHECKS} | beside - {"check_bundle", "check_whole"}
     assert [name for name, test in CHECKS.items() if not proven(quick, test)] == []
 
 
