@@ -216,7 +216,11 @@ def published() -> dict[str, str]:
     """Returns file name -> JSON Schema (2020-12), of every document of the command line, of wings and of layouts."""
     core_files = {f"{name}.json": _text(name, document) for name, document in all_documents().items()}
     core_files["layout-file.json"] = _text("layout-file", Layout)
-    return {name: text for files in (core_files, *(wing.files() for wing in _wings())) for name, text in files.items()}
+    return {
+        name: text
+        for files in (core_files, *(getattr(wing, "files", dict)() for wing in _wings()))
+        for name, text in files.items()
+    }
 
 
 def _text(name: str, document: Any) -> str:

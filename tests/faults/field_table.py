@@ -176,7 +176,7 @@ class Trial:
         yield from check_companions(subject)
 
     def table(self, only: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
-        """Of every field, or of some: its name, what sees another value, and what sees that it is dropped."""
+        """Yields the name of every field, or of some, with what sees another value and what sees it dropped."""
         known: set[str] = set()
         for name, model in FILES.items():
             path = self.folder / name

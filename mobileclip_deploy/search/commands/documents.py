@@ -14,8 +14,3 @@ DOCUMENTS: dict[str, Any] = {
     "search": SearchResult,
     "bridge": BridgeResult,
 }
-
-
-def files() -> dict[str, str]:
-    """Returns no further schemas."""
-    return {}

@@ -59,8 +59,3 @@ DOCUMENTS: dict[str, Any] = {
     "train": TrainedDocument | TextTowerDocument,
     "recover": RecoveredDocument,
 }
-
-
-def files() -> dict[str, str]:
-    """Returns no further schemas."""
-    return {}

@@ -20,9 +20,6 @@ if TYPE_CHECKING:  # a request is refused before torch is imported
     from mobileclip_deploy.network.checkpoints.source import Source
     from mobileclip_deploy.training.reinforcement.building import Existing
 
-"""RECOVERABLE lists the precisions that can be recovered. fp32 and fp16 lose nothing, and w4p-p50 would have to learn
-its pattern of zeros."""
-
 
 @checked_fields
 @dataclass(frozen=True)

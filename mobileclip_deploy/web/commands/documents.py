@@ -15,8 +15,3 @@ class DemoDocument(BaseModel):
 
 
 DOCUMENTS: dict[str, Any] = {"demo": DemoDocument}
-
-
-def files() -> dict[str, str]:
-    """Returns no further schemas."""
-    return {}
