@@ -61,6 +61,7 @@ def test_a_bundle_is_read_searched_by_and_measured(exports: Exports, windows: Wi
     assert windows.lacking <= OPTIONAL
 
 
+@pytest.mark.usefixtures("without_phones")
 @pytest.mark.whole  # a conversion; the names that it needs are those of the test above
 def test_a_checkpoint_is_exported_verified_and_told_of(windows: Windows, tmp_path: Path) -> None:
     windows("export", "--target", "onnx", "-o", tmp_path / "out", "--quiet")
