@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from mil.programs import build
 
-from mobileclip_deploy.targets.mil import Argument, Operation, load
+from mobileclip_deploy.targets.mil import Argument, Operation, Program, load
 from mobileclip_deploy.targets.mil.lint.devices import find_device
-from mobileclip_deploy.targets.mil.lint.report import LintReport
+from mobileclip_deploy.targets.mil.lint.report import LintReport, findings_of
 from mobileclip_deploy.targets.mil.lint.rule import DeviceOperation
-from mobileclip_deploy.targets.mil.lint.rules import RULES, lint
+from mobileclip_deploy.targets.mil.lint.rules import PACKAGE_RULES, RULES, lint
 
 Body = Callable[..., Any]
 
@@ -182,3 +183,14 @@ def test_ranks_above_five_leave_and_what_is_unknown_is_a_risk() -> None:
 def test_every_rule_has_an_example_and_a_source() -> None:
     assert {example.rule for example in EXAMPLES} | ELSEWHERE == {rule.name for rule in RULES}
     assert all(rule.sources and all(source.url.startswith("https://") for source in rule.sources) for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "rules"),
+    [(599, []), (643, ["size-crash"]), (1100, ["size", "size-crash"])],
+    ids=["small", "mobileclip2_s4", "gibibyte"],
+)
+def test_a_large_package_is_a_risk_from_the_size_that_crashed(megabytes: int, rules: list[str]) -> None:
+    weights = [SimpleNamespace(bytes=megabytes * 500_000)] * 2
+    program = cast(Program, SimpleNamespace(inputs=[], weights=weights))
+    assert [finding.rule for finding in findings_of(PACKAGE_RULES, program)] == rules

@@ -201,6 +201,48 @@ final class RunTests: XCTestCase {
         XCTAssertEqual(record.environment.before.unixSeconds, 5)
     }
 
+    func testAUnitThatEndedTheAppTwiceIsNotTriedAgainUnderTheSameSystem() throws {
+        for (step, remembered) in [(RunProgress.Step.load, true), (.firstInference, true), (.measuring, false)] {
+            let folder = try JobFolder(cells: ["a"], rounds: 1)
+            let run = try folder.run(FakeRuntime(folder))
+            try FileManager.default.createDirectory(at: run.outputFolder, withIntermediateDirectories: true)
+            let died = RunProgress(
+                runId: "run-1", state: .running, error: nil, finishedTurns: 0, turns: 1, turn: Turn(cell: "a", round: 0),
+                attempt: 2, step: step, before: Snapshot(unixSeconds: 5))
+            try DocumentFiles.write(died, to: run.progressFile)
+            let round = try XCTUnwrap(try run.run()).rounds[0]
+            XCTAssertEqual(round.status, .failed)
+            XCTAssertEqual(try XCTUnwrap(round.error).contains("the system ended the app while it"), remembered)
+            // A later run of the same model, unit and system: nothing is loaded.
+            try FileManager.default.removeItem(at: run.streamFile)
+            try FileManager.default.removeItem(at: run.progressFile)
+            let later = FakeRuntime(folder)
+            let status = try XCTUnwrap(try folder.run(later).run()).rounds[0].status
+            XCTAssertEqual(status, remembered ? .failed : .done)
+            XCTAssertEqual(later.loads.isEmpty, remembered)
+            guard remembered else { continue }
+            // Under another system it is tried again.
+            var killed = try DocumentFiles.read(run.killedUnits.file, as: [KilledUnits.Entry].self)
+            killed[0].osVersion = "1.0.0"
+            try DocumentFiles.write(killed, to: run.killedUnits.file)
+            try FileManager.default.removeItem(at: run.streamFile)
+            XCTAssertEqual(try XCTUnwrap(try folder.run(FakeRuntime(folder)).run()).rounds[0].status, .done)
+        }
+    }
+
+    func testTheStepOfATurnIsWrittenBeforeItBegins() throws {
+        let folder = try JobFolder(cells: ["a"], rounds: 1)
+        let runtime = FakeRuntime(folder)
+        let run = try folder.run(runtime)
+        var step: RunProgress.Step?
+        runtime.failing = { _, _ in
+            step = (try? DocumentFiles.read(run.progressFile, as: RunProgress.self))?.step
+            return false
+        }
+        _ = try run.run()
+        XCTAssertEqual(step, .load)
+    }
+
     func testADamagedModelIsNotMeasured() throws {
         let folder = try JobFolder()
         try Data("other".utf8).write(to: folder.folder.appendingPathComponent("models/toy.mlpackage/Data/weight.bin"))

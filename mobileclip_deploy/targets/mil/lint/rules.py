@@ -34,6 +34,8 @@ _FLOAT16_LIMIT = 65504.0
 _NARROW = 8
 _LARGE = 2**15
 _MAX_BYTES = 2**30
+_CRASH_BYTES = 600_000_000
+"""The package of sources.CRASH has 667 MB. Nobody published a smaller one that crashed, nor a larger one that ran."""
 
 
 @RULES.add("gather", "leaves", "A lookup by computed indices runs on the CPU", sources.COMPUTE_PLAN, sources.GATHER)
@@ -238,6 +240,12 @@ def _flexible_input(program: Program) -> str | None:
 def _size(program: Program) -> str | None:
     size = sum(weight.bytes for weight in program.weights)
     return f"{size / 2**30:.2f} GiB of weights" if size > _MAX_BYTES else None
+
+
+@PACKAGE_RULES.add("size-crash", "risk", "Above 600 MB the first prediction may end the app", sources.CRASH)
+def _size_crash(program: Program) -> str | None:
+    size = sum(weight.bytes for weight in program.weights)
+    return f"{size / 1e6:.0f} MB of weights" if size >= _CRASH_BYTES else None
 
 
 def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, Any] | None = None) -> LintReport:

@@ -69,3 +69,4 @@ MODEL_SIZE = Source(
     "eeANE 1.6.1: from macOS 27 a compiled model above 1 GiB runs on the CPU",
     "https://github.com/xhighhongo41/eeANE/releases",
 )
+CRASH = issue("coremltools", 2758, "667 MB in float16: ANECCompile fails, the first prediction kills the process")

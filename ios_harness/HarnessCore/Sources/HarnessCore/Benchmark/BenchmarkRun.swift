@@ -24,6 +24,7 @@ public struct BenchmarkRun {
 
     public var recordFile: URL { outputFolder.appendingPathComponent("\(job.runId).run.json") }
     public var progressFile: URL { outputFolder.appendingPathComponent("\(job.runId).progress.json") }
+    var killedUnits: KilledUnits { KilledUnits(file: outputFolder.appendingPathComponent("killed.json")) }
     var streamFile: URL { outputFolder.appendingPathComponent("\(job.runId).rounds.jsonl") }
 
     /// Run what is outstanding.
@@ -62,10 +63,15 @@ public struct BenchmarkRun {
             if stop() { return nil }
             progress.finishedTurns = finished.count
             progress.turn = turn
-            progress.attempt = earlier?.turn == turn ? earlier!.attempt + 1 : 1
+            let interrupted = earlier?.turn == turn ? earlier : nil
+            progress.attempt = (interrupted?.attempt ?? 0) + 1
+            progress.step = nil
             try DocumentFiles.write(progress, to: progressFile)
             observe(progress)
-            let round = progress.attempt > BenchmarkRun.attempts ? givenUp(turn) : runner.run(turn)
+            let round = try givenUp(turn, interrupted) ?? runner.run(turn) { step in
+                progress.step = step
+                try DocumentFiles.write(progress, to: progressFile)
+            }
             try stream.append(round)
             finished.append(round)
         }
@@ -87,9 +93,20 @@ public struct BenchmarkRun {
         return record
     }
 
-    private func givenUp(_ turn: Turn) -> RoundResult {
+    /// The failed result of a turn that ended its process too often, here or in an earlier run; nil for one to be run.
+    /// - Parameter interrupted: the progress of an earlier process that died in this turn.
+    private func givenUp(_ turn: Turn, _ interrupted: RunProgress?) throws -> RoundResult? {
+        guard let cell = job.cell(turn.cell) else { return nil }
+        let system = machine.device.osVersion
         var round = RoundResult(runId: job.runId, turn: turn, status: .failed)
-        round.error = "the process ended \(BenchmarkRun.attempts) times in this round; the system ends apps that take too much memory"
-        return round
+        if let interrupted, interrupted.attempt >= BenchmarkRun.attempts {
+            round.error =
+                "the process ended \(BenchmarkRun.attempts) times in this round; the system ends apps that take too much memory"
+            if let step = interrupted.step, step != .measuring { try killedUnits.add(cell, at: step, under: system) }
+        }
+        if let killed = killedUnits.entry(of: cell, under: system) {
+            round.error = "\(killed), \(BenchmarkRun.attempts) times; delete killed.json in the app's folder to try again"
+        }
+        return round.error == nil ? nil : round
     }
 }

@@ -8,11 +8,12 @@ struct RoundRunner {
     let machine: Machine
 
     /// Never throws: a round that fails is a result too.
-    func run(_ turn: Turn) -> RoundResult {
+    /// - Parameter entering: called before each step, so that it is known where a process ended.
+    func run(_ turn: Turn, entering: (RunProgress.Step) throws -> Void = { _ in }) -> RoundResult {
         var result = RoundResult(runId: job.runId, turn: turn)
         result.cooledSeconds = cool()
         do {
-            try measure(turn, into: &result)
+            try measure(turn, into: &result, entering)
         } catch {
             result.status = .failed
             (result.answers, result.samplesNs, result.cpuNs) = (nil, nil, nil)
@@ -35,7 +36,9 @@ struct RoundRunner {
 
     private var isWarm: Bool { machine.snapshot().thermalState.map { $0 != .nominal } ?? false }
 
-    private func measure(_ turn: Turn, into result: inout RoundResult) throws {
+    private func measure(
+        _ turn: Turn, into result: inout RoundResult, _ entering: (RunProgress.Step) throws -> Void
+    ) throws {
         guard let cell = job.cell(turn.cell) else { throw HarnessError("the job has no cell \(turn.cell)") }
         guard let runtime = runtimes.first(where: { $0.name == cell.runtime }) else {
             let names = runtimes.map(\.name).joined(separator: ", ")
@@ -50,6 +53,7 @@ struct RoundRunner {
         let examples = try GoldenExamples(cell, folder: folder, limit: job.protocol.goldenInputs ?? 0)
         var footprint = Footprint()
 
+        try entering(.load)
         // One model is in memory at a time, so every round loads: on a phone a second one could be the one too many.
         var (model, loading) = try Clock.timed { try runtime.load(cell, at: file) }
         result.loadFirstNs = loading
@@ -60,8 +64,10 @@ struct RoundRunner {
         }
         footprint.look()
         try model.prepare(examples.inputs[0])
+        try entering(.firstInference)
         result.firstInferenceNs = try Clock.timed { try pooled { try model.infer() } }.1
         footprint.look()
+        try entering(.measuring)
         if turn.round == 0, cell.golden != nil {
             result.answers = try answers(model, examples)
             try model.prepare(examples.inputs[0])
