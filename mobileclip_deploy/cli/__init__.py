@@ -87,7 +87,19 @@ def in_order() -> Iterator[click.Command]:
     yield from (variants, layouts, inspect, reparameterize, convert, export)
     yield from filter(None, map(find, ("sweep",)))
     yield from (verify, lint, evaluate, compare, classify)
-    last = ("embed", "search", "bridge", "reinforce", "train", "recover", "devices", "benchmark", "report", "demo")
+    last = (
+        "embed",
+        "search",
+        "bridge",
+        "reinforce",
+        "train",
+        "recover",
+        "devices",
+        "benchmark",
+        "report",
+        "demo",
+        "publish",
+    )
     yield from filter(None, map(find, (*last, "doctor")))
 
 

@@ -24,6 +24,7 @@ WINGS = {
     "benchmark": "benchmark",
     "report": "benchmark",
     "demo": "web",
+    "publish": "web",
     "doctor": "benchmark",
 }
 """Wing of each command, for the message if the wing is not installed."""

@@ -30,7 +30,12 @@ class BundlePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
+        from mobileclip_deploy.artifacts.bundle.published import fetch_bundle, is_published
 
+        if is_published(str(value)):
+            from mobileclip_deploy.cli.output import note
+
+            return fetch_bundle(str(value), note)
         path = Path(value)
         if not self.others or (path / MANIFEST).exists():
             Bundle.unread(path)

@@ -120,7 +120,7 @@ def fetch(
     hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
     if announce is not None:
         announce(_licence(source))
-    with _quiet():
+    with quiet_hub():
         try:
             if source.file is None:
                 source = replace(source, file=_usual_file(hub, source))
@@ -135,7 +135,7 @@ def fetch(
                 # Free the space again: before 2.0 huggingface_hub leaves its part, to resume later.
                 for rest in (_folder(hub, source, cache) / "blobs").glob("*.incomplete"):
                     rest.unlink(missing_ok=True)
-            raise CheckpointError(_explain(hub, error, source)) from error
+            raise CheckpointError(explain(hub, error, source)) from error
     commit = _commit(path, _folder(hub, source, cache), source)
     digest = file_sha256(path)
     _check(path, digest, source)
@@ -237,7 +237,7 @@ def _bar(progress: Progress | None) -> type:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_hub() -> Iterator[None]:
     """Silences huggingface_hub's own comments on errors, which are raised here in one line.
 
     Uses the library's own switch: it sets its logger's level itself when it is first used, later than a plain logger
@@ -255,7 +255,8 @@ def _quiet() -> Iterator[None]:
         hub_logging.set_verbosity(level)
 
 
-def _explain(hub: Any, error: Exception, source: HubFile) -> str:
+def explain(hub: Any, error: Exception, source: HubFile) -> str:
+    """Returns an exception of huggingface_hub, its HTTP client or the disk as one line that says what to do."""
     errors, status = hub.errors, _status(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full: {source} was not kept; make room, or set HF_HOME to another disk"

@@ -1,8 +1,8 @@
-"""The document that `demo` prints with --json, for the published schemas."""
+"""The documents that `demo` and `publish` print with --json, for the published schemas."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -14,4 +14,13 @@ class DemoDocument(BaseModel):
     folder: str | None
 
 
-DOCUMENTS: dict[str, Any] = {"demo": DemoDocument}
+class PublishDocument(BaseModel):
+    """Repository or folder, its commit and lock if something was uploaded, and the state of each file before it."""
+
+    repository: str
+    commit: str | None
+    lock: str | None
+    files: dict[str, Literal["new", "changed", "same", "removed"]]
+
+
+DOCUMENTS: dict[str, Any] = {"demo": DemoDocument, "publish": PublishDocument}

@@ -1,0 +1,145 @@
+"""Bundles on the Hugging Face hub: `hf:OWNER/NAME@COMMIT[:FOLDER]`, or the lock file that `publish` wrote."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST
+from mobileclip_deploy.artifacts.bundle.opening import MOST_FILES, Bundle
+from mobileclip_deploy.base.files import cache_folder, file_sha256, read_model, replacing
+from mobileclip_deploy.base.files.names import PlainPath, Sha256, plain_path
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, MobileClipDeployError, UsageError, needed, refusing
+from mobileclip_deploy.network.checkpoints.hub import COMMIT, HubFile, explain, parse, quiet_hub
+from mobileclip_deploy.network.checkpoints.weights_files import HUB
+
+LOCK_SUFFIX = ".lock.json"
+OF_THE_HUB = ("README.md", ".gitattributes")
+"""Files of a repository that are not part of the bundle at its root."""
+
+
+class PublishedFile(BaseModel, frozen=True, extra="forbid"):
+    """A file of a commit."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Lock(BaseModel, frozen=True, extra="forbid"):
+    """What `publish` uploaded: a commit, and each of its files with the hash. Paths are relative to the repository."""
+
+    schema_version: Literal[1] = 1
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")]
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    bundles: Annotated[tuple[PlainPath | Literal["."], ...], Field(min_length=1, max_length=100)]
+    files: Annotated[dict[PlainPath, PublishedFile], Field(max_length=MOST_FILES)]
+
+
+def is_published(text: str) -> bool:
+    """Returns whether a text refers to a published bundle, rather than to a folder."""
+    return text.startswith(HUB) or text.endswith(LOCK_SUFFIX)
+
+
+def fetch_bundle(reference: str, announce: Callable[[str], None]) -> Path:
+    """Downloads a published bundle into this user's cache, once per commit, and returns its folder.
+
+    Args:
+        reference: `hf:OWNER/NAME@COMMIT[:FOLDER]`, or the path of a lock. A lock of several bundles needs `:FOLDER`
+            of the first form.
+        announce: receives one line on what is downloaded. Without @COMMIT, or with a branch, it names the commit.
+
+    Raises:
+        UsageError: the reference has another form, or the repository has several bundles.
+        InvalidInput: the hub cannot be reached, the commit has no bundle there, or a file differs from the lock.
+        DependencyMissing: huggingface_hub is not installed.
+    """
+    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    lock = None if reference.startswith(HUB) else read_model(Lock, Path(reference))
+    if lock is not None:
+        if len(lock.bundles) > 1:
+            options = ", ".join(f"{HUB}{lock.repository}@{lock.commit}:{name}" for name in lock.bundles[:3])
+            raise UsageError(f"{reference} has several bundles; give one of them: {options}")
+        source = HubFile(lock.repository, lock.commit, None if lock.bundles[0] == "." else lock.bundles[0])
+    else:
+        source = parse(reference)
+    if source.revision is None or not COMMIT.fullmatch(source.revision):
+        info = from_hub(hub, source, lambda api: api.model_info(source.repository, revision=source.revision))
+        source = replace(source, revision=str(info.sha))
+        announce(f"{reference} is commit {source.revision} today; give {source} to get the same files again")
+    folder = cache_folder("bundles") / source.repository.replace("/", "--") / str(source.revision)
+    path = folder / "files" / source.file if source.file else folder / "root"
+    if not path.is_dir():
+        _download(hub, source, path, lock, announce)
+    return path
+
+
+def _download(hub: Any, source: HubFile, path: Path, lock: Lock | None, announce: Callable[[str], None]) -> None:
+    """Downloads a bundle's files to `path`: all of the repository, or of one folder in it.
+
+    A bundle at the root is stored without the folders of others.
+    """
+    entries = from_hub(
+        hub,
+        source,
+        lambda api: list(api.list_repo_tree(source.repository, revision=source.revision, recursive=True)),
+    )
+    sizes = {entry.path: entry.size for entry in entries if hasattr(entry, "size")}
+    prefix = f"{source.file}/" if source.file else ""
+    others = [name.removesuffix(MANIFEST) for name in sizes if name.endswith(f"/{MANIFEST}")] if not prefix else []
+    if f"{prefix}{MANIFEST}" not in sizes:
+        hint = "; give one of its bundles: " + ", ".join(f"{source}:{name[:-1]}" for name in others[:3])
+        raise InvalidInput(f"{source} is not a bundle{hint if others else ': it has no ' + MANIFEST}")
+    own = (name for name in sizes if name.startswith(prefix) and not name.startswith(tuple(others)))
+    names = [name for name in own if name not in OF_THE_HUB]
+    with refusing(f"{source} is not a bundle: {WHY}", Malformed):
+        paths = [plain_path(name) for name in names[: MOST_FILES + 1]]
+    if len(paths) > MOST_FILES:
+        raise InvalidInput(f"{source} is not a bundle: it has more than {MOST_FILES:,} files")
+    announce(f"downloading {len(names)} files of {source} ({sum(sizes[name] for name in names) / 1e6:,.1f} MB)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as staging:
+        staging.mkdir()
+        for name in names:
+            stored = Path(
+                from_hub(
+                    hub,
+                    source,
+                    lambda api, name=name: hub.hf_hub_download(
+                        source.repository, name, revision=source.revision, endpoint=api.endpoint
+                    ),
+                )
+            )
+            _check(stored, name, source, lock)
+            target = staging / name.removeprefix(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored, target)
+        Bundle.open(staging)
+
+
+def _check(stored: Path, name: str, source: HubFile, lock: Lock | None) -> None:
+    if lock is None:
+        return
+    expected = lock.files.get(name)
+    if expected is None or file_sha256(stored) != expected.sha256:
+        raise InvalidInput(f"{source}: {name} is not the file in the lock; publish again, or remove the lock")
+
+
+def from_hub(hub: Any, source: HubFile, request: Callable[[Any], Any]) -> Any:
+    """Returns the hub's answer to a request.
+
+    Raises:
+        InvalidInput: the request failed.
+    """
+    with quiet_hub():
+        try:
+            return request(hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT")))
+        except MobileClipDeployError:
+            raise
+        except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
+            raise InvalidInput(explain(hub, error, source)) from error

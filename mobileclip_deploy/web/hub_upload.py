@@ -1,0 +1,132 @@
+"""Upload of a repository to the Hugging Face hub as one commit, and comparison of its files with the hub's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import Any, Literal
+
+from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile, from_hub
+from mobileclip_deploy.errors import InvalidInput, needed
+from mobileclip_deploy.network.checkpoints.hub import HubFile
+from mobileclip_deploy.web.publishing import Repository
+
+State = Literal["new", "changed", "same", "removed"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """State of each path against the newest commit of the hub's repository. `parent` is that commit, None if the
+    repository does not exist. Files elsewhere in the repository are kept."""
+
+    repository: str
+    parent: str | None
+    states: dict[str, State] = field(repr=False)
+
+    @property
+    def is_current(self) -> bool:
+        """True if an upload would change nothing."""
+        return set(self.states.values()) <= {"same"}
+
+
+def compare_with_hub(files: Repository, repository: str) -> Comparison:
+    """Compares files with the hub's newest commit, by hash.
+
+    Raises:
+        InvalidInput: the hub cannot be reached, or refuses.
+        DependencyMissing: huggingface_hub is not installed.
+    """
+    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    def entries(api: Any) -> tuple[str, dict[str, Any]] | None:
+        try:
+            commit = str(api.model_info(repository).sha)
+        except RepositoryNotFoundError:
+            return None
+        tree = api.list_repo_tree(repository, revision=commit, recursive=True)
+        return commit, {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+    found = from_hub(hub, HubFile(repository), entries)
+    if found is None:
+        return Comparison(repository, None, dict.fromkeys(sorted(files.files), "new"))
+    commit, stored = found
+    states: dict[str, State] = {}
+    for name in sorted(files.files):
+        states[name] = "new" if name not in stored else "same" if _is_same(files, name, stored[name]) else "changed"
+    folders = tuple(f"{folder}/" for folder in files.bundles if folder != ".")
+    states |= {name: "removed" for name in stored if name.startswith(folders) and name not in files.files}
+    return Comparison(repository, commit, states)
+
+
+def upload(files: Repository, comparison: Comparison, *, private: bool, announce: Callable[[str], None]) -> Lock:
+    """Uploads what is new or changed as one commit on top of the compared one, and returns its lock.
+
+    The token is huggingface_hub's own: HF_TOKEN, or the one that `hf auth login` stored.
+
+    Raises:
+        InvalidInput: no access, another commit came in between, the card is not valid for the hub, or the hub's files
+            differ from ours after the upload.
+    """
+    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    repository, source = comparison.repository, HubFile(comparison.repository)
+    card = hub.ModelCard(_text(files, "README.md"), ignore_metadata_errors=False)
+    from_hub(hub, source, lambda _: _validate(hub, card))
+    operations = [
+        hub.CommitOperationDelete(name)
+        if state == "removed"
+        else hub.CommitOperationAdd(name, content if isinstance(content := files.files[name], bytes) else str(content))
+        for name, state in comparison.states.items()
+        if state != "same"
+    ]
+
+    def commit(api: Any) -> str:
+        if comparison.parent is None:
+            api.create_repo(repository, private=private)
+        info = api.create_commit(
+            repository,
+            operations,
+            commit_message="Publish bundles that mobileclip-deploy verified",
+            parent_commit=comparison.parent,
+        )
+        return str(info.oid)
+
+    announce(f"uploading {len(operations)} files to {repository}")
+    oid = comparison.parent if comparison.is_current else from_hub(hub, source, commit)
+    if differing := [name for name, state in compare_with_hub(files, repository).states.items() if state != "same"]:
+        raise InvalidInput(f"{repository}: {differing[0]} on the hub is not the uploaded file; publish again")
+    hashes = {name: PublishedFile(bytes=files.size(name), sha256=files.sha256(name)) for name in sorted(files.files)}
+    return Lock(repository=repository, commit=str(oid), bundles=files.bundles, files=hashes)
+
+
+def _validate(hub: Any, card: Any) -> None:
+    """Sends the card to the hub's own validation."""
+    from huggingface_hub.utils import hf_raise_for_status
+
+    endpoint = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT")).endpoint
+    body = {"repoType": "model", "content": str(card)}
+    response = hub.utils.get_session().post(
+        f"{endpoint}/api/validate-yaml", json=body, headers={"Accept": "text/plain"}
+    )
+    if response.status_code == 400:
+        raise InvalidInput(f"the hub refuses the card's metadata: {response.text[:200]}")
+    hf_raise_for_status(response)
+
+
+def _text(files: Repository, name: str) -> str:
+    content = files.files[name]
+    return content.decode() if isinstance(content, bytes) else content.read_text(encoding="utf-8")
+
+
+def _is_same(files: Repository, name: str, entry: Any) -> bool:
+    """Compares a file with the hub's entry: large files by SHA-256, others by git's hash of the blob."""
+    if files.size(name) != entry.size:
+        return False
+    if entry.lfs is not None:
+        return bool(files.sha256(name) == entry.lfs.sha256)
+    content = files.files[name]
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return bool(sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == entry.blob_id)
