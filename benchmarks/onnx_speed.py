@@ -52,7 +52,7 @@ def speed(variant: str, tower: TowerName) -> list[dict[str, Any]]:
     inputs = sample_inputs(source.model).of(tower)[:1]
     calls, sizes = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        for precision in target.abilities.precisions:
+        for precision in target.capabilities.storing.precisions:
             print(f"{variant} {tower} {precision}", file=sys.stderr, flush=True)
             path = Path(folder) / f"{precision}.onnx"
             target.write(tower_job(source, tower, precision), path)
@@ -70,7 +70,7 @@ def speed(variant: str, tower: TowerName) -> list[dict[str, Any]]:
             "cpu_ms": statistics.median(times[precision]),
             "times_as_fast_as_fp32": statistics.median(np.array(times["fp32"]) / np.array(times[precision])),
         }
-        for precision in target.abilities.precisions
+        for precision in target.capabilities.storing.precisions
     ]
 
 

@@ -65,7 +65,8 @@ def slow_runtime(monkeypatch: pytest.MonkeyPatch, target: str, asked: int) -> No
     """A target whose runtime is asked so few inputs of a tower, as one that computes for proof alone."""
     kind: Any = type(get_target(target))
     pace = Pace(asked=((float("inf"), asked),), seconds={"float16": 1.0, "float32": 1.0})
-    monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=pace))
+    places = replace(kind.capabilities.places, slow_runtime=pace)
+    monkeypatch.setattr(kind, "capabilities", replace(kind.capabilities, places=places))
 
 
 def subject(

@@ -12,7 +12,7 @@ from mobileclip_deploy.benchmark.android.ready import runners_summary
 from mobileclip_deploy.targets import targets
 
 # Versions of the core packages, and of extras that belong to no target, with which the whole test suite last passed in
-# one environment (Python 3.11). Versions of a target's packages are in `Abilities.proven`.
+# one environment (Python 3.11). Versions of a target's packages are in `Packages.proven`.
 CORE = {
     "torch": "2.13.0",
     "numpy": "2.4.6",
@@ -43,8 +43,8 @@ class Finding:
 def diagnose() -> list[Finding]:
     """Returns a finding for every package of the core, of each target, and of the other extras."""
     findings = []
-    abilities = {target.name: target.abilities for target in targets().values()}
-    extras = {name: card.converter_extra or card.extra for name, card in abilities.items()} | {
+    needs = {target.name: target.capabilities.packages for target in targets().values()}
+    extras = {name: packages.converter_extra or packages.extra for name, packages in needs.items()} | {
         name: name for name in EXTRAS
     }
     for area, packages in proven().items():
@@ -61,7 +61,8 @@ def diagnose() -> list[Finding]:
 
 def proven() -> dict[str, dict[str, str]]:
     """Returns purpose -> package -> the version that was proven to work with the others."""
-    return {"core": CORE, **{target.name: dict(target.abilities.proven) for target in targets().values()}, **EXTRAS}
+    of_targets = {target.name: dict(target.capabilities.packages.proven) for target in targets().values()}
+    return {"core": CORE, **of_targets, **EXTRAS}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def tools() -> list[Tool]:
     return listed + [
         Tool(f"{target.title} backend", name, None, f"not offered: needs {need}")
         for target in targets().values()
-        for name, need in target.abilities.unavailable.items()
+        for name, need in target.capabilities.formats.unavailable.items()
     ]
 
 

@@ -39,7 +39,7 @@ def foreign_target(path: Path) -> Target:
         UsageError: no target reads foreign files of this suffix.
         InvalidInput: the file does not exist.
     """
-    every = [(target.abilities.foreign_suffix, target) for target in targets().values()]
+    every = [(target.capabilities.formats.foreign_suffix, target) for target in targets().values()]
     readers = {suffix: target for suffix, target in every if suffix}
     if path.suffix not in readers:
         kinds = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)

@@ -166,7 +166,7 @@ def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:
         manifest = manifests.get(cell.bundle or "")
         if manifest is None:
             continue
-        package = get_target(manifest.target).abilities.runtime_packages.get(cell.runtime, cell.runtime)
+        package = get_target(manifest.target).capabilities.packages.runtime_packages.get(cell.runtime, cell.runtime)
         version = manifest.environment.get(package)
         if version is not None:
             by_runtime.setdefault(cell.runtime, set()).add(version.partition("+")[0])

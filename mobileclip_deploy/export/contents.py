@@ -101,7 +101,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
         template=variant.template,
         tokenizer=variant.tokenizer,
         preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
-        environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.abilities.all_packages)},
+        environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.capabilities.packages.all)},
     )
 
 

@@ -194,7 +194,7 @@ def _first_slow(bundles: Sequence[BundlePlan]) -> BundlePlan | None:
     slow = (
         bundle
         for bundle in bundles
-        if bundle.search is None and bundle.target.abilities.pace and bundle.request.writing.verify
+        if bundle.search is None and bundle.target.capabilities.places.slow_runtime and bundle.request.writing.verify
     )
     return next(slow, None) if len(bundles) > 1 else None
 

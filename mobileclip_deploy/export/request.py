@@ -267,7 +267,7 @@ def choose(request: ExportRequest) -> Choices:
     named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
     for target in chosen:
-        for precisions in named or [parse_precisions(target.abilities.default_precision, towers)]:
+        for precisions in named or [parse_precisions(target.capabilities.storing.default_precision, towers)]:
             if every and not target.has(precisions):
                 notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
                 continue
@@ -413,6 +413,6 @@ def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
         raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")
     for target in chosen:
         target.require_installed(converters=True)
-        for option, reason in target.abilities.not_searched.items():
+        for option, reason in target.capabilities.formats.not_searched.items():
             if getattr(target.options, option):
                 raise UsageError(reason)

@@ -284,17 +284,17 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
         return ""
     finer = [
         name
-        for name in plan.target.abilities.precisions
+        for name in plan.target.capabilities.storing.precisions
         if PRECISIONS[name].stored_bits > bits and plan.target.has(dict.fromkeys(plan.precisions, name))
     ]
     finer.sort(key=lambda name: PRECISIONS[name].stored_bits)
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     rests = {precision_of(name).rest for name in plan.precisions.values()}  # a table of words may have any
-    learns = plan.target.abilities.recoverable or plan.target.abilities.learns_rounding
+    learns = plan.target.capabilities.storing.recoverable or plan.target.capabilities.storing.learns_rounding
     if learns and plan.learned_on is None and rests & set(LEARNABLE):
         steps += ["learn its rounding (`rounding='gptq'`)"]
-    if plan.target.abilities.recoverable and rests & set(RECOVERABLE):
+    if plan.target.capabilities.storing.recoverable and rests & set(RECOVERABLE):
         steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 

@@ -22,7 +22,7 @@ def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
     supported = [
         name
         for name, target_class in targets().items()
-        if target_class.abilities.recoverable or target_class.abilities.learns_rounding
+        if target_class.capabilities.storing.recoverable or target_class.capabilities.storing.learns_rounding
     ]
     if target.label not in supported:
         raise UsageError(f"{target.label} takes no learned rounding ({', '.join(supported)} do); leave `rounding` out")

@@ -108,7 +108,7 @@ def round_source(
     result = Source(copy.deepcopy(source.model), source.provenance)
     outcomes = []
     for tower, precision in precisions.items():
-        target.abilities.absorb(getattr(result.model, tower))
+        target.capabilities.storing.absorb(getattr(result.model, tower))
         module = make_tower(result.model, tower)
         storage = storage_of(target, tower, module, precision, learning.four_bit.get(tower, frozenset()))
         outcome = None
@@ -119,7 +119,7 @@ def round_source(
                 outcome = RoundedTower(**{**recorded, "layers": tuple(recorded["layers"])})
                 progress(f"{tower} tower, its rounding was learned before: {cached.path}")
             else:
-                fixed = target.abilities.fixed(module)
+                fixed = target.capabilities.storing.fixed(module)
                 goal = _goal(source, tower, data, fixed) if learning.method == "tuned" else None
                 outcome = _round_tower(tower, module, storage, data, goal, progress)
                 if cached is not None:

@@ -57,7 +57,7 @@ class Goal:
         wanted: unit embeddings [N, D] of the inputs by the float original.
         across: unit embeddings [M, D] of the other tower, to be ranked as the float original ranks them.
         scale: the model's factor of the cosines.
-        fixed: parameters of the tower that must not change (`Abilities.fixed`).
+        fixed: parameters of the tower that must not change (`Storing.fixed`).
     """
 
     inputs: Tensor

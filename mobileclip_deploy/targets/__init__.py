@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, first_sentence, suggestion
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import (
@@ -30,14 +30,18 @@ from mobileclip_deploy.targets.values import (
 __all__ = [
     "GROUP",
     "RETIRED",
-    "Abilities",
     "Artifact",
     "Attachment",
+    "Capabilities",
     "Form",
+    "Formats",
+    "Packages",
     "Place",
+    "Places",
     "Ports",
     "Precisions",
     "Runner",
+    "Storing",
     "Target",
     "TargetOptions",
     "TensorInfo",
@@ -69,7 +73,7 @@ def targets() -> Mapping[str, Target]:
         DependencyMissing: a package registers a target that cannot be imported.
     """
     loaded = (_load(entry) for entry in _registered_in(tuple(sys.path)))
-    ordered = sorted(loaded, key=lambda one: (one.abilities.order, one.name))
+    ordered = sorted(loaded, key=lambda one: (one.capabilities.formats.order, one.name))
     return {target.name: target for target in ordered}
 
 
@@ -127,7 +131,8 @@ def target_of(path: Path) -> Target | None:
     Raises:
         UsageError: the target has left the package; the text holds the pip line.
     """
-    target = next((each for each in targets().values() if path.suffix and path.suffix in each.abilities.suffixes), None)
+    readers = (each for each in targets().values() if path.suffix in each.capabilities.formats.suffixes)
+    target = next(readers, None) if path.suffix else None
     if target is None and (gone := [name for name, (suffix, _) in RETIRED.items() if path.suffix == suffix]):
         raise _retired(gone[0])
     return target
@@ -216,7 +221,7 @@ def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
         known_names = ", ".join(sorted({owned.name for _, owned in every}))
         return UsageError(f"unknown option {names[0]!r}; known: {known_names}")
     for target in named:
-        if reason := target.abilities.refused_options.get(names[0]):
+        if reason := target.capabilities.formats.refused_options.get(names[0]):
             return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
     flags = [f"`{owned.name}`" for owned in fields(owner.options) if owned.name in names]
     if owner in named:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from mobileclip_deploy.network.model.precision import PRECISIONS, Precision, precision_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 
-if TYPE_CHECKING:  # every target's abilities contain the rules, and must not wait for torch
+if TYPE_CHECKING:  # every target's capabilities contain the rules, and must not wait for torch
     from torch import nn
 
     from mobileclip_deploy.network.model.variants import TowerName

@@ -1,7 +1,35 @@
 """Interface of a deployment format: a target writes a tower as an artifact, and opens written artifacts.
 
 The rest of the package knows a deployment format by `Target` only. A new target is a folder, in this package or another
-one, with a subclass that an entry point of the group `mobileclip_deploy.targets` names.
+one, with a subclass that an entry point of the group `mobileclip_deploy.targets` names. The smallest target, without its
+runner and imports (examples/smallest_target.py):
+
+    class PlainTarget(Target):
+        name, title = "plain", "Plain ONNX"
+        capabilities = Capabilities(
+            formats=Formats((".plain",)), ports=Ports(ids="int64"), storing=Storing(("fp32",), "fp32")
+        )
+
+        def write(self, job: TowerJob, path: Path) -> tuple[()]:
+            source, result = ([port.name] for port in self.ports(job.variant, job.tower))
+            torch.onnx.export(job.module, (job.example,), path, input_names=source, output_names=result, dynamo=False)
+            return ()
+
+        def open(self, path: Path, function: str | None = None) -> Artifact:
+            return PlainArtifact(path, function)
+
+
+    class PlainArtifact(Artifact):
+        inputs = property(lambda self: tuple(described(port) for port in self.runner().model.get_inputs()))
+        outputs = property(lambda self: tuple(described(port) for port in self.runner().model.get_outputs()))
+
+        @property
+        def operators(self) -> dict[str, int]:
+            self.runner()  # refuses a damaged file
+            return Counter(node.op_type for node in onnx.load(self.path).graph.node)
+
+        def runner(self) -> PlainRunner:
+            return PlainRunner(self.path)
 """
 
 from __future__ import annotations
@@ -14,7 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
-from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.targets.capabilities import Capabilities
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.values import (
     PLAIN,
@@ -42,13 +70,13 @@ class Target(ABC):
     Attributes:
         name: name in manifests and on the command line.
         title: name for people.
-        abilities: everything known about the format before anything runs.
+        capabilities: everything known about the format before anything runs.
         Options: class of `options`, which a user may choose.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    abilities: Abilities
+    capabilities: Capabilities
     Options: ClassVar[type[TargetOptions]] = TargetOptions
     options: TargetOptions
 
@@ -69,7 +97,7 @@ class Target(ABC):
 
     def has(self, precisions: Precisions) -> bool:
         """Returns whether the target has these precisions for these towers."""
-        return all(self.abilities.has(tower, precision) for tower, precision in precisions.items())
+        return all(self.capabilities.storing.has(tower, precision) for tower, precision in precisions.items())
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         """Refuses an export that cannot work, before anything heavy runs.
@@ -82,10 +110,11 @@ class Target(ABC):
                 with it.
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
+        storing = self.capabilities.storing
         for tower, precision in precisions.items():
-            named = self.abilities.mixes and precision == "mixed" and mixed
-            if not self.abilities.has(tower, precision) and not named:
-                raise UsageError(self.abilities.lacking(self.label, tower, precision))
+            named = storing.mixes and precision == "mixed" and mixed
+            if not storing.has(tower, precision) and not named:
+                raise UsageError(storing.lacking(self.label, tower, precision))
         self.require_installed(converters=True)
         self.settled(precisions)
 
@@ -98,7 +127,8 @@ class Target(ABC):
         Raises:
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
-        missing, needs = self.abilities.missing(converters=converters), self.abilities
+        needs = self.capabilities.packages
+        missing = needs.missing(converters=converters)
         if missing:
             extra = (needs.converter_extra or needs.extra) if {*missing} & {*needs.converters} else needs.extra
             what = f"'mobileclip-deploy[{extra}]'" if extra else " ".join(missing)
@@ -111,13 +141,13 @@ class Target(ABC):
         Raises:
             UsageError: the text says why.
         """
-        abilities = self.abilities
+        ports = self.capabilities.ports
         if form.layout is not None:
             _require_layout(self, form.layout)
-        if form.pictures and abilities.no_pictures is not None:
-            raise UsageError(f"`input='bytes'` is refused for {self.title}: {abilities.no_pictures}")
-        if form.contexts and abilities.no_contexts is not None:
-            raise UsageError(f"`contexts` is refused for {self.title}: {abilities.no_contexts}")
+        if form.pictures and ports.why_no_pictures is not None:
+            raise UsageError(f"`input='bytes'` is refused for {self.title}: {ports.why_no_pictures}")
+        if form.contexts and ports.why_no_contexts is not None:
+            raise UsageError(f"`contexts` is refused for {self.title}: {ports.why_no_contexts}")
 
     def settled(self, precisions: Precisions) -> Target:
         """Returns the target with every decision made that the user left open.
@@ -134,13 +164,13 @@ class Target(ABC):
     def rules(self, precision: str) -> StorageRules | None:
         """Returns how the format stores weights. None if the target has no rules: every weight then counts with the
         precision's bits."""
-        return self.abilities.rules
+        return self.capabilities.storing.rules
 
     # Interface for apps
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         """Returns the path of an artifact inside its bundle; `artifact` is "image", "text" or "classifier"."""
-        return f"{variant.name}_{artifact}{self.abilities.suffixes[0]}"
+        return f"{variant.name}_{artifact}{self.capabilities.formats.suffixes[0]}"
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Returns name, type and shape of an artifact's input and output. A free dimension is 0.
@@ -149,7 +179,7 @@ class Target(ABC):
             labels: number of a classifier's labels, whose probabilities are the output; 0 if the output is an
                 embedding.
         """
-        return self.abilities.ports.of(variant, tower, labels)
+        return self.capabilities.ports.of(variant, tower, labels)
 
     def ports(self, variant: Variant, tower: TowerName, form: Form = PLAIN) -> tuple[TensorInfo, TensorInfo]:
         """Returns input and output of an artifact in a form."""
@@ -234,7 +264,7 @@ class Target(ABC):
     # Timing
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        """Returns the places where a bundle's artifacts run on a kind of device: see `Abilities.places`.
+        """Returns the places where a bundle's artifacts run on a kind of device: see `Places.by_device`.
 
         Args:
             device: host, android, ios, mac or browser.
@@ -243,16 +273,16 @@ class Target(ABC):
         Raises:
             NotRun: this bundle cannot run there, or the device lacks something; the text says why.
         """
-        abilities = self.abilities
-        if device == "host" and device not in abilities.places:
+        packages, places = self.capabilities.packages, self.capabilities.places.by_device
+        if device == "host" and device not in places:
             return (RuntimePlace(self.name),)
         if device == "host":
             try:
-                abilities.runtime_version()
+                packages.runtime_version()
             except PackageNotFoundError:
-                what = abilities.runtime if abilities.extra is None else f"'mobileclip-deploy[{abilities.extra}]'"
-                raise NotRun(f"{abilities.runtime} is not installed; type: pip install {what}") from None
-        return abilities.places.get(device, ())
+                what = packages.runtime if packages.extra is None else f"'mobileclip-deploy[{packages.extra}]'"
+                raise NotRun(f"{packages.runtime} is not installed; type: pip install {what}") from None
+        return places.get(device, ())
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         """Returns inputs and outputs of a file in this format that others wrote; called in a separate process.
@@ -266,15 +296,16 @@ class Target(ABC):
 def _require_layout(target: Target, layout: Layout) -> None:
     if layout.target != target.name:
         raise UsageError(f"the layout {layout.name} is of {layout.target}, not of {target.name}; leave `target` out")
-    port_names = {*vars(target.abilities.ports).values()}
+    ports = target.capabilities.ports
+    port_names = {ports.image, ports.text, ports.embedding, ports.probabilities}
     for name, artifact in layout.artifacts.items():
-        if not target.abilities.named_tensors and not {artifact.input.name, artifact.output.name} <= port_names:
+        if not ports.named and not {artifact.input.name, artifact.output.name} <= port_names:
             raise UsageError(
                 f"{target.title} artifacts have no names of tensors: call those of {name} in the layout {layout.name} "
-                f"{target.abilities.ports.image} and {target.abilities.ports.embedding}"
+                f"{ports.image} and {ports.embedding}"
             )
     for tower in layout.towers:
-        dtype, dtypes = layout.artifact(tower).input.dtype, target.abilities.input_types.get(tower, ())
+        dtype, dtypes = layout.artifact(tower).input.dtype, ports.input_types.get(tower, ())
         if dtype is not None and dtype not in dtypes and not layout.artifact(tower).input.any_size:
             has = " or ".join(dtypes) or "a type of its own; leave dtype out"
             raise UsageError(f"the layout {layout.name} wants {dtype} into the {tower} tower; {target.name} has {has}")

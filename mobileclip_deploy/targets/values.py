@@ -77,6 +77,11 @@ class Ports:
         pixels: type of the image input: float32 is RGB in [0, 1], uint8 in 0 ... 255.
         ids: type of the text input.
         batch: 0 if it is free.
+        named: True if inputs and outputs have names in the file, by which an app addresses them.
+        input_types: by tower, the types that a layout may choose for the input; only the target's own type if a tower
+            is missing.
+        why_no_pictures: reason why image towers cannot take pictures of any size (`Form.pictures`); None if they can.
+        why_no_contexts: reason why text towers cannot take ids of several lengths (`Form.contexts`); None if they can.
     """
 
     image: str = "image"
@@ -86,6 +91,10 @@ class Ports:
     pixels: str = "float32"
     ids: str = "int32"
     batch: int = 1
+    named: bool = True
+    input_types: Mapping[TowerName, tuple[str, ...]] = field(default_factory=dict)
+    why_no_pictures: str | None = "its artifacts take pixels of one size"
+    why_no_contexts: str | None = "its text towers take ids of one length"
 
     def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Returns input and output: see `Target.tensors`."""

@@ -134,7 +134,7 @@ def check_target(
     target.require_installed(converters=True)
     source = small_source()
     reference = Reference.compute(source.model, sample_inputs(source.model))
-    accepted = {name: _accepted(target, name, towers) for name in precisions or target.abilities.precisions}
+    accepted = {name: _accepted(target, name, towers) for name in precisions or target.capabilities.storing.precisions}
     with temporary_folder() as folder:
         trial = Trial(target, source.folded(), Evidence(reference), folder, accepted)
         broken = [f"{target.label}: {text}" for promise in PROMISES for text in promise(trial)]
@@ -156,19 +156,21 @@ def _accepted(target: Target, precision: str, towers: Sequence[TowerName]) -> di
 
 
 def it_is_registered_under_its_name(trial: Trial) -> Iterator[str]:
-    target, abilities = trial.target, trial.target.abilities
+    target, suffixes, storing = (
+        trial.target,
+        trial.target.capabilities.formats.suffixes,
+        trial.target.capabilities.storing,
+    )
     if type(get_target(target.label)) is not type(target):
         yield f"the registry gives another target for {target.label!r}"
     if target.name != target.name.casefold() or not target.title:
         yield "`name` has capitals, or `title` is empty"
-    if odd := [
-        suffix for suffix in abilities.suffixes if not suffix.startswith(".") or suffix != Path(f"x{suffix}").suffix
-    ]:
+    if odd := [suffix for suffix in suffixes if not suffix.startswith(".") or suffix != Path(f"x{suffix}").suffix]:
         yield f"`suffixes` has {odd[0]!r}, which is no suffix of a file"
-    if odd := [name for name in abilities.precisions if not is_precision(name)]:
+    if odd := [name for name in storing.precisions if not is_precision(name)]:
         yield f"`precisions` has {odd[0]!r}, which is none"
-    if abilities.default_precision not in abilities.precisions:
-        yield f"`default_precision` {abilities.default_precision!r} is none of `precisions`"
+    if storing.default_precision not in storing.precisions:
+        yield f"`default_precision` {storing.default_precision!r} is none of `precisions`"
 
 
 def its_files_are_inside_the_bundle(trial: Trial) -> Iterator[str]:
@@ -179,7 +181,7 @@ def its_files_are_inside_the_bundle(trial: Trial) -> Iterator[str]:
         for name in map(PurePosixPath, names):
             if name.is_absolute() or ".." in name.parts:
                 yield f"{name} is outside of a bundle"
-            if name.suffix not in trial.target.abilities.suffixes:
+            if name.suffix not in trial.target.capabilities.formats.suffixes:
                 yield f"{name} ends in none of `suffixes`, so that `inspect` does not know it"
 
 
@@ -189,7 +191,7 @@ def what_it_lacks_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
     try:
         trial.target.require({"image": UNKNOWN})
     except UsageError as error:
-        if trial.target.abilities.default_precision not in error.line or "\n" in str(error):
+        if trial.target.capabilities.storing.default_precision not in error.line or "\n" in str(error):
             yield f"its refusal does not list its precisions in one line: {error}"
     else:
         yield f"it does not refuse the precision {UNKNOWN!r}"

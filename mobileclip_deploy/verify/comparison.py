@@ -128,7 +128,7 @@ def compare_bundles(
             replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
         measurement: Measurement | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
-            slow = subject.target.abilities.pace is not None
+            slow = subject.target.capabilities.places.slow_runtime is not None
             if (slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
                     own_progress = about("checkpoint", progress)
@@ -166,7 +166,8 @@ def _loaded(subject: Subject, tower: TowerName) -> Runner:
 
 def _stood_in(subject: Subject, checks: Sequence[Check], found: Measurement) -> tuple[str, ...]:
     """Returns a note if the artifact's own runtime did not run all images."""
-    if subject.target.abilities.pace is None or found.result.engine in {check.engine for check in checks}:
+    slow = subject.target.capabilities.places.slow_runtime
+    if slow is None or found.result.engine in {check.engine for check in checks}:
         return ()
     return (
         f"{subject.name}: {found.result.engine} answered for all {found.result.images:,} pictures, as in `verify`; the "

@@ -101,7 +101,7 @@ def _listed_files(bundle: Bundle) -> set[str]:
 
 
 def _is_read(name: str) -> bool:
-    artifacts = {suffix for target in targets().values() for suffix in target.abilities.suffixes}
+    artifacts = {suffix for target in targets().values() for suffix in target.capabilities.formats.suffixes}
     parts = [part.casefold() for part in Path(name).parts]
     if any(part.endswith(suffix) for part in parts for suffix in (*artifacts, *WEIGHTS)):
         return True

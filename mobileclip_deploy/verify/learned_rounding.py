@@ -47,7 +47,7 @@ def tower_to_round(source: Source, tower: TowerName, target: Target, short: bool
     """Returns a copy of a folded source's tower, prepared for learned rounding. Its layer scales and norms are
     multiplied into the weights, as the target's exporter does. `short`: see `make_tower`."""
     model = copy.deepcopy(source.model)
-    target.abilities.absorb(getattr(model, tower))
+    target.capabilities.storing.absorb(getattr(model, tower))
     return make_tower(model, tower, short)
 
 

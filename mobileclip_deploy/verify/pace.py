@@ -31,7 +31,7 @@ def asked_inputs(target: Target, variant: str, size: int, tower: TowerName, thor
     Raises:
         UsageError: no such variant.
     """
-    pace = target.abilities.pace
+    pace = target.capabilities.places.slow_runtime
     if pace is None:
         return None
     count = pace.inputs(_operations(variant, size, tower))
@@ -82,7 +82,7 @@ def told_time(
     Raises:
         UsageError: no such variant.
     """
-    pace, seconds, inputs = target.abilities.pace, 0.0, 0
+    pace, seconds, inputs = target.capabilities.places.slow_runtime, 0.0, 0
     if pace is None:
         return None
     for tower, precision in precisions.items():

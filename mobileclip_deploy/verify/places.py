@@ -27,7 +27,7 @@ def require_place(target: Target, place: str) -> None:
     Raises:
         UsageError: the target does not compile for this place.
     """
-    compiled_places = target.abilities.compiled_places
+    compiled_places = target.capabilities.places.compiled
     if place not in compiled_places:
         has = f"it has {', '.join(compiled_places)}" if compiled_places else "it has none"
         raise UsageError(f"`place` {place!r}: {target.title} cannot be compiled for that on this machine; {has}")

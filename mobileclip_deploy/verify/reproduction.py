@@ -42,7 +42,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         fresh, artifact = subject.converted(tower), bundle.artifact(tower)
     except NotRun as error:
         return [Check.not_run(STEP, tower, str(error))]
-    names = target.abilities.converters or target.abilities.packages
+    names = target.capabilities.packages.converters or target.capabilities.packages.required
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     engine = f"a conversion by {versions or target.name}"
     # None if the check of weights could not read them.
@@ -76,6 +76,6 @@ def other_versions(bundle: Bundle, target: Target) -> str:
     """Returns the packages that affect a conversion and had other versions when the bundle was written; empty for
     none."""
     written = bundle.manifest.environment
-    names = (*CONVERTERS, *target.abilities.all_packages)
+    names = (*CONVERTERS, *target.capabilities.packages.all)
     pairs = [(name, written.get(name), importlib.metadata.version(name)) for name in names]
     return ", ".join(f"{name} {then}, here {now}" for name, then, now in pairs if then != now)

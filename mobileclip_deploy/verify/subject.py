@@ -297,7 +297,7 @@ class Subject(ABC):
     def ask_ahead(self) -> None:
         """Starts to compute the answers of the written artifacts in a background thread. Does nothing if the runtime is
         fast."""
-        if self.target.abilities.pace is None:
+        if self.target.capabilities.places.slow_runtime is None:
             return
         self.tell_time()
         requests: dict[TowerName, tuple[Runner, npt.NDArray[np.generic]]] = {}
@@ -318,7 +318,8 @@ class Subject(ABC):
         self.release_runner(tower)
         self._quantized.pop(tower, None)
         measured = self.evidence.task is not None or self.evidence.sampled is not None
-        if self.target.abilities.pace is None or not measured:  # else torch measures with these weights, see `task`
+        slow = self.target.capabilities.places.slow_runtime is not None
+        if not slow or not measured:  # else torch measures with these weights, see `task`
             self.matched.pop(tower, None)
 
     def quantized(self, tower: TowerName) -> QuantizedFile | None:
@@ -414,7 +415,7 @@ class OpenedSubject(Subject):
     def stages(self, tower: TowerName) -> list[Check]:
         """Measures the stages again. Activations are measured on the packaged samples, since the bundle does not
         contain its calibration images."""
-        if self.source is None or not self.target.abilities.stages:
+        if self.source is None or not self.target.capabilities.formats.stages:
             return []
         if not self.thorough:
             return [Check.not_wanted("stages", tower)]

@@ -72,7 +72,7 @@ def stand_in(target: Target, artifact: Artifact, stored: Callable[[], Runner | N
     Args:
         stored: makes the `stored_runner` of the artifact; gives None if its weights cannot be read.
     """
-    if target.abilities.pace is None:
+    if target.capabilities.places.slow_runtime is None:
         return None
     return artifact.stand_in() or stored()
 

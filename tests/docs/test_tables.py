@@ -62,13 +62,13 @@ def gate(text: str) -> tuple[str, float]:
 
 def test_core_ml_needs_the_systems_of_the_table() -> None:
     table = {name: needs for name, _, needs, _ in rows("coreml", "Precisions")}
-    assert table == {name: NEEDED[name][0] for name in get_target("coreml").abilities.precisions}
+    assert table == {name: NEEDED[name][0] for name in get_target("coreml").capabilities.storing.precisions}
 
 
 @pytest.mark.parametrize("target", ["coreml", "coreai", "litert"])
 def test_a_target_has_the_precisions_and_gates_of_the_table(target: str) -> None:
     table = {name: gate(bound) for name, *_, bound in rows(target, "Precisions")}
-    own = get_target(target).abilities.precisions
+    own = get_target(target).capabilities.storing.precisions
     assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in own}
 
 

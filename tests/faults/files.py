@@ -100,7 +100,7 @@ class Files:
         if target == "onnx":
             return Exports(self.store).unverified(target, precision, "both").artifact(tower)
         own, name = self.target(target, precision)
-        path = self.store.folder / "faults" / f"{target}-{tower}-{precision}{own.abilities.suffixes[0]}"
+        path = self.store.folder / "faults" / f"{target}-{tower}-{precision}{own.capabilities.formats.suffixes[0]}"
         with locked(path.with_suffix(".lock")), self.store.conversions(), shared_conversions():
             if not path.exists():
                 with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -93,5 +93,5 @@ def test_every_kind_is_planted_and_every_target_and_precision_has_its_own() -> N
     kinds = {target: {str(kind) for own, *_, kind in CASES if own == target} for target in WORDS}
     assert all(len(own) >= 95 for own in kinds.values()), kinds
     assert {name.partition("-iOS")[0] for target, _, name in FILES if target == "coreml"} == {
-        *get_target("coreml").abilities.precisions
+        *get_target("coreml").capabilities.storing.precisions
     }

@@ -95,9 +95,10 @@ def unconverted(target: str, tower: TowerName, precision: str, folder: Path, sto
 def asked_least(target: str) -> Iterator[None]:
     """Ask of every tower what the table of inputs has for the largest ones, where a runtime is slow."""
     own = get_target(target)
-    kind, pace = type(own), own.abilities.pace
+    kind, pace = type(own), own.capabilities.places.slow_runtime
     if pace is None:
         yield
         return
-    with mock.patch.object(kind, "abilities", replace(own.abilities, pace=replace(pace, asked=pace.asked[-1:]))):
+    places = replace(own.capabilities.places, slow_runtime=replace(pace, asked=pace.asked[-1:]))
+    with mock.patch.object(kind, "capabilities", replace(own.capabilities, places=places)):
         yield

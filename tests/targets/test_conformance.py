@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import getpass
+import re
 import tempfile
+import textwrap
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,13 @@ from third_party import installed
 from tiny import PIECES, ROTARY_WORDS
 from writing import chosen, small_bundle
 
+from mobileclip_deploy import targets as registry
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.targets import targets
+from mobileclip_deploy.targets import get_target, targets
+from mobileclip_deploy.targets import target as interface
 from mobileclip_deploy.testing import check_target
 
+ROOT = Path(__file__).parents[2]
 NEEDS = {"coreai": require_coreai, "litert": require_litert, "mlx": require_mlx, "qnn": require_qnn}
 FEWER = {"qnn": {"chip": "v75"}}
 """Options that leave out what is the same again: each chip is compiled for and emulated."""
@@ -79,8 +85,26 @@ def test_a_target_keeps_its_promises(
 def test_every_precision_of_every_target_is_held_to_them_once() -> None:
     held = [(name, precision) for name, _, precisions in (*CASES, *OTHERS) for precision in precisions]
     assert len(held) == len(set(held))
-    wanted = {(name, precision) for name, own in targets().items() for precision in own.abilities.precisions}
+    wanted = {(name, precision) for name, own in targets().items() for precision in own.capabilities.storing.precisions}
     assert set(held) == wanted - REFUSED
+
+
+def test_the_smallest_target_is_shown_in_thirty_lines() -> None:
+    code = (ROOT / "examples" / "smallest_target.py").read_text(encoding="utf-8").partition("annotations\n\n")[2]
+    _, *classes = code.split("\n\n\n")
+    assert sum(bool(line.strip()) for line in "\n".join(classes).splitlines()) <= 32
+    shown = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    assert shown[1] == code
+    assert textwrap.indent("\n\n\n".join(classes[:2]), "    ") in (interface.__doc__ or "")
+
+
+@pytest.mark.whole
+def test_the_smallest_target_keeps_its_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    entry, known = EntryPoint("plain", "smallest_target:PlainTarget", registry.GROUP), registry._registered_in
+    monkeypatch.setattr(registry, "_registered_in", lambda path: (*known(path), entry))
+    assert check_target(get_target("plain")) == ()
 
 
 @pytest.mark.whole

@@ -47,7 +47,7 @@ def test_what_is_missing_is_named_with_the_version_that_has_it() -> None:
 
 
 def test_the_versions_are_those_that_are_proven() -> None:
-    proven = {name: said for one in targets().values() for name, said in one.abilities.proven.items()}
+    proven = {name: said for one in targets().values() for name, said in one.capabilities.packages.proven.items()}
     for private in (*declared(), *OF_OBJECTS):
         assert private.package == "torch" or private.version in proven[private.package].split(" or ")
 

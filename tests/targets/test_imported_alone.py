@@ -17,7 +17,7 @@ coremltools = import_coremltools()
 assert coremltools is sys.modules["coremltools"] is import_coremltools()
 assert not {"sklearn", "torchvision", "torchao", "transformers"} & set(sys.modules)
 assert ("executorch" in sys.modules) == before
-get_target("executorch").abilities.import_runtime()  # as for a benchmark's round
+get_target("executorch").capabilities.packages.import_runtime()  # as for a benchmark's round
 from mobileclip_deploy.targets.executorch.bindings import runtime
 assert "XnnpackBackend" in runtime.Runtime.get().backend_registry.registered_backend_names
 assert not [name for name in sys.modules if name.startswith("executorch.exir")]

@@ -59,15 +59,15 @@ def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(f
         model.text.final_norm.weight[0] = 0
     module = make_tower(model, tower)
     before = wanted(model, tower)
-    target.abilities.absorb(module)
+    target.capabilities.storing.absorb(module)
     assert compare(before, wanted(model, tower)).relative < 5e-6
     fixed = [
         float(value)
-        for name in target.abilities.fixed(module)
+        for name in target.capabilities.storing.fixed(module)
         for value in module.get_parameter(name).detach().flatten()
     ]
     assert [value for value in fixed if value != 1] == ([0.0] if tower == "text" else [])
-    assert len(target.abilities.fixed(module)) == {"image": 5, "text": 7}[tower]
+    assert len(target.capabilities.storing.fixed(module)) == {"image": 5, "text": 7}[tower]
 
 
 @pytest.mark.whole
@@ -75,7 +75,7 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
     """Products whose norms stand in them, at 4 and at 8 bits, and the table of words."""
     target, model, drawn = get_target("litert"), copy.deepcopy(files.model), torch.Generator().manual_seed(0)
     trainee = attach(model, "text", "w4", target)
-    fixed = target.abilities.fixed(trainee)
+    fixed = target.capabilities.storing.fixed(trainee)
     with torch.no_grad():
         for name, parameter in trainee.named_parameters():
             if name not in fixed:

@@ -8,6 +8,6 @@ from mobileclip_deploy.targets import Artifact, Target
 def test_a_target_is_small() -> None:
     members = {name for name in {*vars(Target), *Target.__annotations__} if not name.startswith("_")}
     assert len(members) <= 25, sorted(members)
-    named = {"name", "title", "abilities"}  # which have no defaults either
+    named = {"name", "title", "capabilities"}  # which have no defaults either
     assert len(Target.__abstractmethods__ | named) <= 5
     assert Artifact.__abstractmethods__ == {"inputs", "outputs", "runner"}

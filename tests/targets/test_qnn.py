@@ -153,7 +153,7 @@ def test_the_integers_that_rounding_chose_are_those_in_the_model(
 ) -> None:
     job = replace(job_of(model, tower, "fp32"), precision="w8a16", calibration=inputs(tower))
     target, learned, wanted = get_target("qnn"), copy.deepcopy(job.module), []
-    target.abilities.absorb(learned)
+    target.capabilities.storing.absorb(learned)
     storage = storage_of(target, tower, learned, job.precision)
     with torch.no_grad():
         for name, weight in learned.named_parameters():

@@ -84,7 +84,7 @@ STORED = {
 def test_weights_are_stored_as_they_were(model: mcd.MobileCLIP, name: str) -> None:
     target, said = get_target(name), hashlib.sha256()
     for tower, precision in itertools.product(
-        TOWERS, (*sorted(target.abilities.precisions), *["mixed"] * target.abilities.mixes)
+        TOWERS, (*sorted(target.capabilities.storing.precisions), *["mixed"] * target.capabilities.storing.mixes)
     ):
         module = make_tower(model, tower)
         four = frozenset(sorted(layer.parameter for layer in layers(module))[::2])

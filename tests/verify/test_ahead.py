@@ -91,7 +91,8 @@ def slow_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime as if it were slow."""
     kind = type(get_target("onnx"))
     pace = Pace(asked=((float("inf"), 3),), seconds={"float32": 0.0, "float16": 0.0})
-    monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=pace))
+    places = replace(kind.capabilities.places, slow_runtime=pace)
+    monkeypatch.setattr(kind, "capabilities", replace(kind.capabilities, places=places))
 
 
 @pytest.mark.whole  # where another fails, below

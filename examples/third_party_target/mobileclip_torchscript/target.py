@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets import Abilities, Artifact, Ports, Target, TowerJob
+from mobileclip_deploy.targets import Artifact, Capabilities, Formats, Packages, Ports, Storing, Target, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
@@ -15,14 +15,13 @@ __all__ = ["TorchScriptTarget"]
 
 class TorchScriptTarget(Target):
     name, title = "torchscript", "TorchScript"
-    abilities = Abilities(
-        packages=("torch",),
-        proven={"torch": "2.13.0"},
-        suffixes=(".ts",),
-        precisions=("fp32",),
-        default_precision="fp32",
-        input_types={"image": ("float32",), "text": ("int64", "int32")},
-        ports=Ports("pixels", "ids", ids="int64", batch=0),
+    capabilities = Capabilities(
+        packages=Packages(required=("torch",), proven={"torch": "2.13.0"}),
+        formats=Formats(suffixes=(".ts",)),
+        ports=Ports(
+            "pixels", "ids", ids="int64", batch=0, input_types={"image": ("float32",), "text": ("int64", "int32")}
+        ),
+        storing=Storing(precisions=("fp32",), default_precision="fp32"),
     )
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:

@@ -25,8 +25,12 @@ class HostDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
-        every = [target.abilities for target in targets().values()]
-        timed = {item.runtime_package or item.packages[0]: item.extra for item in every if item.foreign_suffix}
+        every = [target.capabilities for target in targets().values()]
+        timed = {
+            item.packages.runtime_package or item.packages.required[0]: item.packages.extra
+            for item in every
+            if item.formats.foreign_suffix
+        }
         missing = {name: extra for name, extra in timed.items() if importlib.util.find_spec(name) is None}
         extras = ",".join(str(extra) for extra in missing.values())
         remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[{extras}]'" if missing else None
@@ -55,6 +59,6 @@ def _versions(job: Job) -> dict[str, str]:
     return {
         runtime: importlib.metadata.version("torch")
         if target == CHECKPOINT
-        else get_target(target).abilities.runtime_version()
+        else get_target(target).capabilities.packages.runtime_version()
         for runtime, target in names.items()
     }

@@ -171,7 +171,7 @@ class TorchSession(Session):
 def import_runtime(cell: Cell) -> None:
     """Imports the modules that a cell needs, so that the load time of a model excludes them."""
     if cell.target != CHECKPOINT:
-        return get_target(cell.target or "").abilities.import_runtime()
+        return get_target(cell.target or "").capabilities.packages.import_runtime()
     for module in TORCH_MODULES:
         importlib.import_module(module)
 

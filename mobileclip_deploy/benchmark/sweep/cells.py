@@ -108,7 +108,7 @@ def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
             matched |= set(of_target)
             if options and not of_target:
                 continue
-            for precisions in requested or [parse_precisions(target.abilities.default_precision, TOWERS)]:
+            for precisions in requested or [parse_precisions(target.capabilities.storing.default_precision, TOWERS)]:
                 if not target.has(precisions):
                     notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
                     continue

@@ -74,7 +74,7 @@ def tower_choices(
 
     The precisions include those with another precision for the table of words.
     """
-    choices = [TowerChoice(tower, name, 0) for name in target.abilities.precisions]
+    choices = [TowerChoice(tower, name, 0) for name in target.capabilities.storing.precisions]
     choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RESTS for table in TABLES]
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
     sized = []

@@ -169,7 +169,7 @@ class _Search:
     def _default(self) -> Candidate | None:
         """Returns the target's default precision. None if it is too large, or the gate of a tower refuses it."""
         plan = self.trials.plan
-        named = parse_precisions(plan.target.abilities.default_precision, plan.towers)
+        named = parse_precisions(plan.target.capabilities.storing.default_precision, plan.towers)
         matches = [
             next((entry for entry in self.choices[tower] if entry.precision == named[tower]), None) for tower in named
         ]
@@ -248,7 +248,7 @@ class _Search:
         """Collects every choice of a tower with its prediction."""
         trials, target = self.trials, self.trials.plan.target
         module = make_tower(trials.source.model, tower)
-        if target.abilities.mixes:
+        if target.capabilities.storing.mixes:
             self._go_on()
             self.layers[tower] = _layers(trials, tower, module)
         choices = tower_choices(target, tower, module, self.layers.get(tower, ()))

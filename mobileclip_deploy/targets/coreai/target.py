@@ -6,19 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.network.model.precision import precision_of
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import (
-    ComputeUnits,
-    Pace,
-    Ports,
-    Precisions,
-    RuntimePlace,
-    TowerJob,
-)
+from mobileclip_deploy.targets.values import ComputeUnits, Pace, Ports, Precisions, RuntimePlace, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName
@@ -52,26 +45,32 @@ RULES = StorageRules(
 class CoreAITarget(Target):
     name = "coreai"
     title = "Core AI"
-    abilities = Abilities(
-        packages=("coreai_torch",),  # it is for one version of coreai-core
-        extra="coreai",
-        wheels="Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14",
-        proven={"coreai-core": "1.0.0b3", "coreai-torch": "0.4.3"},
-        suffixes=(".aimodel",),
-        order=4,
-        precisions=("fp32", "fp16", "w8", "w6p", "w4p", "w4"),
-        tables=("w8", "w6p", "w4p", "w4"),
-        mixes=True,
-        learns_rounding=True,
-        input_types={"image": ("float32",), "text": ("int32",)},
-        no_pictures="its converter has no antialiased resizing, without which embeddings of photographs are other ones",
-        no_contexts="what checks its programs here reads none of a free length, and what is not checked is not written",
-        ports=Ports(embedding="final_emb_1"),
-        rules=RULES,
-        places={"ios": PLACES, "mac": PLACES},
-        runtime_package="coreai-core",
-        runtime_modules=("coreai.runtime",),
-        pace=PACE,
+    capabilities = Capabilities(
+        packages=Packages(
+            required=("coreai_torch",),  # it is for one version of coreai-core
+            extra="coreai",
+            wheels="Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14",
+            proven={"coreai-core": "1.0.0b3", "coreai-torch": "0.4.3"},
+            runtime_package="coreai-core",
+            runtime_modules=("coreai.runtime",),
+        ),
+        formats=Formats(suffixes=(".aimodel",), order=4),
+        ports=Ports(
+            embedding="final_emb_1",
+            input_types={"image": ("float32",), "text": ("int32",)},
+            why_no_pictures="its converter has no antialiased resizing, without which embeddings of photographs are "
+            "other ones",
+            why_no_contexts="what checks its programs here reads none of a free length, and what is not checked is not "
+            "written",
+        ),
+        storing=Storing(
+            precisions=("fp32", "fp16", "w8", "w6p", "w4p", "w4"),
+            tables=("w8", "w6p", "w4p", "w4"),
+            mixes=True,
+            learns_rounding=True,
+            rules=RULES,
+        ),
+        places=Places(by_device={"ios": PLACES, "mac": PLACES}, slow_runtime=PACE),
     )
 
     def advice(self, precisions: Precisions) -> str | None:

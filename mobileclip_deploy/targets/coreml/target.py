@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.coreml.options import (
     DEFAULT_TARGET,
     MULTIFUNCTION_TARGET,
@@ -47,26 +47,36 @@ class CoreMLTarget(Target):
     title = "Core ML"
     Options = CoreMLOptions
     options: CoreMLOptions
-    abilities = Abilities(
-        packages=("coremltools",),
-        extra="coreml",
-        proven={"coremltools": "9.0 or 9.1.dev1"},
-        suffixes=(".mlpackage",),
-        order=2,
-        precisions=("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "w4p-p50", "w4"),
-        tables=("w8", "w6p", "w4p", "w4"),
-        mixes=True,
-        recoverable=True,
-        absorbs_layer_scales=True,
-        readable=True,
-        input_types={"image": ("uint8",), "text": ("int32",)},
-        no_pictures="its image input takes bytes of one size already, and ML programs have no antialiased resizing; "
-        "let Vision or Core Image resize (docs/coreml.md)",
-        no_contexts=None,
-        not_searched={"multifunction": "smallest searches a precision for each tower; leave `multifunction` out"},
-        ports=Ports(embedding="final_emb_1", probabilities="classLabel_probs", pixels="uint8"),
-        places=dict.fromkeys(("host", "ios", "mac"), PLACES),
-        runtime_modules=("coremltools",),
+    capabilities = Capabilities(
+        packages=Packages(
+            required=("coremltools",),
+            extra="coreml",
+            proven={"coremltools": "9.0 or 9.1.dev1"},
+            runtime_modules=("coremltools",),
+        ),
+        formats=Formats(
+            suffixes=(".mlpackage",),
+            order=2,
+            readable=True,
+            not_searched={"multifunction": "smallest searches a precision for each tower; leave `multifunction` out"},
+        ),
+        ports=Ports(
+            embedding="final_emb_1",
+            probabilities="classLabel_probs",
+            pixels="uint8",
+            input_types={"image": ("uint8",), "text": ("int32",)},
+            why_no_pictures="its image input takes bytes of one size already, and ML programs have no antialiased "
+            "resizing; let Vision or Core Image resize (docs/coreml.md)",
+            why_no_contexts=None,
+        ),
+        storing=Storing(
+            precisions=("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "w4p-p50", "w4"),
+            tables=("w8", "w6p", "w4p", "w4"),
+            mixes=True,
+            recoverable=True,
+            absorbs_layer_scales=True,
+        ),
+        places=Places(dict.fromkeys(("host", "ios", "mac"), PLACES)),
     )
 
     def settled(self, precisions: Precisions) -> CoreMLTarget:

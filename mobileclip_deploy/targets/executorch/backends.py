@@ -48,7 +48,7 @@ class Backend(ABC):
     Attributes:
         runs_in_wheel: True if the runtime in the executorch package has it, on every system.
         static_shapes: reason why a batch, or a length of ids, cannot be free; None if it can.
-        tables, refused: as in `Abilities`.
+        tables, refused: as in `Capabilities`.
     """
 
     name: ClassVar[str]
@@ -193,7 +193,7 @@ def _floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
     return not precision.calibrated or (tower == "image" and stays_float(layer.name, layer.is_depthwise))
 
 
-PORTS = Ports("input_0", "input_0", "output_0", "output_0", ids="int64")
+PORTS = Ports("input_0", "input_0", "output_0", "output_0", ids="int64", named=False)
 
 RULES = StorageRules(
     eight=integers(8, scale_bytes=4),

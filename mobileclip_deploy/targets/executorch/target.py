@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, Attached
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.executorch.backends import (
     DEFAULT_BACKEND,
     PORTS,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
-# A .pte does not name its tensors: clients set and get them by position.
-
 
 class ExecuTorchTarget(Target):
     name = "executorch"
@@ -40,28 +38,30 @@ class ExecuTorchTarget(Target):
     def __init__(self, options: TargetOptions | None = None) -> None:
         super().__init__(options)
         self.backend = get_backend(self.options.backends[0])
-        self.abilities = Abilities(
-            packages=("executorch",),
-            extra="executorch",
-            proven={"executorch": "1.5.1", "torchao": "0.18.0"},
-            unavailable=UNAVAILABLE,
-            suffixes=(".pte",),
-            foreign_suffix=".pte",
-            order=3,
-            precisions=self.backend.precisions,
-            default_precision=self.backend.precisions[0],
-            tables=self.backend.tables,
-            refused=self.backend.refused,
-            recoverable=True,
-            absorbs_layer_scales=True,
-            stages=True,
-            named_tensors=False,
-            no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in the app",
-            no_contexts=self.backend.static_shapes,
-            ports=PORTS,
-            rules=RULES,
-            places=dict.fromkeys(("host", "android"), (RuntimePlace("executorch", DEFAULT_BACKEND),)),
-            runtime_modules=("mobileclip_deploy.targets.executorch.bindings",),
+        self.capabilities = Capabilities(
+            packages=Packages(
+                required=("executorch",),
+                extra="executorch",
+                proven={"executorch": "1.5.1", "torchao": "0.18.0"},
+                runtime_modules=("mobileclip_deploy.targets.executorch.bindings",),
+            ),
+            formats=Formats((".pte",), foreign_suffix=".pte", order=3, stages=True, unavailable=UNAVAILABLE),
+            ports=replace(
+                PORTS,
+                why_no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in "
+                "the app",
+                why_no_contexts=self.backend.static_shapes,
+            ),
+            storing=Storing(
+                precisions=self.backend.precisions,
+                default_precision=self.backend.precisions[0],
+                tables=self.backend.tables,
+                refused=self.backend.refused,
+                recoverable=True,
+                absorbs_layer_scales=True,
+                rules=RULES,
+            ),
+            places=Places(dict.fromkeys(("host", "android"), (RuntimePlace("executorch", DEFAULT_BACKEND),))),
         )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
@@ -86,7 +86,7 @@ class ExecuTorchTarget(Target):
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         batch = 0 if self.options.dynamic_batch and tower == "text" else 1
-        return replace(self.abilities.ports, batch=batch).of(variant, tower, labels)
+        return replace(self.capabilities.ports, batch=batch).of(variant, tower, labels)
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)
@@ -118,7 +118,7 @@ class ExecuTorchTarget(Target):
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         backend = options.get("backend", DEFAULT_BACKEND)
-        if device in self.abilities.places and backend != DEFAULT_BACKEND:
+        if device in self.capabilities.places.by_device and backend != DEFAULT_BACKEND:
             where = "runs on this host" if device == "host" else "is in the Android harness"
             raise NotRun(f"of ExecuTorch only xnnpack {where}, not {backend}")
         return super().places(device, options)

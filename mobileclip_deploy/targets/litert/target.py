@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Ports, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
@@ -52,31 +52,42 @@ class LiteRTTarget(Target):
     title = "LiteRT"
     Options = LiteRTOptions
     options: LiteRTOptions
-    abilities = Abilities(
-        packages=("ai_edge_litert",),
-        extra="litert-run",
-        converters=("litert_torch",),
-        converter_extra="litert",
-        proven={"ai-edge-litert": "2.3.0", "litert-torch": "0.10.0", "litert-converter": "0.5.0"},
-        suffixes=(".tflite",),
-        foreign_suffix=".tflite",
-        order=5,
-        precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
-        mixes=True,
-        recoverable=True,
-        absorbs_layer_scales=True,
-        absorbs_norms=True,
-        no_pictures="its resizing has no antialiasing, and its converter takes no picture of a free height and width",
-        no_contexts="litert-torch 0.10.0 cannot convert a text tower whose second dimension is free",
-        refused_options={
-            "dynamic_batch": "litert-torch 0.10.0 cannot convert a text tower whose first dimension is free; leave it "
-            "out, and embed prompts one by one"
-        },
-        rules=RULES,
-        places={"host": (CPU,), "android": (CPU, RuntimePlace("litert", "gpu", arithmetic="fp16"))},
-        compiled_places=("gpu",),
-        runtime_modules=("ai_edge_litert.interpreter",),
-        runtime_packages={"litert": "ai_edge_litert"},
+    capabilities = Capabilities(
+        packages=Packages(
+            required=("ai_edge_litert",),
+            extra="litert-run",
+            converters=("litert_torch",),
+            converter_extra="litert",
+            proven={"ai-edge-litert": "2.3.0", "litert-torch": "0.10.0", "litert-converter": "0.5.0"},
+            runtime_modules=("ai_edge_litert.interpreter",),
+            runtime_packages={"litert": "ai_edge_litert"},
+        ),
+        formats=Formats(
+            suffixes=(".tflite",),
+            foreign_suffix=".tflite",
+            order=5,
+            refused_options={
+                "dynamic_batch": "litert-torch 0.10.0 cannot convert a text tower whose first dimension is free; leave "
+                "it out, and embed prompts one by one"
+            },
+        ),
+        ports=Ports(
+            why_no_pictures="its resizing has no antialiasing, and its converter takes no picture of a free height and "
+            "width",
+            why_no_contexts="litert-torch 0.10.0 cannot convert a text tower whose second dimension is free",
+        ),
+        storing=Storing(
+            precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
+            mixes=True,
+            recoverable=True,
+            absorbs_layer_scales=True,
+            absorbs_norms=True,
+            rules=RULES,
+        ),
+        places=Places(
+            by_device={"host": (CPU,), "android": (CPU, RuntimePlace("litert", "gpu", arithmetic="fp16"))},
+            compiled=("gpu",),
+        ),
     )
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:

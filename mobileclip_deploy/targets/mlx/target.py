@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.mlx.storage import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Pace, Precisions, RuntimePlace, TowerJob
+from mobileclip_deploy.targets.values import Pace, Ports, Precisions, RuntimePlace, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
@@ -45,23 +45,25 @@ class MlxTarget(Target):
     title = "MLX"
     Options = MlxOptions
     options: MlxOptions
-    abilities = Abilities(
-        extra="mlx",
-        converters=("mlx", "onnx", "onnxscript"),
-        converter_extra="mlx",
-        proven={"mlx": "0.32.4"},
-        suffixes=(".mlxfn",),
-        order=7,
-        precisions=("fp32", "fp16", "w8", "w4"),
-        tables=("w8", "w4"),
-        mixes=True,
-        recoverable=True,
-        absorbs_layer_scales=True,
-        named_tensors=False,
-        no_contexts="a function in its file is of one shape",
-        rules=RULES,
-        runtime_package="mlx",
-        pace=PACE,
+    capabilities = Capabilities(
+        packages=Packages(
+            extra="mlx",
+            converters=("mlx", "onnx", "onnxscript"),
+            converter_extra="mlx",
+            proven={"mlx": "0.32.4"},
+            runtime_package="mlx",
+        ),
+        formats=Formats(suffixes=(".mlxfn",), order=7),
+        ports=Ports(named=False, why_no_contexts="a function in its file is of one shape"),
+        storing=Storing(
+            precisions=("fp32", "fp16", "w8", "w4"),
+            tables=("w8", "w4"),
+            mixes=True,
+            recoverable=True,
+            absorbs_layer_scales=True,
+            rules=RULES,
+        ),
+        places=Places(slow_runtime=PACE),
     )
 
     def settled(self, precisions: Precisions) -> MlxTarget:

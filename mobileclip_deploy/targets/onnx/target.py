@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, Attached
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
@@ -38,30 +38,38 @@ class OnnxOptions(TargetOptions):
 class OnnxTarget(Target):
     name = "onnx"
     title = "ONNX"
-    abilities = Abilities(
-        packages=("onnx", "onnxruntime", "onnxscript"),
-        extra="onnx",
-        proven={"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"},
-        suffixes=(".onnx",),
-        foreign_suffix=".onnx",
-        order=1,
-        precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
-        tables=("w8", "w4"),
-        mixes=True,
-        recoverable=True,
-        absorbs_layer_scales=True,
-        input_types={"image": ("float32",), "text": ("int64", "int32")},
-        no_pictures=None,
-        no_contexts=None,
-        rules=RULES,
-        places={
-            "host": (CPU,),
-            # Providers that a build of ONNX Runtime for phones may have besides the CPU; PyPI's have neither.
-            "android": (CPU, RuntimePlace(RUNTIME, "xnnpack", options=CPU.options), RuntimePlace(RUNTIME, "webgpu")),
-            "browser": (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu")),
-        },
-        runtime_package=RUNTIME,
-        runtime_modules=(RUNTIME,),
+    capabilities = Capabilities(
+        packages=Packages(
+            required=("onnx", "onnxruntime", "onnxscript"),
+            extra="onnx",
+            proven={"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"},
+            runtime_package=RUNTIME,
+            runtime_modules=(RUNTIME,),
+        ),
+        formats=Formats(suffixes=(".onnx",), foreign_suffix=".onnx", order=1),
+        ports=Ports(
+            input_types={"image": ("float32",), "text": ("int64", "int32")}, why_no_pictures=None, why_no_contexts=None
+        ),
+        storing=Storing(
+            precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
+            tables=("w8", "w4"),
+            mixes=True,
+            recoverable=True,
+            absorbs_layer_scales=True,
+            rules=RULES,
+        ),
+        places=Places(
+            by_device={
+                "host": (CPU,),
+                # Providers that a build of ONNX Runtime for phones may have besides the CPU; PyPI's have neither.
+                "android": (
+                    CPU,
+                    RuntimePlace(RUNTIME, "xnnpack", options=CPU.options),
+                    RuntimePlace(RUNTIME, "webgpu"),
+                ),
+                "browser": (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu")),
+            }
+        ),
     )
     Options = OnnxOptions
     options: OnnxOptions

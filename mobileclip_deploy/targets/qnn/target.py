@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Form, Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Form, Pace, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
@@ -36,24 +36,25 @@ class QnnTarget(Target):
     title = "Qualcomm's NPU"
     Options = QnnOptions
     options: QnnOptions
-    abilities = Abilities(
-        packages=("onnx", "onnxruntime", "onnxscript"),
-        extra="onnx",
-        converters=("onnxruntime_qnn",),
-        converter_extra="qnn",
-        proven={"onnxruntime-qnn": "2.7.0"},
-        suffixes=(".qnn",),
-        order=6,
-        precisions=("fp16", "w8a16", "w8a8"),
-        learns_rounding=True,
-        absorbs_layer_scales=True,
-        input_types={"image": ("float32",), "text": ("int32",)},
-        no_contexts=None,
-        rules=RULES,
-        compiled_places=("npu",),
-        not_searched={"float_layers": "smallest searches a precision for each tower; leave `float_layers` out"},
-        runtime_package="onnxruntime-qnn",
-        pace=PACE,
+    capabilities = Capabilities(
+        packages=Packages(
+            required=("onnx", "onnxruntime", "onnxscript"),
+            extra="onnx",
+            converters=("onnxruntime_qnn",),
+            converter_extra="qnn",
+            proven={"onnxruntime-qnn": "2.7.0"},
+            runtime_package="onnxruntime-qnn",
+        ),
+        formats=Formats(
+            suffixes=(".qnn",),
+            order=6,
+            not_searched={"float_layers": "smallest searches a precision for each tower; leave `float_layers` out"},
+        ),
+        ports=Ports(input_types={"image": ("float32",), "text": ("int32",)}, why_no_contexts=None),
+        storing=Storing(
+            precisions=("fp16", "w8a16", "w8a8"), learns_rounding=True, absorbs_layer_scales=True, rules=RULES
+        ),
+        places=Places(compiled=("npu",), slow_runtime=PACE),
     )
 
     def settled(self, precisions: Precisions) -> QnnTarget:

@@ -76,7 +76,7 @@ class RecoveryRequest:
             check_file_destination(file, self.force)
         if self.tower not in (*TOWERS, "both"):
             raise UsageError(f"unknown tower {self.tower!r}; known: {', '.join(TOWERS)}, both")
-        recoverable = [name for name, candidate in targets().items() if candidate.abilities.recoverable]
+        recoverable = [name for name, candidate in targets().items() if candidate.capabilities.storing.recoverable]
         precisions, target = self.precisions, get_target(self.target)
         if target.label not in recoverable:
             raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(recoverable)}")

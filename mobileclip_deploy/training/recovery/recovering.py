@@ -128,7 +128,7 @@ def _tower(
         without = closeness(_encoder(rounded, tower), inputs, settings.batch)
     with _activations(student, tower, quantized, inputs):
         encode = _encoder(student, tower)
-        fixed = plan.target.abilities.fixed(trainee)
+        fixed = plan.target.capabilities.storing.fixed(trainee)
         train(trainee, encode, inputs, settings, fixed, lambda text: progress(f"{tower} tower, {text}"))
         trained = closeness(encode, inputs, settings.batch)
     weights = tuple(_grid_weight(name, module, grid) for name, module, grid in grids(trainee))

@@ -27,7 +27,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
         target: whose export it is.
     """
     module: nn.Module = getattr(model, tower)
-    target.abilities.absorb(module)
+    target.capabilities.storing.absorb(module)
     exported = make_tower(model, tower)
     for name, grid in storage_of(target, tower, exported, precision).items():
         if grid.kind != "float":

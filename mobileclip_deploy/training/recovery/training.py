@@ -62,7 +62,7 @@ def train(
     Args:
         tower: folded, with grids attached (`attach`).
         encode: calls the tower.
-        fixed: the parameters that stay as they are (`Abilities.fixed`).
+        fixed: the parameters that stay as they are (`Storing.fixed`).
     """
     generator = torch.Generator().manual_seed(settings.seed)
     tower.requires_grad_(True).train()

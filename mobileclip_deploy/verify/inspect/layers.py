@@ -49,7 +49,7 @@ def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[
 def _opened(path: Path) -> tuple[Bundle, Target]:
     bundle = Bundle.open(path)
     target = restored_target(bundle.manifest.target, bundle.manifest.options)
-    if "npu" not in target.abilities.compiled_places:
+    if "npu" not in target.capabilities.places.compiled:
         raise _untold(bundle, target)
     return bundle, target
 

@@ -19,5 +19,6 @@ def check_lintable(path: Path) -> None:
     """
     check_there(path)
     if target_of(path) is None and not (path / MANIFEST).is_file():
-        suffixes = dict.fromkeys(suffix for target in targets().values() for suffix in target.abilities.suffixes)
+        formats = [target.capabilities.formats for target in targets().values()]
+        suffixes = dict.fromkeys(suffix for each in formats for suffix in each.suffixes)
         raise InvalidInput(f"{path} is neither an artifact ({', '.join(suffixes)}) nor a bundle (no {MANIFEST})")

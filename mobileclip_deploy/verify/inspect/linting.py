@@ -33,7 +33,7 @@ __all__ = [
 
 
 PLACES = ("gpu", "npu")
-"""Places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
+"""Places that a target's own compiler compiles for on this machine (`Places.compiled`)."""
 LINTED = (*DEVICES, *PLACES)
 """Devices of a lint, by name: chips with a Neural Engine, and places."""
 
@@ -66,7 +66,7 @@ def lint(
         linter = _linted_by(requested, written, path, path)
         linter.require_installed()
         place = _device(linter, device)
-        if linter.abilities.readable:
+        if linter.capabilities.formats.readable:
             functions = _program(linter.open(path)).functions
             reports_of_functions = (lint_program(_program(linter.open(path, name)), place) for name in functions)
             return tuple(
@@ -84,7 +84,7 @@ def lint(
         linter = _linted_by(requested, written, bundle.artifact(tower), path)
         artifact = linter.open(bundle.artifact(tower), entry.function)
         place = _device(linter, device)
-        if not linter.abilities.readable:
+        if not linter.capabilities.formats.readable:
             if not (linted := artifact.lint(place)):
                 raise _without_lint(path, bundle.manifest.target)
             reports += linted
@@ -114,7 +114,7 @@ def _without_lint(path: Path, target: str) -> UsageError:
 
 def _device(target: Target, device: str | None) -> str:
     """Returns the device to lint for. A Neural Engine file is not linted for another place, and the other way round."""
-    here = target.abilities.compiled_places
+    here = target.capabilities.places.compiled
     if device is None:
         return here[0] if here else DEFAULT_DEVICE
     place = device.lower()

@@ -188,7 +188,7 @@ def test_the_wheels_that_the_runners_are_built_with_are_those_that_are_proven() 
         re.findall(r"^([\w-]+)==(\S+) \\\n +--hash=sha256:[0-9a-f]{64} \\\n +--hash=sha256:[0-9a-f]{64}$", text, re.M)
     )
     targets = {"onnxruntime": "onnx", "executorch": "executorch", "ai-edge-litert": "litert"}
-    assert pins == {name: get_target(target).abilities.proven[name] for name, target in targets.items()}
+    assert pins == {name: get_target(target).capabilities.packages.proven[name] for name, target in targets.items()}
 
 
 def test_the_pin_is_of_a_whole_archive() -> None:

@@ -13,7 +13,7 @@ from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets import Abilities, Artifact, Target, TargetOptions, TensorInfo, TowerJob
+from mobileclip_deploy.targets import Artifact, Capabilities, Storing, Target, TargetOptions, TensorInfo, TowerJob
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.rules import StorageRules
 
@@ -41,7 +41,8 @@ class NoisyTarget(Target):
 
     def __init__(self, model: mcd.MobileCLIP, precisions: tuple[str, ...], noise: Mapping[str, float]) -> None:
         super().__init__()
-        self.abilities, self.noise, self.model = Abilities(precisions=precisions), noise, model
+        self.capabilities = Capabilities(storing=Storing(precisions))
+        self.noise, self.model = noise, model
         self.exported: list[str] = []
         self.stop_at: str | None = None
 

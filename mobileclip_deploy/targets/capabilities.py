@@ -1,4 +1,4 @@
-"""Abilities of a target, as one value: everything about a format that is known before anything runs."""
+"""Capabilities of a target, in five values: everything about a format that is known before anything runs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,93 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
 
 
 @dataclass(frozen=True)
-class Abilities:
-    """Abilities of a target, possibly with chosen options.
+class Packages:
+    """Packages that a target needs.
 
     Attributes:
-        packages: packages that read and run artifacts.
-        extra: pip extra that installs `packages`.
+        required: packages that read and run artifacts.
+        extra: pip extra that installs `required`.
         wheels: systems that the packages have wheels for; None for all.
         converters: further packages needed for writing.
         converter_extra: pip extra that installs all packages.
         proven: package versions with which the whole test suite last passed; versions after `or` passed this target's
             tests only.
-        unavailable: parts of the format that are not built in, and what each would need.
+        runtime_package: distribution whose version a benchmark on this machine records; None for the first of
+            `required`.
+        runtime_packages: distributions of the runtimes in `Target.places` whose names differ.
+        runtime_modules: modules imported before a session's load time is measured.
+    """
+
+    required: tuple[str, ...] = ()
+    converters: tuple[str, ...] = ()
+    extra: str | None = None
+    wheels: str | None = None
+    converter_extra: str | None = None
+    proven: Mapping[str, str] = field(default_factory=dict)
+    runtime_package: str | None = None
+    runtime_packages: Mapping[str, str] = field(default_factory=dict)
+    runtime_modules: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Packages that read, run and write artifacts."""
+        return *self.required, *self.converters
+
+    def missing(self, *, converters: bool = False) -> list[str]:
+        """Returns the packages that are not installed, those for writing included if `converters`."""
+        required = self.all if converters else self.required
+        return [package for package in required if importlib.util.find_spec(package) is None]
+
+    def import_runtime(self) -> None:
+        """Imports the modules that a session needs."""
+        for name in self.runtime_modules:
+            importlib.import_module(name)
+
+    @property
+    def runtime(self) -> str | None:
+        """Distribution that runs artifacts on this machine. None if the target has no packages."""
+        return self.runtime_package or next(iter(self.required), None)
+
+    def runtime_version(self) -> str:
+        """Returns the version of the distribution that runs artifacts on this machine.
+
+        Raises:
+            PackageNotFoundError: it is not installed.
+        """
+        return importlib.metadata.version(self.runtime) if self.runtime else "unversioned"
+
+
+@dataclass(frozen=True)
+class Formats:
+    """A target's files, and how far they can be read.
+
+    Attributes:
         suffixes: suffixes of artifacts, by which `inspect` recognises them.
         foreign_suffix: suffix of files that others wrote in this format and `Target.declared` reads; None if it reads
             none.
         order: sort key in lists.
+        stages: True if a conversion has stages, which `Target.stage_checks` measures again.
+        readable: True if `Artifact.program` returns a program that can be run operation by operation.
+        unavailable: parts of the format that are not built in, and what each would need.
+        refused_options: other targets' options that users try here, by name, and the reason for the refusal.
+        not_searched: own options that a search for the smallest bundle does not support, by name, and the reason.
+    """
+
+    suffixes: tuple[str, ...] = ()
+    foreign_suffix: str | None = None
+    order: int = 100
+    stages: bool = False
+    readable: bool = False
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    refused_options: Mapping[str, str] = field(default_factory=dict)
+    not_searched: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Storing:
+    """A target's precisions, and how it stores weights.
+
+    Attributes:
         precisions: precisions that the target has.
         default_precision: its default among them.
         tables: precisions that a text tower's word table may have while the rest has another one (`w4p-table-w6p`).
@@ -46,37 +117,9 @@ class Abilities:
         learns_rounding: True if `export(rounding=)` works although `recover` does not.
         absorbs_layer_scales, absorbs_norms: True if weights are trained with the layer scales, or the preceding norms'
             scales, multiplied into them.
-        stages: True if a conversion has stages, which `Target.stage_checks` measures again.
-        readable: True if `Artifact.program` returns a program that can be run operation by operation.
-        named_tensors: True if inputs and outputs have names, by which an app addresses them.
-        input_types: by tower, the types that a layout may choose for the input; only the target's own type if a tower
-            is missing.
-        no_pictures: reason why image towers cannot take pictures of any size (`Form.pictures`); None if they can.
-        no_contexts: reason why text towers cannot take ids of several lengths (`Form.contexts`); None if they can.
-        refused_options: other targets' options that users try here, by name, and the reason for the refusal.
-        not_searched: own options that a search for the smallest bundle does not support, by name, and the reason.
-        ports: names of inputs and outputs.
         rules: how the format stores weights; None if the target does not define it.
-        places: where artifacts run, by kind of device: host, android, ios, mac or browser. A missing device runs none;
-            a missing host uses `Artifact.runner`.
-        compiled_places: places of a device, such as `gpu`, that this machine can compile an artifact for.
-        runtime_package: distribution whose version a benchmark on this machine records; None for the first of
-            `packages`.
-        runtime_packages: distributions of the runtimes in `Target.places` whose names differ.
-        runtime_modules: modules imported before a session's load time is measured.
-        pace: limit on the inputs of a runtime much slower than torch; None for no limit.
     """
 
-    packages: tuple[str, ...] = ()
-    converters: tuple[str, ...] = ()
-    extra: str | None = None
-    wheels: str | None = None
-    converter_extra: str | None = None
-    proven: Mapping[str, str] = field(default_factory=dict)
-    unavailable: Mapping[str, str] = field(default_factory=dict)
-    suffixes: tuple[str, ...] = ()
-    foreign_suffix: str | None = None
-    order: int = 100
     precisions: tuple[str, ...] = ()
     default_precision: str = "fp16"
     tables: tuple[str, ...] = ()
@@ -86,22 +129,7 @@ class Abilities:
     learns_rounding: bool = False
     absorbs_layer_scales: bool = False
     absorbs_norms: bool = False
-    stages: bool = False
-    readable: bool = False
-    named_tensors: bool = True
-    input_types: Mapping[TowerName, tuple[str, ...]] = field(default_factory=dict)
-    no_pictures: str | None = "its artifacts take pixels of one size"
-    no_contexts: str | None = "its text towers take ids of one length"
-    refused_options: Mapping[str, str] = field(default_factory=dict)
-    not_searched: Mapping[str, str] = field(default_factory=dict)
-    ports: Ports = field(default_factory=Ports)
     rules: StorageRules | None = None
-    places: Mapping[str, tuple[RuntimePlace, ...]] = field(default_factory=dict)
-    compiled_places: tuple[str, ...] = ()
-    runtime_package: str | None = None
-    runtime_packages: Mapping[str, str] = field(default_factory=dict)
-    runtime_modules: tuple[str, ...] = ()
-    pace: Pace | None = None
 
     def has(self, tower: TowerName, precision: str) -> bool:
         """Returns whether a tower can be stored at a precision."""
@@ -146,30 +174,29 @@ class Abilities:
         names = {f"{name}.weight" for name, module in tower.named_modules() if module in norms}
         return frozenset(names | {name for name, _ in tower.named_parameters() if "layer_scale" in name})
 
-    @property
-    def all_packages(self) -> tuple[str, ...]:
-        """Packages that read, run and write artifacts."""
-        return *self.packages, *self.converters
 
-    def missing(self, *, converters: bool = False) -> list[str]:
-        """Returns the packages that are not installed, those for writing included if `converters`."""
-        required = self.all_packages if converters else self.packages
-        return [package for package in required if importlib.util.find_spec(package) is None]
+@dataclass(frozen=True)
+class Places:
+    """Places where a target's artifacts run.
 
-    def import_runtime(self) -> None:
-        """Imports the modules that a session needs."""
-        for name in self.runtime_modules:
-            importlib.import_module(name)
+    Attributes:
+        by_device: places by kind of device: host, android, ios, mac or browser. A missing device runs none; a missing
+            host uses `Artifact.runner`.
+        compiled: places of a device, such as `gpu`, that this machine can compile an artifact for.
+        slow_runtime: limit on the inputs of a runtime much slower than torch; None for no limit.
+    """
 
-    @property
-    def runtime(self) -> str | None:
-        """Distribution that runs artifacts on this machine. None if the target has no packages."""
-        return self.runtime_package or next(iter(self.packages), None)
+    by_device: Mapping[str, tuple[RuntimePlace, ...]] = field(default_factory=dict)
+    compiled: tuple[str, ...] = ()
+    slow_runtime: Pace | None = None
 
-    def runtime_version(self) -> str:
-        """Returns the version of the distribution that runs artifacts on this machine.
 
-        Raises:
-            PackageNotFoundError: it is not installed.
-        """
-        return importlib.metadata.version(self.runtime) if self.runtime else "unversioned"
+@dataclass(frozen=True)
+class Capabilities:
+    """Capabilities of a target, possibly with chosen options."""
+
+    packages: Packages = field(default_factory=Packages)
+    formats: Formats = field(default_factory=Formats)
+    ports: Ports = field(default_factory=Ports)
+    storing: Storing = field(default_factory=Storing)
+    places: Places = field(default_factory=Places)
