@@ -68,9 +68,9 @@ def checked(variant: str, path: Path, target: str) -> dict[str, Any]:
     import time
 
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.verify import checks
+    from mobileclip_deploy.verify import chain
 
-    vars(checks)["time"] = SimpleNamespace(monotonic=time.process_time)
+    vars(chain)["time"] = SimpleNamespace(monotonic=time.process_time)
     model = mcd.load_model(None) if variant == "nano" else mcd.load_model(variant, path)
     bundle = mcd.export(model, target, output=path.parent / "out", allow_failing=True)
     seconds: dict[str, float] = defaultdict(float)

@@ -34,7 +34,8 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify import opening, task
+from mobileclip_deploy.verify import opening
+from mobileclip_deploy.verify.checks import task
 
 STORED = [
     sys.executable,

@@ -16,7 +16,7 @@ from levels import ALL, QUICK
 
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.targets import targets
-from mobileclip_deploy.verify.checks import TOWER_CHECKS, verify_subject
+from mobileclip_deploy.verify.chain import TOWER_CHECKS, verify_subject
 
 CHECKS = {
     "structure": "parity/test_planted_faults.py::test_another_name_of_an_input_fails_structure",

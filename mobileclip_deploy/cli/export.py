@@ -173,7 +173,7 @@ def export(
     from mobileclip_deploy.errors import MobileClipDeployError, NotRun, Undecided
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
-    from mobileclip_deploy.verify.several import UNDECIDED
+    from mobileclip_deploy.verify.reports.several import UNDECIDED
 
     for text in choices.notes:
         note(text)

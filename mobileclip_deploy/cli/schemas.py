@@ -32,12 +32,12 @@ from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
-from mobileclip_deploy.verify.comparison import Comparison
-from mobileclip_deploy.verify.explanation import Explanation
 from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.verify.inspect.layers import LayerComparison
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.verify.inspect.linting import LintReport, Share
+from mobileclip_deploy.verify.reports.comparison import Comparison
+from mobileclip_deploy.verify.reports.explanation import Explanation
 
 
 def widened(name: str, base: type, text: str, without: tuple[str, ...] = (), every: bool = False, **added: Any) -> Any:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mobileclip_deploy.export.smallest import SearchLog
     from mobileclip_deploy.export.steps import Written
     from mobileclip_deploy.parity import Check, ParityReport
-    from mobileclip_deploy.verify.comparison import Comparison
-    from mobileclip_deploy.verify.several import Refused, Verified
+    from mobileclip_deploy.verify.reports.comparison import Comparison
+    from mobileclip_deploy.verify.reports.several import Refused, Verified
 
 CONFUSED = 5
 
@@ -144,7 +144,7 @@ def print_search(log: SearchLog) -> None:
 
 def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:
     """Prints the checks of each bundle, and the explanations."""
-    from mobileclip_deploy.verify.several import Refused
+    from mobileclip_deploy.verify.reports.several import Refused
 
     for result in found:
         if isinstance(result, Refused):

@@ -12,7 +12,7 @@ import click
 from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.verify.several import Refused, Verified
+    from mobileclip_deploy.verify.reports.several import Refused, Verified
 
 
 @click.command()
@@ -96,8 +96,8 @@ def verify(
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
-    from mobileclip_deploy.verify import several
     from mobileclip_deploy.verify.opening import VerifyRequest
+    from mobileclip_deploy.verify.reports import several
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
@@ -121,7 +121,7 @@ def verify(
 
 def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[str]:
     """Returns notes on each verified bundle, in sentences."""
-    from mobileclip_deploy.verify.several import Refused
+    from mobileclip_deploy.verify.reports.several import Refused
 
     notes = []
     for result in found:

@@ -37,10 +37,10 @@ from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
-from mobileclip_deploy.verify.companions import write_companions
-from mobileclip_deploy.verify.learned_rounding import learned_floats, stored_sha256, tower_to_round
-from mobileclip_deploy.verify.matching import matched_weights
-from mobileclip_deploy.verify.requested import BACKGROUND, EMBEDDING_SIZE
+from mobileclip_deploy.verify.checks.companions import write_companions
+from mobileclip_deploy.verify.checks.requested import BACKGROUND, EMBEDDING_SIZE
+from mobileclip_deploy.verify.instruments.learned_rounding import learned_floats, stored_sha256, tower_to_round
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 # Packages in the manifest's `environment`: their versions decide the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")

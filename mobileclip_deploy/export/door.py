@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance import learn_relevance
-from mobileclip_deploy.verify.axes import check_cut
+from mobileclip_deploy.verify.checks.fit import check_cut
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 

@@ -40,7 +40,7 @@ from mobileclip_deploy.spaces.relevance import LearnedRelevance
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet, read_relevance_set
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.verify.pace import told_time
+from mobileclip_deploy.verify.instruments.pace import told_time
 
 
 @dataclass(frozen=True)

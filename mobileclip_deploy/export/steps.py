@@ -36,7 +36,7 @@ from mobileclip_deploy.rounding.rounding import Learning, Rounded, round_source
 from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify.checks import verify_subject
+from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, WrittenSubject
 
 

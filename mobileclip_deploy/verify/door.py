@@ -17,10 +17,10 @@ from mobileclip_deploy.evaluation.evaluate import Measuring
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.pictures.text_files import parse_templates
-from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
-from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
-from mobileclip_deploy.verify.several import Baseline, verify_bundle
+from mobileclip_deploy.verify.reports.comparison import Comparison, compare_bundles
+from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject
+from mobileclip_deploy.verify.reports.several import Baseline, verify_bundle
 
 __all__ = ["Comparison", "Explanation", "compare", "explain", "verify"]
 

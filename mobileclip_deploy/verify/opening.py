@@ -23,8 +23,8 @@ from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
-from mobileclip_deploy.verify.axes import fitted_again
-from mobileclip_deploy.verify.places import require_place
+from mobileclip_deploy.verify.checks.fit import fitted_again
+from mobileclip_deploy.verify.checks.place import require_place
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference, checkpoint_looks
 
 # Images of a dataset in the quick checks. Core AI's runtime takes about 20 s of CPU time for them on nano.

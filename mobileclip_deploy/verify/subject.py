@@ -39,9 +39,9 @@ from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify.learned_rounding import read_floats, tower_to_round, with_stored
-from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.pace import AskedAhead, asked_rows, told_time
+from mobileclip_deploy.verify.instruments.learned_rounding import read_floats, tower_to_round, with_stored
+from mobileclip_deploy.verify.instruments.matching import Matched
+from mobileclip_deploy.verify.instruments.pace import AskedAhead, asked_rows, told_time
 
 
 def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:

@@ -20,7 +20,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base import crashes
 from mobileclip_deploy.cli.ending import told_errors
 from mobileclip_deploy.targets import targets
-from mobileclip_deploy.verify import several
+from mobileclip_deploy.verify.reports import several
 
 KNOWN = ", ".join([*targets(), "all"])
 

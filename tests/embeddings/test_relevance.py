@@ -26,7 +26,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.search import spaces
 from mobileclip_deploy.spaces.relevance_fit import Samples, area, fit, measured_curve, observed
 from mobileclip_deploy.spaces.relevance_set import read_relevance_set
-from mobileclip_deploy.verify.relevance import check_relevance
+from mobileclip_deploy.verify.checks.relevance import check_relevance
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 PICTURES = models_dir() / "nano" / "evaluation" / "images"

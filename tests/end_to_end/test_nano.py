@@ -21,7 +21,7 @@ from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify import several
+from mobileclip_deploy.verify.reports import several
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 
 

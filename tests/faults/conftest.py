@@ -25,9 +25,9 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mil import load
-from mobileclip_deploy.verify.checks import check_semantic, check_shipped, check_structure
-from mobileclip_deploy.verify.explanation import Followed
+from mobileclip_deploy.verify.chain import check_semantic, check_shipped, check_structure
 from mobileclip_deploy.verify.inspect.linting import program_input
+from mobileclip_deploy.verify.reports.explanation import Followed
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 PHOTOS, PROMPTS = 2, 4

@@ -27,13 +27,13 @@ from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.attachments import check_attachments
-from mobileclip_deploy.verify.checks import check_structure
-from mobileclip_deploy.verify.claims import check_contents, check_measured
-from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
-from mobileclip_deploy.verify.files import check_files
-from mobileclip_deploy.verify.relevance import check_relevance
-from mobileclip_deploy.verify.requested import check_requested
+from mobileclip_deploy.verify.chain import check_structure
+from mobileclip_deploy.verify.checks.attachments import check_attachments
+from mobileclip_deploy.verify.checks.companions import check_companions, check_golden, check_settings
+from mobileclip_deploy.verify.checks.contents import check_contents, check_measured
+from mobileclip_deploy.verify.checks.files import check_files
+from mobileclip_deploy.verify.checks.relevance import check_relevance
+from mobileclip_deploy.verify.checks.requested import check_requested
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 FILES: dict[str, type[BaseModel]] = {"manifest.json": Manifest, "parity.json": Measurements}

@@ -28,7 +28,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
 from mobileclip_deploy.targets.onnx.ort_file import OrtFile
 from mobileclip_deploy.targets.values import Expected
-from mobileclip_deploy.verify.attachments import check_attachments
+from mobileclip_deploy.verify.checks.attachments import check_attachments
 
 Edit = Callable[[Path], object]
 PTE, BPTE, RECORD = (f"{WORDS}_text.xnnpack.{suffix}" for suffix in ("pte", "bpte", "etrecord"))

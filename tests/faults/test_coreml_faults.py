@@ -12,9 +12,9 @@ from faults.files import Files
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.verify.activations import check_activations
-from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.weights import check_weights
+from mobileclip_deploy.verify.checks.activations import check_activations
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
 
 
 @pytest.mark.once(by=lambda given: str(given["failed"]))

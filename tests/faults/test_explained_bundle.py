@@ -19,8 +19,9 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.verify import opening, several
-from mobileclip_deploy.verify.explanation import compare_programs, explain_subject
+from mobileclip_deploy.verify import opening
+from mobileclip_deploy.verify.reports import several
+from mobileclip_deploy.verify.reports.explanation import compare_programs, explain_subject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions", "stored_embeddings")
 

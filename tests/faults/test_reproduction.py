@@ -18,10 +18,10 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.verify import checks
-from mobileclip_deploy.verify.checks import verify_subject
-from mobileclip_deploy.verify.explanation import explain_subject
-from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify import chain
+from mobileclip_deploy.verify.chain import verify_subject
+from mobileclip_deploy.verify.checks.reproduced import check_reproduced
+from mobileclip_deploy.verify.reports.explanation import explain_subject
 from mobileclip_deploy.verify.subject import Subject, WrittenSubject
 
 
@@ -78,9 +78,7 @@ def calibrated(healthy: Healthy, images: Path, output: Path) -> Bundle:
 def test_the_check_is_one_of_those_of_verify_and_needs_the_checkpoint(
     half: Healthy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        checks, "TOWER_CHECKS", [check for check in checks.TOWER_CHECKS if check[1] is check_reproduced]
-    )
+    monkeypatch.setattr(chain, "TOWER_CHECKS", [check for check in chain.TOWER_CHECKS if check[1] is check_reproduced])
     monkeypatch.setattr(Subject, "converted", lambda own, tower, *_: own.bundle.artifact(tower))
 
     def statuses(own: Subject) -> list[tuple[str, str]]:

@@ -14,8 +14,8 @@ from mobileclip_deploy.rounding.columns import round_columns
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, on_grid, spread
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import TableLattice, lattice_of
-from mobileclip_deploy.verify.learned_rounding import stored_sha256, unlike_learned
-from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.instruments.learned_rounding import stored_sha256, unlike_learned
+from mobileclip_deploy.verify.instruments.matching import Matched
 
 OUTPUTS, INPUTS, BLOCK, OUTPUT = 24, 96, 32, 5
 GRIDS = {

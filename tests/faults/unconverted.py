@@ -22,11 +22,11 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.verify.activations import check_activations
-from mobileclip_deploy.verify.checks import TowerCheck, check_shipped, check_structure
-from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.chain import TowerCheck, check_shipped, check_structure
+from mobileclip_deploy.verify.checks.activations import check_activations
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.subject import OpenedSubject
-from mobileclip_deploy.verify.weights import check_weights
 
 CHECKS: tuple[TowerCheck, ...] = (check_structure, check_shipped, check_weights, check_graph, check_activations)
 """All that need neither a converter nor the versions that wrote a bundle, but for those of claims and companions."""

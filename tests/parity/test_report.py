@@ -9,7 +9,7 @@ from command_line import strict_json
 
 from mobileclip_deploy.parity import Bound, Check, Deviation, Gates, ParityReport
 from mobileclip_deploy.parity.metrics import compare
-from mobileclip_deploy.verify.several import Verified
+from mobileclip_deploy.verify.reports.several import Verified
 
 EXACT = Gates().exact(None)
 GOOD = Check.measured("twin", "image", Deviation(relative=1e-7, cosine=1.0, snr_db=None, inputs=2), EXACT, "torch")

@@ -20,7 +20,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner
 from mobileclip_deploy.targets.mil import load
 from mobileclip_deploy.targets.values import as_bytes
-from mobileclip_deploy.verify.checks import check_shipped
+from mobileclip_deploy.verify.chain import check_shipped
 
 
 class StandIn:

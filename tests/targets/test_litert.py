@@ -30,7 +30,7 @@ from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.training.recovery.student import attach, detach, grids
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 require_litert()
 

@@ -28,7 +28,7 @@ from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.gpu import extremes
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
-from mobileclip_deploy.verify.places import check_place, require_place
+from mobileclip_deploy.verify.checks.place import check_place, require_place
 
 require_litert()
 

@@ -29,7 +29,7 @@ from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.training.recovery.student import attach, detach, grids
 from mobileclip_deploy.verify.inspect.inspection import inspect
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 require_mlx()
 

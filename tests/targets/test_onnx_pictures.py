@@ -19,7 +19,7 @@ from mobileclip_deploy.network.model.variants import Preprocess
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.targets.onnx.pictures import LARGE, LARGE_RATIO, take_pictures
-from mobileclip_deploy.verify.forms import SIZES
+from mobileclip_deploy.verify.checks.pictures import SIZES
 
 
 def front_model(spec: Preprocess) -> onnx.ModelProto:

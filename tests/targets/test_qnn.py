@@ -51,7 +51,7 @@ from mobileclip_deploy.targets.qnn.writing import lift_norms
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import Form, TensorInfo
-from mobileclip_deploy.verify import checks
+from mobileclip_deploy.verify import chain
 
 require_qnn()
 
@@ -406,8 +406,8 @@ def test_what_no_engine_can_be_asked_for_is_reported_as_not_run_and_the_rest_is_
     artifact, subject = mock.Mock(unasked="the emulator loads none"), mock.MagicMock()
     artifact.runners = lambda: iter([artifact.runner])
     subject.artifact.return_value = artifact
-    with mock.patch.object(checks, "_run", return_value=passed):
-        found = checks.check_shipped(subject, "image")
+    with mock.patch.object(chain, "_run", return_value=passed):
+        found = chain.check_shipped(subject, "image")
     assert [(one.status, one.detail) for one in found] == [("passed", None), ("not run", "the emulator loads none")]
     report = ParityReport(bundle="a", variant="a", target="qnn", checks=tuple(found))
     assert report.passed

@@ -19,7 +19,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch import embedding
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers, stored_in_half
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 TABLE = "encoder.token_embedding.weight"
 PRODUCT = "encoder.blocks.0.fc1.weight"

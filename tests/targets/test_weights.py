@@ -19,7 +19,7 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half, total_bytes
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 
 @pytest.fixture(scope="module")

@@ -30,11 +30,11 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 from mobileclip_deploy.targets.quantized import Flow, QuantizedValue
-from mobileclip_deploy.verify.activations import check_activations
-from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.quantized import QuantizedTower, found_sites
+from mobileclip_deploy.verify.checks.activations import check_activations
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
+from mobileclip_deploy.verify.instruments.quantized import QuantizedTower, found_sites
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.weights import check_weights
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

@@ -17,7 +17,7 @@ from mobileclip_deploy.export import steps
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import Pace
 from mobileclip_deploy.verify import subject
-from mobileclip_deploy.verify.pace import AskedAhead
+from mobileclip_deploy.verify.instruments.pace import AskedAhead
 
 LONG = 60  # seconds, after which a test gives up waiting for another thread
 INPUTS = np.arange(12, dtype=np.float32).reshape(6, 2)

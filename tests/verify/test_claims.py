@@ -20,8 +20,8 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.claims import check_contents, check_measured
-from mobileclip_deploy.verify.companions import check_settings
+from mobileclip_deploy.verify.checks.companions import check_settings
+from mobileclip_deploy.verify.checks.contents import check_contents, check_measured
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")

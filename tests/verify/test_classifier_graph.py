@@ -18,11 +18,11 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.checks import check_shipped
-from mobileclip_deploy.verify.companions import check_golden
-from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.chain import check_shipped
+from mobileclip_deploy.verify.checks.companions import check_golden
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.subject import OpenedSubject
-from mobileclip_deploy.verify.weights import check_weights
 
 Plant = Callable[[PlantedOnnx], object]
 pytestmark = pytest.mark.whole  # towers/test_classifier.py: `graph` fails for other labels

@@ -10,7 +10,7 @@ import pytest
 from mil.programs import build
 
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.verify.explanation import Explanation, Followed, compare_programs, drift
+from mobileclip_deploy.verify.reports.explanation import Explanation, Followed, compare_programs, drift
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
 FEED = {"x": np.ones((1, 3), np.float32)}

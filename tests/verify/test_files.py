@@ -11,8 +11,8 @@ from json_files import repeat_key
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.checks import verify_subject
-from mobileclip_deploy.verify.files import check_files, unlisted_files
+from mobileclip_deploy.verify.chain import verify_subject
+from mobileclip_deploy.verify.checks.files import check_files, unlisted_files
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")

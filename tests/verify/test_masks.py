@@ -20,8 +20,8 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire, first_difference
-from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.weights import check_weights
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
 
 Array = npt.NDArray[np.floating]
 

@@ -14,7 +14,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify.checks.reproduced import check_reproduced
 from mobileclip_deploy.verify.subject import Subject
 
 LAYER = "encoder.projection.weight"

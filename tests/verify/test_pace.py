@@ -17,8 +17,8 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import TorchRunner
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
-from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
-from mobileclip_deploy.verify.task import runner_for_all
+from mobileclip_deploy.verify.checks.task import runner_for_all
+from mobileclip_deploy.verify.instruments.pace import asked_inputs, spread_rows, told_time
 
 
 @pytest.mark.parametrize(

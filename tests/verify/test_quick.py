@@ -14,8 +14,9 @@ from exports import Exports
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.parity import Check, Gates
-from mobileclip_deploy.verify import checks, task
-from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify import chain
+from mobileclip_deploy.verify.checks import task
+from mobileclip_deploy.verify.checks.reproduced import check_reproduced
 
 
 def test_quick_checks_measure_accuracy_on_some_images_and_say_on_how_many(exports: Exports) -> None:
@@ -98,6 +99,6 @@ def test_quick_checks_leave_out_twin_task_and_reproduced_and_say_so() -> None:
         thorough=False,
         complete=True,
     )
-    found = [checks._twin(own, "image", Gates().exact(None)), *checks.check_task(own), *check_reproduced(own, "image")]
+    found = [chain._twin(own, "image", Gates().exact(None)), *task.check_task(own), *check_reproduced(own, "image")]
     assert [(check.step, check.left_out) for check in found] == [("twin", True), ("task", True), ("reproduced", True)]
     assert {check.detail for check in found} == {"left out of the quick checks"}

@@ -28,11 +28,11 @@ from mobileclip_deploy.spaces.int8 import integers_of
 from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
 from mobileclip_deploy.spaces.relevance_fit import Fitted, Samples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import words_at_random
-from mobileclip_deploy.verify.checks import verify_subject
-from mobileclip_deploy.verify.on_word import on_word
-from mobileclip_deploy.verify.relevance import check_relevance
-from mobileclip_deploy.verify.requested import check_requested
+from mobileclip_deploy.verify.chain import verify_subject
+from mobileclip_deploy.verify.checks.relevance import check_relevance
+from mobileclip_deploy.verify.checks.requested import check_requested
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
+from mobileclip_deploy.verify.unproven_claims import on_word
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 Manifest = dict[str, Any]

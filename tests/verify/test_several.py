@@ -16,7 +16,8 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.verify import door, several
+from mobileclip_deploy.verify import door
+from mobileclip_deploy.verify.reports import several
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

@@ -21,10 +21,10 @@ from mobileclip_deploy.network.model.architecture.attention import QuickGELU
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
-from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.stored_constants import StoredConstants
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
+from mobileclip_deploy.verify.instruments.stored_constants import StoredConstants
 from mobileclip_deploy.verify.subject import OpenedSubject
-from mobileclip_deploy.verify.weights import check_weights
 
 Plant = Callable[[PlantedOnnx], object]
 STEP = 2**-10

@@ -19,7 +19,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.verify.tower_settings import Settings, graph_settings, tower_settings, unlike_tower
+from mobileclip_deploy.verify.instruments.tower_settings import Settings, graph_settings, tower_settings, unlike_tower
 
 
 @dataclass(frozen=True)

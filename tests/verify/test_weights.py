@@ -20,11 +20,11 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.decode import StoredWeight, as_float
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.verify.checks import check_semantic, check_shipped, verify_subject
-from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.chain import check_semantic, check_shipped, verify_subject
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.weights import check_weights
+from mobileclip_deploy.verify.instruments.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.weights import check_weights
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

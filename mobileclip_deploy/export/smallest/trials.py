@@ -25,9 +25,9 @@ from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify.matching import matched_weights
-from mobileclip_deploy.verify.pace import asked_rows
-from mobileclip_deploy.verify.task import TASK_FIGURES, stand_in, stored_runner
+from mobileclip_deploy.verify.checks.task import TASK_FIGURES, stand_in, stored_runner
+from mobileclip_deploy.verify.instruments.matching import matched_weights
+from mobileclip_deploy.verify.instruments.pace import asked_rows
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.verify.learned_rounding import stored_sha256, unlike_learned
+from mobileclip_deploy.verify.instruments.learned_rounding import stored_sha256, unlike_learned
 
 CALIBRATION = models_dir() / "nano" / "calibration"
 
@@ -111,7 +111,7 @@ def test_one_column_that_is_a_step_off_is_refused(bundle: Path, tmp_path: Path) 
 
 
 def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says(bundle: Path, tmp_path: Path) -> None:
-    from mobileclip_deploy.verify.matching import Matched, matched_weights
+    from mobileclip_deploy.verify.instruments.matching import Matched, matched_weights
 
     opened = mcd.Bundle.open(bundle)
     model = mcd.load_model(None, bundle.parent / "mine.safetensors")

@@ -17,9 +17,9 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError, severity
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.parity.baseline import ParityLock, accepted_figures, check_drift, locked_figures, read_lock
-from mobileclip_deploy.verify.checks import verify_subject
-from mobileclip_deploy.verify.explanation import Explanation, explain_subject
+from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject
 
 UNDECIDED = (
     "what accuracy loses is too near to its gate to be told apart from chance; measure on more pictures (`dataset`), "

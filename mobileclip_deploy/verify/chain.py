@@ -15,23 +15,23 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
 from mobileclip_deploy.targets import Runner
-from mobileclip_deploy.verify.activations import check_activations
-from mobileclip_deploy.verify.attachments import check_attachments
-from mobileclip_deploy.verify.axes import check_fit
-from mobileclip_deploy.verify.claims import check_contents, check_measured
-from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
-from mobileclip_deploy.verify.files import check_files, unlisted_note
-from mobileclip_deploy.verify.forms import check_contexts, check_pictures
-from mobileclip_deploy.verify.graph import check_graph
-from mobileclip_deploy.verify.on_word import on_word
+from mobileclip_deploy.verify.checks.activations import check_activations
+from mobileclip_deploy.verify.checks.attachments import check_attachments
+from mobileclip_deploy.verify.checks.companions import check_companions, check_golden, check_settings
+from mobileclip_deploy.verify.checks.contents import check_contents, check_measured
+from mobileclip_deploy.verify.checks.files import check_files, unlisted_note
+from mobileclip_deploy.verify.checks.fit import check_fit
+from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.pictures import check_contexts, check_pictures
+from mobileclip_deploy.verify.checks.place import check_place
+from mobileclip_deploy.verify.checks.relevance import check_relevance
+from mobileclip_deploy.verify.checks.reproduced import check_reproduced
+from mobileclip_deploy.verify.checks.requested import check_requested
+from mobileclip_deploy.verify.checks.task import check_sampled, check_task
+from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.own_checks import own_checks
-from mobileclip_deploy.verify.places import check_place
-from mobileclip_deploy.verify.relevance import check_relevance
-from mobileclip_deploy.verify.reproduction import check_reproduced
-from mobileclip_deploy.verify.requested import check_requested
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
-from mobileclip_deploy.verify.task import check_sampled, check_task
-from mobileclip_deploy.verify.weights import check_weights
+from mobileclip_deploy.verify.unproven_claims import on_word
 
 P = ParamSpec("P")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mobileclip_deploy.artifacts.layouts import packaged_layout
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.verify.distilled import image_tower_of
-from mobileclip_deploy.verify.relevance import is_learned_again
+from mobileclip_deploy.verify.checks.relevance import is_learned_again
+from mobileclip_deploy.verify.instruments.distilled import image_tower_of
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 FIT = ("fit", "pictures", "captions", "own_captions", "fitted_sha256", "logit_scale", "int8_scale", "clipped")

@@ -24,8 +24,8 @@ from mobileclip_deploy.pictures.embedder import TorchRunner, bundle_embedder
 from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.storage import Storage
-from mobileclip_deploy.verify.graph import tower_as_stored
-from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.checks.graph import tower_as_stored
+from mobileclip_deploy.verify.instruments.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 
 # The figures whose loss is gated, in points (Gates.task).

@@ -13,8 +13,8 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
 from mobileclip_deploy.targets.storage import stored_in_half
-from mobileclip_deploy.verify.learned_rounding import unlike_learned
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.instruments.learned_rounding import unlike_learned
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 STEP = "weights"

@@ -14,7 +14,7 @@ from mobileclip_deploy.spaces.axes import told_apart
 from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Samples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import words_at_random
-from mobileclip_deploy.verify.claims import written_by_this_version
+from mobileclip_deploy.verify.checks.contents import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 EVERY = "both"

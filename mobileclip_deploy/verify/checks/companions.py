@@ -30,8 +30,8 @@ from mobileclip_deploy.network.samples import calibration_prompts
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.spaces.int8 import scale_of
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.verify.claims import written_by, written_by_this_version
-from mobileclip_deploy.verify.distilled import image_tower_of
+from mobileclip_deploy.verify.checks.contents import written_by, written_by_this_version
+from mobileclip_deploy.verify.instruments.distilled import image_tower_of
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
 EVERY = "both"

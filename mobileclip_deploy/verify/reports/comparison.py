@@ -25,10 +25,10 @@ from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
 from mobileclip_deploy.targets import Runner
-from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers, replaced_gates
-from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.chain import check_shipped, collapsed_towers, replaced_gates
+from mobileclip_deploy.verify.checks.task import TASK_FIGURES, runner_for_all
+from mobileclip_deploy.verify.instruments.matching import matched_weights
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
-from mobileclip_deploy.verify.task import TASK_FIGURES, runner_for_all
 
 
 class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):

@@ -21,10 +21,10 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.storage import Storage
-from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.stored_constants import StoredConstants
+from mobileclip_deploy.verify.instruments.matching import Matched
+from mobileclip_deploy.verify.instruments.stored_constants import StoredConstants
+from mobileclip_deploy.verify.instruments.tower_settings import tower_settings, unlike_tower
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.tower_settings import tower_settings, unlike_tower
 
 STEP = "graph"
 # A few inputs suffice: a wrong operation is wrong on every input.

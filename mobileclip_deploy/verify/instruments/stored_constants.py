@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.network.model.architecture.attention import AttentionPool
 from mobileclip_deploy.targets.graph import Constant, Graph
-from mobileclip_deploy.verify.tower_settings import Settings, graph_settings
+from mobileclip_deploy.verify.instruments.tower_settings import Settings, graph_settings
 
 
 class StoredConstants(TorchFunctionMode):

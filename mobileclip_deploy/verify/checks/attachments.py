@@ -15,7 +15,7 @@ from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE, exported_gates
 from mobileclip_deploy.targets.artifact import Attached, Origin
 from mobileclip_deploy.targets.values import Expected
-from mobileclip_deploy.verify.reproduction import other_versions
+from mobileclip_deploy.verify.checks.reproduced import other_versions
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
 

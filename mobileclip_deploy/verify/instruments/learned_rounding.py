@@ -30,7 +30,7 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.train import to_nearest
-from mobileclip_deploy.verify.matching import Matched, shown_outputs
+from mobileclip_deploy.verify.instruments.matching import Matched, shown_outputs
 
 REACH = {"integers": 6.0, "table": 8.0}
 """Bound of an output's root-mean-square error, as a multiple of the error of rounding to the nearest. A learned element

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.verify.claims import written_by_this_version
+from mobileclip_deploy.verify.checks.contents import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 BACKGROUND, EMBEDDING_SIZE = "background", "embedding_size"

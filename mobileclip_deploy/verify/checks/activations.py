@@ -20,9 +20,9 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.quantized import QuantizedFile, QuantizedValue
 from mobileclip_deploy.targets.ranges import STEPS, Range, ranges_of
-from mobileclip_deploy.verify.graph import INPUTS, tower_as_stored, with_whole_steps
-from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.quantized import QuantizedTower, Site, found_sites
+from mobileclip_deploy.verify.checks.graph import INPUTS, tower_as_stored, with_whole_steps
+from mobileclip_deploy.verify.instruments.matching import Matched
+from mobileclip_deploy.verify.instruments.quantized import QuantizedTower, Site, found_sites
 from mobileclip_deploy.verify.subject import Subject
 
 ACTIVATIONS, RANGES = "activations", "ranges"

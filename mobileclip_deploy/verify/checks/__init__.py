@@ -1,0 +1,1 @@
+"""Checks of a bundle, one file for each step of the report."""

@@ -1,0 +1,1 @@
+"""Reports on verified bundles: results of several, comparisons, explanations."""
