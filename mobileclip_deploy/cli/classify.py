@@ -14,10 +14,17 @@ SHOWN = 5
 @click.command()
 @click.argument("bundle", type=BundlePath())
 @click.argument("images", type=FILE, nargs=-1, required=True, metavar="IMAGES...")
-@click.option("--labels", metavar="FILE|A,B,C", help="What the image may show: a list, or a file with one a line.")
-@click.option("--template", metavar="TEXT", help='Prompt for a label, "a photo of a {}" [default: the model\'s own].')
-@click.option("--top", type=click.IntRange(1), metavar="N", help="Labels of each image [default: 5; all with --json].")
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be used, and count them.")
+@click.option("--labels", metavar="FILE|A,B,C", help="Possible labels: a list, or a file with one per line.")
+@click.option(
+    "--template", metavar="TEXT", help='Prompt for a label, such as "a photo of a {}". [default: the bundle\'s]'
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of labels to print per image. [default: 5; all with --json]",
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out unusable images, and report their count.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: image, label, probability from 0 to 1.")
 @json_option
 def classify(
@@ -30,9 +37,9 @@ def classify(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Say which of the labels each image shows, by the artifacts of a bundle.
+    """Classify images with a bundle: print each image's most probable labels.
 
-    IMAGES are files, folders (searched to the bottom) and patterns. They are read in batches.
+    IMAGES are files, folders (with all subfolders) and patterns. They are read in batches.
 
     \b
     Examples:

@@ -13,10 +13,10 @@ from mobileclip_deploy.cli.terminal import say
 @click.command()
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
 @dataset_options
-@click.option("--checkpoint", type=FILE, metavar="FILE", help="The source of the bundles.")
+@click.option("--checkpoint", type=FILE, metavar="FILE", help="Checkpoint that the bundles were exported from.")
 @gate_option
-@click.option("--by-layer", is_flag=True, help="On Qualcomm's emulator: where each tower parts from its numbers.")
-@click.option("--markdown", is_flag=True, help="Print the table in Markdown.")
+@click.option("--by-layer", is_flag=True, help="On Qualcomm's emulator: measure each layer's deviation from float32.")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @json_option
 def compare(
     bundles: tuple[Path, ...],
@@ -27,7 +27,7 @@ def compare(
     markdown: bool,
     as_json: bool,
 ) -> None:
-    """Compare bundles: bytes, deviation from the checkpoint, accuracy and what it changed, gates.
+    """Compare bundles: size, deviation from the checkpoint, accuracy and its change, gates.
 
     Changes are against the checkpoint, which is found as for `verify`, or else against the first bundle, with 95%
     intervals over the same examples. Bundles of different embedding spaces are each compared with their own.
@@ -71,7 +71,7 @@ def compare(
         print_comparison(comparison)
     for status, error in (("failed", GateFailed), ("not run", NotRun), ("undecided", Undecided)):
         if names := [row.bundle for row in comparison.bundles if row.status == status]:
-            conclude(error(f"{status.upper()}: {', '.join(names)}; why stands beside it."))
+            conclude(error(f"{status.upper()}: {', '.join(names)}; the table gives the reason."))
 
 
 def _compare_layers(bundles: tuple[Path, ...], as_json: bool) -> None:
@@ -86,4 +86,4 @@ def _compare_layers(bundles: tuple[Path, ...], as_json: bool) -> None:
     for tower in comparisons:
         rows = [[layer.layer, f"{layer.compiled:.1f}", f"{layer.interpreted:.1f}"] for layer in tower.layers]
         print_table(f"{tower.bundle}, {tower.tower}", ["layer", ">emulated NPU, dB", ">ONNX Runtime's CPU, dB"], rows)
-    say("dB: signal-to-noise ratio of what is behind a layer, against float32 with the same weights")
+    say("dB: signal-to-noise ratio of a layer's output, against float32 with the same weights")

@@ -19,28 +19,38 @@ from mobileclip_deploy.cli.terminal import say
     required=True,
     metavar="NAME",
     shell_complete=completion.layouts,
-    help="apple, open_clip, transformers or folded.",
+    help="Layout to write: apple, open_clip, transformers or folded.",
 )
 @click.option(
-    "--variant", metavar="NAME", shell_complete=completion.variants, help="Told from the checkpoint when left out."
+    "--variant",
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="Network architecture, as listed by `variants`. [default: detected from the checkpoint]",
 )
 @preprocess_option
-@click.option("--languages", metavar="CODES", help="Cut a SentencePiece vocabulary to them: de,en,fr.")
+@click.option(
+    "--languages", metavar="CODES", help="Reduce a SentencePiece vocabulary to these languages, such as de,en,fr."
+)
 @click.option(
     "--language-texts",
     type=FILE,
     metavar="FOLDER",
-    help="Texts of each: CODE.txt, one per line, or npm's cldr-annotations-full.",
+    help="With --languages: texts of each language as CODE.txt, one per line, or npm's folder cldr-annotations-full.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["letters", "used"]),
     default="letters",
     show_default=True,
-    help="Pieces in the letters of those texts, or those alone that they use.",
+    help="With --languages: keep all pieces in the letters of those texts, or only the pieces that they use.",
 )
-@click.option("--captions", type=FILE, metavar="FILE", help="Your own texts, to tell what they lose.")
-@click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help=".safetensors or .pt")
+@click.option(
+    "--captions",
+    type=FILE,
+    metavar="FILE",
+    help="With --languages: texts of your own, to report which of their pieces are lost.",
+)
+@click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help="File to write, .safetensors or .pt.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
 def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, as_json: bool, **asked: Any) -> None:

@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("subject", type=BundlePath(others=True), required=False, metavar="[BUNDLE|CHECKPOINT]")
 @dataset_options
-@click.option("--task", type=click.Choice(["classification", "retrieval"]), help="[default: all the dataset allows]")
-@click.option("--language", metavar="CODE", help="Classes and captions in it, where dataset.json has them.")
-@click.option("--suite", type=click.Choice(["datacomp"]), help="All datasets of a list, each by its own metric.")
-@click.option("--data", "suite_data", type=FILE, metavar="DIR", help="Of --suite: its datasets.")
-@click.option("--html", type=FILE, metavar="FILE", help="Of --suite: write a page, too.")
-@click.option("--force", is_flag=True, help="Replace that page.")
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "retrieval"]),
+    help="Task to measure. [default: all that the dataset allows]",
+)
+@click.option("--language", metavar="CODE", help="Language of classes and captions, where dataset.json has several.")
+@click.option(
+    "--suite",
+    type=click.Choice(["datacomp"]),
+    help="Measure all datasets of a benchmark suite, each by its own metric.",
+)
+@click.option("--data", "suite_data", type=FILE, metavar="DIR", help="With --suite: folder of the suite's datasets.")
+@click.option("--html", type=FILE, metavar="FILE", help="With --suite: also write a page.")
+@click.option("--force", is_flag=True, help="With --html: replace an existing page.")
 @json_option
 def evaluate(
     subject: Path | None,
@@ -56,7 +64,7 @@ def evaluate(
     from mobileclip_deploy.pictures.text_files import parse_templates
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
-        raise UsageError("--suite and --data go together, and --html and --force with them")
+        raise UsageError("--suite needs --data, and --html and --force need --suite")
     single = data.dataset is not None or task is not None or language is not None
     if suite is not None and (single or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")

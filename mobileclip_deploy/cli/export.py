@@ -26,107 +26,137 @@ from mobileclip_deploy.cli.options import (
     multiple=True,
     metavar="T[,T...]|all",
     shell_complete=completion.target_lists,
-    help="onnx, coreml, executorch, ... or all. May be repeated. [default: the layout's]",
+    help="Runtime to export for: onnx, coreml, executorch, ... or all. May be repeated. [default: the layout's]",
 )
 @click.option(
     "--layout",
     metavar="NAME|FILE",
     shell_complete=completion.bundle_layouts,
-    help="Files and tensors as an app expects them, such as immich: see `mobileclip-deploy layouts`. Or your own, a "
-    "JSON file.",
+    help="Name files and tensors as an app expects them, such as immich (see `mobileclip-deploy layouts`), or as your "
+    "own JSON file says.",
 )
 @click.option(
     "--input",
     type=click.Choice(["pixels", "bytes"]),
     default="pixels",
     show_default=True,
-    help="Of the image tower. bytes: one picture of any size, resized and cropped inside of the graph (ONNX).",
+    help="Input of the image tower: pixels of one size, or the bytes of a picture of any size, which the graph "
+    "resizes and crops (ONNX).",
 )
 @click.option(
     "--contexts",
     "contexts_text",
     metavar="TOKENS,...",
-    help="Lengths that the text tower takes beside its full one, as in 16,32: short prompts cost short time. Of causal "
-    "text towers (mobileclip_b, mobileclip_blt, mobileclip2_b).",
+    help="Also export the text tower for shorter prompts, such as 16,32 tokens, which then run faster. Causal text "
+    "towers only (mobileclip_b, mobileclip_blt, mobileclip2_b).",
 )
-@click.option("--normalise", is_flag=True, help="Embeddings leave the artifacts at length 1.")
+@click.option("--normalise", is_flag=True, help="Scale embeddings to length 1 inside of the artifacts.")
 @model_options
-@click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
+@click.option(
+    "--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True, help="Towers to export."
+)
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     metavar="P | image=P,text=P",
     shell_complete=completion.precisions,
-    help="fp32, fp16, w8, ...; w4p-table-w6p: the text tower's table of words at w6p, all else at w4p; "
-    "or smallest, which searches for the smallest bundle that passes its gates. "
-    "[default: fp16; executorch: fp32] May be repeated: a bundle for each.",
+    help="How weights and activations are stored: fp32, fp16, w8, ...; w4p-table-w6p stores the token embedding at "
+    "w6p, all else at w4p; smallest searches for the smallest bundle that passes its gates. May be repeated for "
+    "several bundles. [default: fp16; executorch: fp32]",
 )
 @click.option(
     "--calibration",
     type=FILE,
     metavar="DIR",
-    help="Images (and prompts.txt) to measure activations on, for w8a8 [default: packaged samples], or to learn "
-    "--rounding on.",
+    help="Folder of images and prompts.txt like your app's: for w8a8, to measure activations [default: packaged "
+    "samples]; for --rounding, to learn it.",
 )
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "gptq", "tuned"]),
     default="nearest",
     show_default=True,
-    help="How weights get onto their grids; gptq learns it on --calibration (128 images, 500 captions at least), "
-    "tuned then trains what is float.",
+    help="How weights are rounded: gptq learns it on --calibration (at least 128 images, 500 captions); tuned then "
+    "also trains the float parameters.",
 )
 @click.option(
     "--background",
     type=FILE,
     metavar="DIR",
-    help='At least 256 pictures of all kinds: the bundle learns when a search finds "nothing".',
+    help="Folder of at least 256 pictures of all kinds, to learn when a search should find nothing.",
 )
 @click.option(
     "--queries",
     type=FILE,
     metavar="PATH",
-    help="With --background: captions with their own pictures (a .csv, say), 256 at least, to learn it on.",
+    help="With --background: at least 256 captions with their pictures (such as a .csv), to learn the threshold on.",
 )
-@click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
-@click.option("--max-size", type=float, metavar="MB", help="Smallest: what the artifacts may have together [no limit].")
-@click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="With --precision smallest: most points of accuracy that may be lost. [default: 0.5]",
+)
+@click.option(
+    "--max-size",
+    type=float,
+    metavar="MB",
+    help="With --precision smallest: size limit of all artifacts, in MB. [default: none]",
+)
+@click.option(
+    "--budget",
+    type=float,
+    metavar="MINUTES",
+    help="With --precision smallest: time limit of the search, in minutes. [default: none]",
+)
 @click.option(
     "--labels",
     metavar="FILE|A,B,C",
-    help="Write a classifier of these labels, a list or a file with one a line: image only, probabilities out.",
+    help="Export an image classifier with these labels: a list, or a file with one per line. It outputs probabilities.",
 )
-@click.option("--template", metavar="TEXT", help='With --labels: "a photo of a {}" [default: the model\'s own].')
+@click.option(
+    "--template",
+    metavar="TEXT",
+    help='With --labels: prompt for a label, such as "a photo of a {}". [default: the variant\'s]',
+)
 @click.option(
     "--embedding-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Numbers of an embedding, such as 64: both towers end on axes fitted to --fit, another embedding space.",
+    help="Reduce embeddings to N dimensions (such as 64), on axes fitted to --fit. Creates a new embedding space.",
 )
-@click.option("--fit", type=FILE, metavar="DIR", help="With --embedding-size: pictures like the app's, 4 N at least.")
+@click.option(
+    "--fit", type=FILE, metavar="DIR", help="With --embedding-size: folder of pictures like your app's, at least 4 N."
+)
 @click.option(
     "--captions",
     type=FILE,
     metavar="FILE",
-    help="With --fit: texts like those the app is asked, 500 and more [default: DIR's prompts.txt, or packaged ones].",
+    help="With --fit: file of texts like your app's queries, one per line, 500 or more. [default: prompts.txt in "
+    "--fit, or packaged ones]",
 )
-@click.option("-o", "--output", type=FILE, default=Path(), metavar="DIR", help="[default: .]")
+@click.option(
+    "-o", "--output", type=FILE, default=Path(), metavar="DIR", help="Folder to write bundles to. [default: .]"
+)
 @click.option(
     "--dataset",
     type=FILE,
     metavar="PATH|builtin",
-    help="Compare accuracy on this [default: for the built-in checkpoint its own, for others none].",
+    help="Dataset to compare accuracy on: a path of your own (docs/datasets.md), or the built-in emoji. [default: the "
+    "built-in checkpoint's own; none for other checkpoints]",
 )
 @click.option(
-    "--for-product", is_flag=True, help="Refuse weights whose licence is not a clear yes for products, naming others."
+    "--for-product",
+    is_flag=True,
+    help="Refuse weights whose licence does not clearly allow use in products, and name alternatives.",
 )
 @click.option(
-    "--licence-text", type=FILE, metavar="FILE", help="The licence that came with your weights, for LICENSES/."
+    "--licence-text", type=FILE, metavar="FILE", help="Licence that came with your weights, to include in LICENSES/."
 )
-@click.option("--force", is_flag=True, help="Replace bundles that exist.")
-@click.option("--allow-failing", is_flag=True, help="Write bundles that fail their gate too, marked as FAILED.")
-@click.option("--no-verify", is_flag=True, help="Do not check the artifacts against the checkpoint.")
+@click.option("--force", is_flag=True, help="Replace existing bundles.")
+@click.option("--allow-failing", is_flag=True, help="Also write bundles that fail a gate, marked as FAILED.")
+@click.option("--no-verify", is_flag=True, help="Skip all checks of the artifacts against the checkpoint.")
 @gate_option
 @json_option
 def export(
@@ -137,10 +167,10 @@ def export(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Export a checkpoint to bundles, each checked against the checkpoint before it is there.
+    """Export a checkpoint to bundles, each checked against the checkpoint before it is written.
 
     A bundle is OUT/<variant>-<target>-<precision>/ with the artifacts, manifest.json, tokenizer, preprocessing and
-    golden inputs and outputs. Of several bundles each is written or refused alone, and the exit code is the worst.
+    golden inputs and outputs. Several bundles are written or refused one by one; the exit code is the worst of them.
 
     \b
     Examples:

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", type=BundlePath(others=True))
 @click.option(
-    "--variant", metavar="NAME", shell_complete=completion.variants, help="Of a checkpoint that fits several."
+    "--variant",
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="Network architecture, if the checkpoint fits several.",
 )
 @json_option
 def inspect(path: Path, variant: str | None, as_json: bool) -> None:
-    """Say what a checkpoint, an artifact (.onnx, .mlpackage) or a bundle is and holds; list a folder of bundles.
+    """Describe a checkpoint, an artifact (.onnx, .mlpackage) or a bundle; list a folder of bundles.
 
     \b
     Examples:

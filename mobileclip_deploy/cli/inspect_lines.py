@@ -57,7 +57,7 @@ def _towers(manifest: Manifest, found: BundleInspection) -> Terms:
         for subject, fact in (found.towers[tower].facts or {}).items():
             yield "", f"{subject}: {fact}"
         for kind, attached in (entry.attachments or {}).items():
-            yield "", f"beside it {attached.file}, {megabytes(attached.bytes)} MB ({kind.replace('_', ' ')})"
+            yield "", f"next to it {attached.file}, {megabytes(attached.bytes)} MB ({kind.replace('_', ' ')})"
     yield "", ""
 
 

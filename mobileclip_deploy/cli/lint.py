@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 HONEST = (
-    "ready: no public source known here speaks against it. Core ML decides on the device; "
-    "only MLComputePlan there (iOS 17.4+, macOS 14.4+) tells what it decided."
+    "ready: no public source says otherwise. Core ML decides on the device; only MLComputePlan there (iOS 17.4+, macOS "
+    "14.4+) reports its decision."
 )
 HONEST_GPU = (
-    "ready: LiteRT's compiler made a kernel of it for a GPU of software. A phone's driver is another one, and "
-    "compiles again on the device."
+    "ready: LiteRT's compiler has a kernel for it on a software GPU. A phone's own driver compiles again on the device."
 )
-HONEST_NPU = "ready: Qualcomm's compiler took it for the NPU. What it became no profile of the emulator tells."
+HONEST_NPU = (
+    "ready: Qualcomm's compiler accepted it for the NPU. The emulator has no profile of the compiled operations."
+)
 
 
 @click.command()
@@ -32,17 +33,18 @@ HONEST_NPU = "ready: Qualcomm's compiler took it for the NPU. What it became no 
     "--device",
     metavar="CHIP",
     shell_complete=completion.chips,
-    help="a14 to a19, m1 to m5; gpu for LiteRT; npu for Qualcomm's.  [default: where the target runs, or a14]",
+    help="Chip to lint for: a14 to a19, m1 to m5; gpu for LiteRT; npu for Qualcomm. [default: the target's, or a14]",
 )
-@click.option("--target", shell_complete=completion.targets, help="Lint for it what another target wrote: qnn.")
-@click.option("--compare", "other", type=FILE, metavar="OTHER", help="A second package or bundle.")
+@click.option("--target", shell_complete=completion.targets, help="Lint an ONNX model for another target: qnn.")
+@click.option("--compare", "other", type=FILE, metavar="OTHER", help="Second package or bundle to compare with.")
 @json_option
 def lint(path: Path, device: str | None, target: str | None, other: Path | None, as_json: bool) -> None:
-    """Say which operations of a Core ML package or a Core AI asset will leave the Neural Engine, or may, by public
-    sources; or which of a LiteRT file will leave the GPU, by LiteRT's own compiler, and which of a model will leave
-    Qualcomm's NPU, by Qualcomm's.
+    """List the operations of a bundle, package or file that its accelerator will not run.
 
-    In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too. A LiteRT
+    For Core ML and Core AI: operations that leave the Neural Engine, or may, by public sources. For LiteRT: those that
+    leave the GPU, by LiteRT's own compiler. For Qualcomm: those that leave the NPU, by Qualcomm's compiler.
+
+    Each tower of a bundle is evaluated once on its stored input, to check ranges of values too. A LiteRT
     file is compiled for the GPU on Mesa's software Vulkan. With --target qnn an ONNX model is compiled for Qualcomm's
     NPU before it is exported to it.
 

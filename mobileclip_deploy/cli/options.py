@@ -53,15 +53,22 @@ def model_options(function: F) -> F:
             "--variant",
             metavar="NAME",
             shell_complete=completion.variants,
-            help="Told from the checkpoint when left out.",
+            help="Network architecture, as listed by `variants`. [default: detected from the checkpoint]",
         ),
         click.option(
             "--checkpoint",
             metavar="FILE",
             help="Trained weights, .pt or .safetensors, or hf:OWNER/NAME[@REVISION][:FILE] on the hub.",
         ),
-        click.option("--download", is_flag=True, help="Fetch the variant's published weights from the hub."),
-        click.option("--image-size", type=int, metavar="PIXELS", help="If it was fine-tuned at another size."),
+        click.option(
+            "--download", is_flag=True, help="Download the variant's published weights from the Hugging Face hub."
+        ),
+        click.option(
+            "--image-size",
+            type=int,
+            metavar="PIXELS",
+            help="Side of the input image, if the checkpoint was fine-tuned at another one. [default: the variant's]",
+        ),
         preprocess_option,
     )
 
@@ -69,8 +76,8 @@ def model_options(function: F) -> F:
 preprocess_option = click.option(
     "--preprocess",
     metavar="openai|card|FILE",
-    help="Mean, std and interpolation it was fine-tuned with: OpenAI's, its variant's, or as open_clip_config.json "
-    "says.",
+    help="Mean, std and interpolation that the checkpoint was trained with: OpenAI's, its variant card's, or a file "
+    "open_clip_config.json. [default: detected from the checkpoint]",
 )
 
 
@@ -84,23 +91,32 @@ def dataset_options(function: F) -> F:
             "--dataset",
             type=FILE,
             metavar="PATH|builtin",
-            help="Yours, or the built-in emoji [default: for the built-in checkpoint its own, for others none].",
+            help="Dataset to measure accuracy on: a path of your own (docs/datasets.md), or the built-in emoji. "
+            "[default: the built-in checkpoint's own; none for other checkpoints]",
         ),
         click.option(
-            "--class-names", type=FILE, metavar="FILE", help="One class name a line; or lines FOLDER NAME; or JSON."
+            "--class-names", type=FILE, metavar="FILE", help="Class names: one per line, or lines FOLDER NAME, or JSON."
         ),
         click.option(
             "--template",
             "templates",
             multiple=True,
             metavar="TEXT|FILE",
-            help="Prompt for a class, {} where the name goes, or a file of them. Several are averaged.",
+            help="Prompt for a class, with {} for its name, or a file of such prompts. May be repeated; embeddings "
+            "are averaged.",
         ),
-        click.option("--images", type=FILE, metavar="DIR", help="Where the images of a table or JSON file are."),
-        click.option("--split", default="test", show_default=True, help="Of Karpathy's JSON and of shards."),
-        click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and count them."),
         click.option(
-            "--cache", type=FILE, metavar="DIR", help="Keep embeddings here: an interrupted run goes on where it was."
+            "--images", type=FILE, metavar="DIR", help="Folder of the images that a table or JSON file names."
+        ),
+        click.option(
+            "--split", default="test", show_default=True, help="Split to read from Karpathy's JSON or from shards."
+        ),
+        click.option("--skip-bad", is_flag=True, help="Leave out unusable rows, and report their count."),
+        click.option(
+            "--cache",
+            type=FILE,
+            metavar="DIR",
+            help="Folder to keep embeddings in; an interrupted run resumes from it.",
         ),
     )
 
@@ -131,7 +147,7 @@ def add_quiet(command: click.Command) -> click.Command:
 
         context.meta[QUIET] = value or context.meta.get(QUIET, False)
 
-    text = "No progress on stderr; warnings and errors stay."
+    text = "Print no progress on stderr; warnings and errors stay."
     command.params.append(click.Option(["--quiet"], is_flag=True, expose_value=False, callback=remember, help=text))
     return command
 
@@ -146,7 +162,7 @@ class _GateOption(click.Option):
         return (
             record
             if record is None or not package_gates
-            else (record[0], f"{record[1]} Of installed packages: {package_gates}.")
+            else (record[0], f"{record[1]} From installed packages: {package_gates}.")
         )
 
 
@@ -156,7 +172,7 @@ gate_option = click.option(
     cls=_GateOption,
     multiple=True,
     metavar="NAME=NUMBER",
-    help="Replace a bound: semantic, relative, cosine, snr or task. May be repeated.",
+    help="Replace an acceptance bound: semantic, relative, cosine, snr or task. May be repeated.",
 )
 
 
@@ -187,7 +203,7 @@ class DatasetChoice:
 
         lone = self.lone()
         if self.dataset is None and lone is not None:
-            raise UsageError(f"{lone} goes with a dataset of your own; name it with --dataset")
+            raise UsageError(f"{lone} needs a dataset of your own; name it with --dataset")
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 

@@ -12,11 +12,13 @@ from mobileclip_deploy.cli.terminal import say
 
 @click.command()
 @model_options
-@click.option("-o", "--output", type=FILE, required=True, metavar="OUT.safetensors")
+@click.option(
+    "-o", "--output", type=FILE, required=True, metavar="OUT.safetensors", help="File to write the folded model to."
+)
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
 def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool) -> None:
-    """Fold all branches and BatchNorms of a checkpoint; a report is written beside the result.
+    """Fold all branches and BatchNorms of a checkpoint; write a report next to the result.
 
     \b
     Example:
@@ -45,7 +47,7 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
         f"parameters {report.parameters_before:,} -> {report.parameters_after:,}, modules {report.modules_before} -> "
         f"{report.modules_after}, BatchNorms {report.batch_norms_before} -> {report.batch_norms_after}"
     )
-    say("deviation: of the embeddings after a fold from those before it, relative, worst over samples")
+    say("deviation: relative change of the embeddings by a fold, worst over samples")
     if report.deviation is not None:
         say(f"from the unfolded model: {report.deviation:.1e}")
     say(f"wrote {output} and {written}")

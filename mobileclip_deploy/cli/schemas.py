@@ -77,7 +77,7 @@ class ArtifactDocument(BaseModel, extra="allow"):
 FoldedDocument = widened(
     "FoldedDocument",
     FoldReport,
-    "`output`: the checkpoint that was written. The rest is also in the report beside it.",
+    "`output`: the checkpoint that was written. The rest is also in the report next to it.",
     output=str,
     changed=bool,
 )
@@ -100,8 +100,8 @@ class ExportedDocument(BaseModel):
 VerifiedDocument = widened(
     "VerifiedDocument",
     ParityReport,
-    "A bundle's report. `seconds`: how long it took. `explanations`: with --explain. `unproven`: checks that were not "
-    "run or not decided, by reason.",
+    "A bundle's report. `seconds`: duration of the checks. `explanations`: with --explain. `unproven`: checks that "
+    "were not run or not decided, by reason.",
     passed=bool,
     seconds=float,
     unproven=(tuple[Unproven, ...], ()),
@@ -124,7 +124,7 @@ class VerifiedBundlesDocument(BaseModel):
 
 
 LintedPackage = widened(
-    "LintedPackage", LintReport, "A package, and how much of it each status is.", shares=dict[str, Share]
+    "LintedPackage", LintReport, "A package, and the share of each status.", shares=dict[str, Share]
 )
 
 

@@ -58,7 +58,7 @@ def print_exports(results: Sequence[Written]) -> None:
     if reports:
         print_what_figures_mean(reports)
     else:
-        say("nothing was checked (--no-verify): `verify` does")
+        say("nothing was checked (--no-verify); run `verify`")
     for result in results:
         for check in result.report.checks if result.report is not None else ():
             if check.step == "task" and check.losses:
@@ -87,7 +87,9 @@ def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
     say("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     floor = next((report.floor for report in reports if report.floor), {})
     floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())
-    say("float32 twin: the same graph before its precision was reduced, held to a few times the noise floor")
+    say(
+        "float32 twin: the same graph before its precision was reduced; it must stay within a few times the noise floor"
+    )
     say(f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})")
 
 
@@ -123,7 +125,7 @@ def print_search(log: SearchLog) -> None:
     columns = ["candidate", ">MB predicted", ">MB", "outcome", ">more pictures", "reason"]
     print_table(f"search on {log.target}", columns, rows)
     if any(row[4] for row in rows):
-        say("more pictures: about how many more than the dataset has would tell whether the candidate passes")
+        say("more pictures: about how many more the dataset would need to decide whether the candidate passes")
     if len(rows) < log.candidates:
         say(
             f"{log.candidates - len(rows)} of {log.candidates} candidates were not tried: predicted to fail, no better "
@@ -139,7 +141,7 @@ def print_search(log: SearchLog) -> None:
         for point in log.frontier
     ]
     if points:
-        print_table("the frontier: no other is nearer without being larger", FRONTIER, points)
+        print_table("Pareto-optimal: no other candidate is closer without being larger", FRONTIER, points)
 
 
 def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:
@@ -180,12 +182,10 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
         [row.tower, row.grid, str(row.layers), f"{row.weights:,}", megabytes(row.bytes)] for row in report.storage
     ]
     if stored:
-        print_table("how weights are stored", ["tower", "grid", ">tensors", ">numbers", ">MB"], stored)
+        print_table("weights stored as", ["tower", "grid", ">tensors", ">numbers", ">MB"], stored)
     if layers and report.weights:
         weights = [[row.tower, row.layer, row.grid, f"{row.relative:.1e}", row.wrong or ""] for row in report.weights]
-        print_table(
-            "weights as they stand in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], weights
-        )
+        print_table("weights as stored in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], weights)
 
 
 def print_evaluation(result: EvaluationResult) -> None:
@@ -211,7 +211,7 @@ def print_evaluation(result: EvaluationResult) -> None:
     if not result.per_class:
         return
     if len(result.templates) > 1:
-        say(f"class prompts: the mean of {len(result.templates)} templates")
+        say(f"class prompts: the mean over {len(result.templates)} templates")
     worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)[
         :CONFUSED
     ]
@@ -219,8 +219,8 @@ def print_evaluation(result: EvaluationResult) -> None:
     print_table("classes least often right", ["class", ">images", ">top-1 %"], rows)
     if confused := result.most_confused(CONFUSED):
         pairs = [[right, nearest, str(count)] for right, nearest, count in confused]
-        print_table("most often taken for another", ["class", "taken for", ">images"], pairs)
-    say("every class and the whole table of confusion: --json")
+        print_table("most often mispredicted as another", ["class", "predicted as", ">images"], pairs)
+    say("every class and the whole confusion table: --json")
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -240,7 +240,7 @@ def print_comparison(comparison: Comparison) -> None:
     print_table(None if comparison.dataset is None else f"on {comparison.dataset}", columns, rows)
     against = list(dict.fromkeys(row.baseline for row in comparison.bundles if row.baseline))
     if against:
-        say(f"change: points against {', '.join(against)}, with the 95% interval over the same examples")
+        say(f"change: points against {', '.join(against)}, with a paired 95% interval")
     for row in comparison.bundles:
         for reason in row.reasons:
             say(f"{row.bundle}: {reason}")

@@ -54,5 +54,5 @@ def variants(as_json: bool) -> None:
         for card in cards
     ]
     print_table(None, columns, rows)
-    say("Parameters are counted, in training form. * As published by the models' authors, not measured here.")
-    say("In products: what the licence says of weights that are taken today; docs/licences.md has its words.")
+    say("Parameters are counted, in training form. * Published by the models' authors, not measured here.")
+    say("In products: whether the licence of weights downloaded today allows it; docs/licences.md quotes its text.")

@@ -17,44 +17,48 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
-@click.option("--checkpoint", type=FILE, metavar="FILE", help="The source of the bundles.")
-@click.option("--images", type=FILE, metavar="DIR", help="Your images instead of the stored ones.")
-@click.option("--prompts", type=FILE, metavar="FILE", help="Your prompts, one a line, or JSON.")
+@click.option("--checkpoint", type=FILE, metavar="FILE", help="Checkpoint that the bundles were exported from.")
+@click.option("--images", type=FILE, metavar="DIR", help="Folder of images to use instead of the stored ones.")
+@click.option(
+    "--prompts", type=FILE, metavar="FILE", help="Prompts to use instead of the stored ones: one per line, or JSON."
+)
 @click.option(
     "--calibration",
     type=FILE,
     metavar="DIR",
-    help="The images it was calibrated on, if on yours: it is converted again and compared.",
+    help="Images that the bundle was calibrated on, if they were yours: it is converted again and compared.",
 )
-@click.option("--dataset", type=FILE, metavar="DIR", help="Compare accuracy on this as well.")
+@click.option("--dataset", type=FILE, metavar="DIR", help="Also compare accuracy on this dataset.")
 @click.option(
-    "--explain", is_flag=True, help="Name the first operation that is not the checkpoint's, and list every layer."
+    "--explain", is_flag=True, help="Name the first operation that differs from the checkpoint's, and list every layer."
 )
 @click.option(
     "--checks",
     type=click.Choice(["quick", "full"]),
     default="full",
     show_default=True,
-    help="quick: do not convert again, and measure accuracy on 128 images at most.",
+    help="quick: do not convert again, and measure accuracy on at most 128 images.",
 )
 @click.option(
     "--place",
     type=click.Choice(["gpu", "npu"]),
-    help="Compile for this place as well, and ask it for answers: gpu for LiteRT, npu for Qualcomm's.",
+    help="Also compile and run on this device: gpu for LiteRT, npu for Qualcomm.",
 )
 @click.option(
     "--fit",
     type=FILE,
     metavar="DIR",
-    help="The pictures that smaller embeddings were fitted to: they are fitted again.",
+    help="Pictures that smaller embeddings were fitted to; the fit is repeated and compared.",
 )
-@click.option("--captions", type=FILE, metavar="FILE", help="With --fit, as of the export.")
+@click.option("--captions", type=FILE, metavar="FILE", help="With --fit: the captions that the export had.")
 @gate_option
 @json_option
-@click.option("--baseline", type=FILE, metavar="LOCK", help="Compare with the figures last accepted.")
-@click.option("--accept", is_flag=True, help="Write today's figures into LOCK, if every check passed.")
-@click.option("--markdown", type=FILE, metavar="FILE", help="Write the outcome as Markdown too.")
-@click.option("--junit", type=FILE, metavar="FILE", help="Write the outcome as JUnit XML too.")
+@click.option("--baseline", type=FILE, metavar="LOCK", help="Compare with the figures accepted in this lock file.")
+@click.option(
+    "--accept", is_flag=True, help="With --baseline: write today's figures to the lock file if every check passed."
+)
+@click.option("--markdown", type=FILE, metavar="FILE", help="Also write the report as Markdown.")
+@click.option("--junit", type=FILE, metavar="FILE", help="Also write the report as JUnit XML.")
 def verify(
     bundles: tuple[Path, ...],
     explain: bool,
@@ -69,10 +73,10 @@ def verify(
 ) -> None:
     """Check bundles against the checkpoint they were exported from.
 
-    First the same graph in float32 (a small mistake would drown in float16's rounding), then the artifacts as
-    written. The built-in checkpoint is found by itself; so is a file of the recorded name beside the bundle. With
-    --baseline drift beyond noise fails as well (docs/ci.md). Of several bundles each is checked, whatever becomes of
-    the others, and the exit code is the worst.
+    The same graph is compared in float32 first (float16's rounding would hide a small mistake), then the artifacts as
+    written. The built-in checkpoint is found without --checkpoint; so is a file of the recorded name next to the
+    bundle. With --baseline drift beyond noise fails as well (docs/ci.md). Several bundles are checked one by one; the
+    exit code is the worst of them.
 
     \b
     Example:

@@ -51,7 +51,7 @@ def test_a_library_is_brought_across_and_found_in(tmp_path: Path) -> None:
     assert figures["own_first"]["low"] > 95
 
     told = run("bridge", "--from", before, "--by", tmp_path / "map.safetensors", "-o", tmp_path / "library.mcdx")
-    assert (told.code, "600 embeddings brought from a to b" in told.stdout) == (0, True)
+    assert (told.code, "600 embeddings converted from a to b" in told.stdout) == (0, True)
     library = Index(tmp_path / "library.mcdx")
     assert (library.description.embedding_space, library.description.bridged_from) == ("b", "a")
     assert [(name, stamp) for _, name, stamp in library] == [(f"p{number}", 5) for number in range(600)]

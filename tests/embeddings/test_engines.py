@@ -67,7 +67,7 @@ def test_sqlite_vec_finds_the_same_in_the_table_and_in_its_own(path: Path, tmp_p
 def test_another_suffix_is_refused(path: Path, tmp_path: Path) -> None:
     told = refusal(run("search", path, "--export", tmp_path / "a.faiss"))
     assert "ends with .npy, .usearch, .sqlite" in told
-    assert "--export is asked alone" in refusal(run("search", path, "a dog", "--export", tmp_path / "a.npy"))
+    assert "--export goes alone" in refusal(run("search", path, "a dog", "--export", tmp_path / "a.npy"))
 
 
 def test_what_stands_beside_an_array_is_what_embed_writes_also_of_a_name_that_is_no_utf8(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_slow_runtime_is_asked_the_golden_inputs_and_what_computes_the_same_al
 def test_what_cannot_be_compared_is_refused(exports: Exports, tmp_path: Path) -> None:
     path = exports.bundle("onnx", "fp16").path
     assert "none twice" in refusal(run("compare", path, path))
-    assert "--images goes with a dataset" in refusal(run("compare", path, "--images", tmp_path))
+    assert "--images needs a dataset" in refusal(run("compare", path, "--images", tmp_path))
     assert "exclude each other" in run("compare", path, "--json", "--markdown").stderr
     wrong = image(tmp_path / "x.png")
     assert "neither a torch checkpoint nor a safetensors file" in refusal(run("compare", path, "--checkpoint", wrong))

@@ -64,7 +64,7 @@ def test_a_check_of_another_package_decides_too(exports: Exports) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_its_gate_is_named_and_recorded() -> None:
-    assert "Of installed packages: longest." in " ".join(run("verify", "--help").stdout.split())
+    assert "From installed packages: longest." in " ".join(run("verify", "--help").stdout.split())
     gates = parse_gates(["longest=2", "task=1", "longest=3"])
     assert gates.own == (OwnBound("longest", 3.0),)
     assert gates.recorded() == "task=1.0,longest=3.0"

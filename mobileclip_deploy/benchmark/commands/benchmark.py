@@ -29,45 +29,74 @@ def _by_runtime(_context: click.Context, _option: click.Parameter, words: tuple[
     show_default=True,
     metavar="KIND[:ID]",
     shell_complete=completion.names("benchmark.driver", "DRIVERS"),
-    help="As `devices` lists them.",
+    help="Device to measure on, as listed by `devices`.",
 )
-@click.option("--protocol", default="standard", show_default=True, help="standard, paced, paper or mlperf.")
-@click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")
-@click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
-@click.option("--threads", default="1", show_default=True, metavar="N[,N...]", help="Threads of the runtime.")
-@click.option("--against", multiple=True, type=FILE, metavar="FILE", help="A competitor, .onnx, .pte or .tflite.")
-@click.option("--torch", "forms", metavar="FORM[,FORM]", help="The checkpoint too: unfolded, folded, compiled or all.")
-@click.option("--checkpoint", type=FILE, metavar="FILE", help="The source, for --torch.")
+@click.option(
+    "--protocol", default="standard", show_default=True, help="Measuring protocol: standard, paced, paper or mlperf."
+)
+@click.option("--quick", is_flag=True, help="Run a few inferences only, as a smoke test.")
+@click.option(
+    "--tower",
+    type=click.Choice(["image", "text", "both"]),
+    default="both",
+    show_default=True,
+    help="Towers to measure.",
+)
+@click.option(
+    "--threads", default="1", show_default=True, metavar="N[,N...]", help="Thread counts of the runtime to measure."
+)
+@click.option(
+    "--against",
+    multiple=True,
+    type=FILE,
+    metavar="FILE",
+    help="Competing model to measure too: .onnx, .pte or .tflite. May be repeated.",
+)
+@click.option(
+    "--torch",
+    "forms",
+    metavar="FORM[,FORM]",
+    help="Also time the checkpoint in PyTorch: unfolded, folded, compiled or all.",
+)
+@click.option(
+    "--checkpoint", type=FILE, metavar="FILE", help="With --torch: checkpoint that the bundles were exported from."
+)
 @click.option(
     "--json",
     "output",
     type=FILE,
     metavar="FILE|-",
-    help="Where the result goes; -: on stdout too, instead of the table [default: benchmark-KIND-TIME.json].",
+    help="File to write the result to; - also prints it, instead of the table. [default: benchmark-KIND-TIME.json]",
 )
-@click.option("--force", is_flag=True, help="Replace a result that is there.")
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run of --json FILE.")
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
-@click.option("--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple team that signs the iPhone's app.")
-@click.option("--runners", type=FILE, metavar="FILE", help="Programs for Android phones: their archive, or a folder.")
+@click.option("--force", is_flag=True, help="Replace an existing result.")
+@click.option("--resume", is_flag=True, help="Resume the interrupted run of --json FILE.")
+@click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of the order of rounds. [default: random]")
+@click.option(
+    "--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple developer team that signs the iPhone's app."
+)
+@click.option("--runners", type=FILE, metavar="FILE", help="Programs for Android phones: their archive or folder.")
 @click.option(
     "--runtime-version",
     "runtime_versions",
     multiple=True,
     callback=_by_runtime,
     metavar="RUNTIME=VERSION",
-    help="With --device android: Use another version of a runtime, from PyPI, such as onnxruntime=1.31.0. "
-    "[default: the one that the programs' archive names]",
+    help="With --device android: use another version of a runtime, from PyPI, such as onnxruntime=1.31.0. [default: "
+    "the one that the programs' archive names]",
 )
-@click.option("--engine", metavar="NAME", help="qnn-net-run: a phone's NPU, by Qualcomm's SDK (docs/qualcomm.md).")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="Another program to measure with: qnn-net-run, for a phone's NPU, from Qualcomm's SDK (docs/qualcomm.md).",
+)
 @click.option(
     "--job",
     "job_folder",
     type=FILE,
     metavar="FOLDER",
-    help="Write the job there, for a phone that is out of reach (docs/farms.md), and measure nothing.",
+    help="Do not measure: write the job to this folder, for a phone that is not connected (docs/farms.md).",
 )
-@click.option("--profile", is_flag=True, help="Operator times as well, from one more inference.")
+@click.option("--profile", is_flag=True, help="Also record operator times, from one more inference.")
 def benchmark(
     bundles: tuple[Path, ...],
     forms: str | None,
@@ -75,11 +104,10 @@ def benchmark(
     job_folder: Path | None,
     **asked: Any,
 ) -> None:
-    """Time the towers of bundles on a device, in turns, each in a process of its own.
+    """Measure latencies of bundles on a device, in turns, each in a process of its own.
 
-    No latency is given for a model whose answers to the golden inputs are wrong: then the exit code is 1. The result
-    is a JSON file, from which `report` makes a page. --json - prints it as well, and keeps it in a file of the usual
-    name.
+    A model with wrong answers to the golden inputs gets no latency, and the exit code is 1. The result is a JSON file,
+    from which `report` makes a page. --json - prints it as well, and keeps it in a file of the usual name.
 
     \b
     Example:

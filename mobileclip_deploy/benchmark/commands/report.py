@@ -20,21 +20,21 @@ from mobileclip_deploy.cli.terminal import say
     default=("report.html",),
     show_default="report.html",
     metavar="FILE",
-    help="report.html, report.md or figure.png; may be repeated.",
+    help="File to write: report.html, report.md or figure.png. May be repeated.",
 )
 @click.option(
     "--bundle",
     "bundles",
     multiple=True,
     type=BundlePath(),
-    help="A Core ML bundle that was measured: says why operations leave the Neural Engine; may be repeated.",
+    help="Core ML bundle that was measured, to explain which operations leave the Neural Engine. May be repeated.",
 )
-@click.option("--force", is_flag=True, help="Replace a report that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing report.")
 @json_option
 def report(
     results: tuple[Path, ...], outputs: tuple[Path, ...], bundles: tuple[Path, ...], force: bool, as_json: bool
 ) -> None:
-    """Make a page from results of any devices: accuracy against latency, tables that sort, and the conditions.
+    """Make a page from benchmark results of any devices: accuracy against latency, sortable tables, and the conditions.
 
     \b
     Example:

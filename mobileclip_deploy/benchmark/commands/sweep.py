@@ -17,25 +17,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("specification", type=FILE, metavar="FILE.toml")
-@click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
+@click.option("-o", "--output", type=FILE, required=True, metavar="DIR", help="Folder to write bundles and tables to.")
 @click.option(
     "--scheduler",
     metavar="local|tls://HOST:PORT",
-    help="This machine's cores, as memory allows, or a Dask cluster [default: local, where Dask is installed].",
+    help="Where exports run: local for this machine's cores, or a Dask cluster's address. [default: local, where Dask "
+    "is installed]",
 )
-@click.option("--insecure-scheduler", is_flag=True, help="Take a cluster without TLS, in a network that you trust.")
+@click.option("--insecure-scheduler", is_flag=True, help="Use a cluster without TLS, in a network that you trust.")
 @click.option(
     "--device",
     metavar="KIND[:ID]",
     shell_complete=completion.names("benchmark.driver", "DRIVERS"),
-    help="Measure latencies there, as `devices` lists them [default: the file's].",
+    help="Device to measure latencies on, as listed by `devices`. [default: the file's]",
 )
 @json_option
 def sweep(specification: Path, output: Path, device: str | None, as_json: bool, **cluster: Any) -> None:
     """Export every combination of the checkpoints, targets, precisions and options in FILE.toml, each verified.
 
-    DIR gets the bundles, sweep.json and a table, sweep.md, with accuracy and, on a device, latency. Run again, it goes
-    on where it was stopped. Bundles that fail their gate are written, marked; what could not be made keeps its error.
+    DIR gets the bundles, sweep.json and a table, sweep.md, with accuracy and, on a device, latency. An interrupted run
+    resumes when it is repeated. Bundles that fail their gate are written and marked; a bundle that cannot be made has
+    its error in the table.
 
     \b
     Example:

@@ -11,18 +11,35 @@ from mobileclip_deploy.cli.terminal import say
 
 
 @click.command()
-@click.option("--from", "source", type=FILE, required=True, metavar="OLD", help="An index of the old model.")
-@click.option("--to", type=FILE, metavar="NEW", help="An index of the new model, with some of the same pictures.")
-@click.option("--by", type=FILE, metavar="MAP", help="A map that was learned, or a bundle of smaller embeddings.")
-@click.option("-o", "--output", type=FILE, required=True, metavar="FILE")
-@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.option("--from", "source", type=FILE, required=True, metavar="OLD", help="Index of the old model.")
+@click.option(
+    "--to",
+    type=FILE,
+    metavar="NEW",
+    help="Learn a bridge to this index of the new model, which has some of the same pictures.",
+)
+@click.option(
+    "--by",
+    type=FILE,
+    metavar="MAP",
+    help="Convert the old index by this learned bridge, or by a bundle with smaller embeddings.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="File to write: the bridge (.safetensors) with --to, the index (.mcdx) with --by.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
 def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: bool, as_json: bool) -> None:
-    """Bring an index to another model's embedding space, by a map learned from pictures that both have embedded.
+    """Convert an index to another model's embedding space, by a bridge learned from pictures that both models embedded.
 
-    With --to the map is learned and written: FILE is a .safetensors. A fifth of the shared pictures is held back, and
-    the map is refused (exit code 1) where fewer than half of the first ten matches would be the same as if the pictures
-    were embedded anew. With --by the index is brought across: FILE is an .mcdx.
+    With --to the bridge is learned and written: FILE is a .safetensors. It is tested on a fifth of the shared pictures,
+    and refused (exit code 1) if it keeps fewer than half of the first ten matches that newly embedded pictures would
+    have. With --by the index is converted: FILE is an .mcdx.
 
     \b
     Examples:
@@ -45,10 +62,10 @@ def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: 
         return
     told, figures = found.bridge, found.bridge.figures
     if found.count is not None or figures is None:
-        say(f"wrote {found.path}: {found.count or 0:,} embeddings brought from {told.from_space} to {told.to_space}")
+        say(f"wrote {found.path}: {found.count or 0:,} embeddings converted from {told.from_space} to {told.to_space}")
         return
     say(
         f"wrote {found.path}: {told.from_space} to {told.to_space}, {figures.kind}, learned from {figures.pairs:,} "
-        f"pictures. Of the first ten matches {percent(figures.shared)}% are those of pictures embedded anew, and "
+        f"pictures. Of the first ten matches {percent(figures.shared)}% are those of newly embedded pictures, and "
         f"{percent(figures.own_first)}% of {figures.held_back:,} pictures are nearest to themselves."
     )

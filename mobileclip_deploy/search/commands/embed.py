@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=BundlePath())
 @click.argument("sources", type=FILE, nargs=-1, required=True, metavar="IMAGES...|TEXTS")
-@click.option("-o", "--output", type=FILE, required=True, metavar="FILE")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="File to write: .safetensors, .jsonl, .npy, or .mcdx for an index.",
+)
 @click.option("--normalise", is_flag=True, help="Scale embeddings to length 1, so that products are cosines.")
 @click.option(
     "--skip-bad/--no-skip-bad",
@@ -26,25 +33,30 @@ if TYPE_CHECKING:
     show_default=True,
     help="Leave out images that cannot be used, and name them; else the first ends the command.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads [default: a core each].")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Number of threads. [default: one per core]")
 @click.option(
-    "--fast-jpeg", is_flag=True, help="Decode large JPEGs at a part of their size; moves embeddings a little."
+    "--fast-jpeg", is_flag=True, help="Decode large JPEGs at reduced size: faster, and changes embeddings slightly."
 )
 @click.option(
     "--store",
     type=click.Choice(get_args(StoreName)),
-    help="How an index stores an embedding [default: int8]; bits also holds int8, for the best.",
+    help="With .mcdx: how the index stores an embedding; bits also stores int8, to re-rank the best matches. "
+    "[default: int8]",
 )
-@click.option("--incremental", is_flag=True, help="Embed what is new or has changed, and keep the rest of an index.")
-@click.option("--prune", is_flag=True, help="With --incremental: remove pictures whose files are gone.")
-@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.option(
+    "--incremental",
+    is_flag=True,
+    help="With .mcdx: embed new and changed pictures only, and keep the rest of the index.",
+)
+@click.option("--prune", is_flag=True, help="With --incremental: remove pictures whose files no longer exist.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
 def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, **asked: Any) -> None:
     """Write a bundle's embeddings of images, or of the texts in a file.
 
-    IMAGES are files, folders and patterns; TEXTS is a .txt with one a line, or a .jsonl. FILE is .safetensors or
-    .jsonl, and says which embedding space it is of; or .npy, beside which a .json says it; or .mcdx, an index that
-    `search` asks. All cores are used. An interrupted command goes on where it was when it is given again.
+    IMAGES are files, folders and patterns; TEXTS is a .txt with one text per line, or a .jsonl. FILE is .safetensors or
+    .jsonl, which record the embedding space; or .npy, with a .json next to it; or .mcdx, an index for `search`. All
+    cores are used. An interrupted command resumes when it is given again.
 
     \b
     Examples:

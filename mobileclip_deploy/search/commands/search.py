@@ -14,26 +14,37 @@ from mobileclip_deploy.cli.terminal import say
 @click.command()
 @click.argument("index", type=FILE, metavar="INDEX")
 @click.argument("texts", nargs=-1, metavar="[TEXTS]...")
-@click.option("--image", "images", type=FILE, multiple=True, metavar="FILE", help="A picture as a query; repeatable.")
-@click.option("--bundle", type=BundlePath(), help="That embeds the query [default: the one that last wrote an index].")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Matches for each.")
+@click.option(
+    "--image", "images", type=FILE, multiple=True, metavar="FILE", help="Picture to search with. May be repeated."
+)
+@click.option(
+    "--bundle", type=BundlePath(), help="Bundle that embeds the query. [default: the one that last wrote an index]"
+)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Number of matches per query."
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(-1, 1),
     metavar="COSINE",
-    help="That the nearest needs, or nothing is found; -1 shows all [default: what the bundle says, of texts].",
+    help="Minimum cosine of the best match; below it nothing is found. -1 shows all. [default: the bundle's learned "
+    "threshold, for text queries]",
 )
-@click.option("--html", type=FILE, metavar="FILE", help="Write a page with small pictures, too.")
+@click.option("--html", type=FILE, metavar="FILE", help="Also write a page with small pictures.")
 @click.option(
-    "--export", "output", type=FILE, metavar="FILE", help="Write it for another engine: .npy, .usearch or .sqlite."
+    "--export",
+    "output",
+    type=FILE,
+    metavar="FILE",
+    help="Write the index for another engine: .npy, .usearch or .sqlite.",
 )
-@click.option("--force", is_flag=True, help="Replace the FILE of --html or --export.")
+@click.option("--force", is_flag=True, help="Replace an existing file of --html or --export.")
 @json_option
 def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked: Any) -> None:
     """Find the pictures of an index that are nearest to a text, or to a picture.
 
-    INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS are put to the text
-    tower as they are, without a template. Where the bundle was exported with --background, a text that no picture fits
+    INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS go to the text
+    tower unchanged, without a template. If the bundle was exported with --background, a text that fits no picture
     finds nothing.
 
     \b
@@ -57,7 +68,7 @@ def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked
 
     if output is not None:
         if asked["texts"] or asked["images"] or asked["html"] or as_json:
-            raise UsageError("--export is asked alone, without texts, images, --html and --json")
+            raise UsageError("--export goes alone, without texts, images, --html and --json")
         say("wrote " + " and ".join(map(str, export_index(opened, output, force=force))))
         return
     found = run(opened, asked.pop("texts"), force=force, **asked)
@@ -65,12 +76,12 @@ def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked
         print_json(found)
         return
     if asked["bundle"] is None:
-        note(f"asked by {found.bundle}; --bundle names another")
+        note(f"query embedded by {found.bundle}; --bundle names another")
     if found.bridged_from is not None:
-        note(f"the index was brought from {found.bridged_from} by a bridge: matches are nearly those of new embeddings")
+        note(f"the index was converted from {found.bridged_from} by a bridge: matches are approximate")
     for answer in found.answers:
         if answer.unknown > 0:
-            note(f"{answer.query}: the text tower's vocabulary does not know {answer.unknown:.0%} of it")
+            note(f"{answer.query}: the text tower's vocabulary lacks {answer.unknown:.0%} of it")
         if not answer.found:
             say(nothing_found(answer))
             continue

@@ -57,10 +57,12 @@ class CoreMLOptions(TargetOptions):
     """
 
     deployment_target: str | None = option(
-        "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"
+        "--deployment-target",
+        "Oldest system to support. [default: iOS16, or newer if the precision needs it]",
+        metavar="iOSNN",
     )
     multifunction: bool = option(
-        "--multifunction", "Both towers in one package, a function each (iOS18).", default=False
+        "--multifunction", "Write both towers to one package, with a function for each (needs iOS18).", default=False
     )
 
 

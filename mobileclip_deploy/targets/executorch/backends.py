@@ -236,23 +236,26 @@ class ExecuTorchOptions(TargetOptions):
     """
 
     deployment_target: str | None = option(
-        "--deployment-target", "For backend coreml: the oldest system to run on [default: iOS16].", metavar="iOSNN"
+        "--deployment-target", "Oldest system to support, for backend coreml. [default: iOS16]", metavar="iOSNN"
     )
     backend: str | None = option(
-        "--backend", "xnnpack, coreml, vulkan [default: xnnpack].", metavar="B[,B...]", names=BACKENDS
+        "--backend",
+        "Backend to delegate to: xnnpack, coreml or vulkan. [default: xnnpack]",
+        metavar="B[,B...]",
+        names=BACKENDS,
     )
     fast_depthwise: bool = option(
-        "--no-fast-depthwise", "Leave 7 x 7 convolutions whole (slow on XNNPACK).", default=True
+        "--no-fast-depthwise", "Do not split 7 x 7 convolutions (slow on XNNPACK).", default=True
     )
-    dynamic_batch: bool = option("--dynamic-batch", "The text tower takes 1 to 64 prompts at a time.", default=False)
+    dynamic_batch: bool = option("--dynamic-batch", "Let the text tower take 1 to 64 prompts at a time.", default=False)
     bundled_program: bool = option(
-        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, attaches=".bpte"
+        "--bundled-program", "Also write a .bpte with golden inputs and outputs.", default=False, attaches=".bpte"
     )
     etrecord: bool = option(
-        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, attaches=ETRECORD
+        "--etrecord", "Also write an ETRecord for ExecuTorch's developer tools.", default=False, attaches=ETRECORD
     )
     model_schema: bool = option(
-        "--model-schema", "Each .pte says what it takes, for react-native-executorch.", default=False
+        "--model-schema", "Describe inputs and outputs in each .pte, for react-native-executorch.", default=False
     )
 
     @property

@@ -42,7 +42,7 @@ class LiteRTOptions(TargetOptions):
 
     nhwc_bytes: bool = option(
         "--nhwc-bytes",
-        "The image tower takes a bitmap's bytes, uint8 [1, S, S, 3], in the place of floats [1, 3, S, S].",
+        "Let the image tower take a bitmap's bytes, uint8 [1, S, S, 3], instead of floats [1, 3, S, S].",
         default=False,
     )
 

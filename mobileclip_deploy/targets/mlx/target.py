@@ -36,8 +36,10 @@ class MlxOptions(TargetOptions):
     """Options of the target. `unit`: gpu or cpu, recorded in the file. `reader`: the oldest MLX that reads it, 0.32
     (from 0.32.2) or 0.31 (up to 0.32.1), which have different forms."""
 
-    unit: str = option("--unit", "Where Apple's devices run the file: gpu or cpu.", default="gpu", metavar="UNIT")
-    reader: str = option("--reader", "The MLX of the app: 0.32 (from 0.32.2), or 0.31.", default="0.32", metavar="N.NN")
+    unit: str = option("--unit", "Processor that runs the file: gpu or cpu.", default="gpu", metavar="UNIT")
+    reader: str = option(
+        "--reader", "MLX version of your app: 0.32 (from 0.32.2), or 0.31.", default="0.32", metavar="N.NN"
+    )
 
 
 class MlxTarget(Target):

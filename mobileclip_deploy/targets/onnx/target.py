@@ -31,7 +31,7 @@ class OnnxOptions(TargetOptions):
     builds."""
 
     ort: bool = option(
-        "--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False, attaches=".ort"
+        "--ort", "Also write each file as .ort, for ONNX Runtime's minimal builds.", default=False, attaches=".ort"
     )
 
 

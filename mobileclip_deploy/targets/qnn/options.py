@@ -30,15 +30,18 @@ class QnnOptions(TargetOptions):
     """
 
     chip: str | None = option(
-        "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]", names=BY_NAME
+        "--chip",
+        "Chips, phones or Hexagon versions to compile for, such as sm8650, galaxy-s23. [default: v73, v75, v79]",
+        metavar="C[,C...]",
+        names=BY_NAME,
     )
-    union: bool = option("--union", "One more binary, for all of the chips, which nothing here runs.", default=False)
+    union: bool = option("--union", "Also write one binary for all of the chips; it cannot be run here.", default=False)
     float_layers: str | None = option(
         "--float-layers",
-        "Layers that stay in float16, named as `compare` does by layer, behind image. or text.",
+        "Layers to keep in float16: image. or text., then a name that `compare` by layer prints.",
         metavar="L[,L...]",
     )
-    allow_cpu: bool = option("--allow-cpu", "Leave to the CPU what the NPU does not take.", default=False)
+    allow_cpu: bool = option("--allow-cpu", "Run operations on the CPU that the NPU does not support.", default=False)
 
     @property
     def chips(self) -> tuple[Chip, ...]:

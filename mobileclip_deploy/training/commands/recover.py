@@ -19,38 +19,49 @@ from mobileclip_deploy.cli.terminal import say
     required=True,
     metavar="P | image=P,text=P",
     shell_complete=completion.precisions,
-    help="w4, w4p, w8a8, ...",
+    help="Precision to train for: w4, w4p, w8a8, ...",
 )
 @click.option(
     "--data",
     type=FILE,
     required=True,
     metavar="DIR",
-    help="Images and captions like those of the app (as for `reinforce`), or a dataset this checkpoint reinforced.",
+    help="Images and captions like your app's (as for `reinforce`), or a dataset that this checkpoint reinforced.",
 )
-@click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
+@click.option(
+    "--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True, help="Towers to train."
+)
 @click.option(
     "--target",
     default="coreml",
     show_default=True,
     metavar="T",
     shell_complete=completion.targets,
-    help="Whose export is to store what is trained: coreml, onnx, executorch (XNNPACK), ...",
+    help="Target that the result will be exported to: coreml, onnx, executorch (XNNPACK), ...",
 )
-@click.option("--steps", type=click.IntRange(1), help="Of training a tower [default: 300].")
-@click.option("--images", type=click.IntRange(10), help="How many of the data to use, at most [default: 4096].")
-@click.option("--batch", type=click.IntRange(1), help="Inputs in a step [default: 64].")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="[default: 0.0002].")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--work", type=FILE, metavar="DIR", help="Where embeddings are kept for another run.")
-@click.option("-o", "--output", type=FILE, required=True, metavar="OUT.safetensors")
-@click.option("--force", is_flag=True, help="Replace the output if it exists, and embed anew.")
+@click.option("--steps", type=click.IntRange(1), help="Training steps per tower. [default: 300]")
+@click.option("--images", type=click.IntRange(10), help="Maximum number of images to use. [default: 4096]")
+@click.option("--batch", type=click.IntRange(1), help="Inputs per step. [default: 64]")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), help="Learning rate of the optimizer. [default: 0.0002]"
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the training.")
+@click.option("--work", type=FILE, metavar="DIR", help="Folder to keep embeddings in for another run.")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    metavar="OUT.safetensors",
+    help="File to write the trained checkpoint to.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing output, and embed again.")
 @json_option
 def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
-    """Train a checkpoint's towers on the grid of a precision, to answer as they did in float.
+    """Train a checkpoint for a low precision, so that its embeddings stay close to the float original's.
 
     The result is a folded checkpoint that `export --target T --precision P` writes with the very integers that were
-    trained. A tower that training does not make a better copy of its float original stays as it is.
+    trained. A tower that training does not bring closer to its float original stays unchanged.
 
     \b
     Example:
@@ -75,11 +86,11 @@ def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
         [
             f"{tower.tower} {tower.precision}",
             *(f"{c.mean:.4f}, {c.worst:.4f}, {c.agreement:.1%}" for c in (tower.without, tower.trained)),
-            "trained" if tower.kept else "as it was",
+            "trained" if tower.kept else "unchanged",
         ]
         for tower in result.towers
     ]
     print_table(None, ["tower", ">without (mean, worst, agrees)", ">trained (mean, worst, agrees)", "kept"], rows)
-    say("cosine of the embeddings with the float original's, over inputs that were not trained on; agrees: the")
-    say("nearest embedding of the other tower is the original's. What is better in mean and no worse here is kept")
+    say("cosine of the embeddings with the float original's, over held-out inputs; agrees: the")
+    say("nearest embedding of the other tower is the original's. A better mean that agrees no less is kept")
     say(f"wrote {result.output} and {result.report}")

@@ -17,38 +17,46 @@ from mobileclip_deploy.cli.terminal import say
     "teacher_files",
     multiple=True,
     metavar="FILE",
-    help="A checkpoint, or hf:OWNER/NAME; may be repeated [default: the built-in one].",
+    help="Checkpoint whose embeddings are stored, or hf:OWNER/NAME. May be repeated. [default: the built-in one]",
 )
-@click.option("--augmentations", type=click.IntRange(1), default=4, show_default=True, help="Of each image.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the augmentations.")
-@click.option("--shard-rows", type=click.IntRange(1), default=256, show_default=True, help="Pairs in a file.")
+@click.option(
+    "--augmentations", type=click.IntRange(1), default=4, show_default=True, help="Augmented versions of each image."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentations.")
+@click.option("--shard-rows", type=click.IntRange(1), default=256, show_default=True, help="Pairs per shard file.")
 @click.option(
     "--write",
     type=click.Choice(["safetensors", "datacompdr", "datacompdr-bf16"]),
     default="safetensors",
     show_default=True,
-    help="The form of the shards; DataCompDR's is what Apple publishes and trains on.",
+    help="Format of the shards; datacompdr is the one that Apple publishes and trains on.",
 )
 @click.option(
     "--captioner",
     metavar="MODEL:FILE",
-    help="A CoCa model of open_clip that writes synthetic captions: coca_ViT-L-14:FILE, or :TAG, or hf-hub:OWNER/NAME.",
+    help="CoCa model of open_clip that writes synthetic captions: coca_ViT-L-14:FILE, or :TAG, or hf-hub:OWNER/NAME.",
 )
-@click.option("--synthetic", type=click.IntRange(1), default=5, show_default=True, help="Captions that it writes.")
+@click.option(
+    "--synthetic",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="With --captioner: synthetic captions per image.",
+)
 @click.option(
     "--scheduler",
     metavar="local|tls://HOST:PORT",
-    help="Make shards on Dask: on this machine's cores, as memory allows, or on a cluster.",
+    help="Build shards in parallel with Dask: local for this machine's cores, or a cluster's address.",
 )
-@click.option("--insecure-scheduler", is_flag=True, help="Take a cluster without TLS, in a network that you trust.")
-@click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
-@click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
+@click.option("--insecure-scheduler", is_flag=True, help="Use a cluster without TLS, in a network that you trust.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="DIR", help="Folder to write the dataset to.")
+@click.option("--force", is_flag=True, help="Restart: delete what the folder stores.")
 @json_option
 def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> None:
-    """Store what teachers say of augmented images and captions, once, for training and `recover`.
+    """Store the teachers' embeddings of augmented images and captions, for `train` and `recover`.
 
-    PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. Run again, it goes on where it was
-    stopped; pictures that have changed since are embedded again.
+    PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. An interrupted run resumes
+    when it is repeated; pictures that have changed since are embedded again.
 
     \b
     Example:

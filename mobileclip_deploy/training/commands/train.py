@@ -19,20 +19,33 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", type=FILE, required=False)
-@click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
-@click.option("--data", type=FILE, metavar="DIR", help="Instead of the recipe's data.")
+@click.option(
+    "-o", "--output", type=FILE, required=True, metavar="DIR", help="Folder to write checkpoints, log and weights to."
+)
+@click.option("--data", type=FILE, metavar="DIR", help="Dataset to train on, instead of the recipe's.")
 @click.option(
     "--images",
     type=FILE,
     metavar="DIR",
-    help="Of DataCompDR's shards: the folder of DataComp's, which have the images and captions.",
+    help="With DataCompDR shards: folder of the matching DataComp shards (images and captions).",
 )
-@click.option("--text-tower", is_flag=True, help="Distil a text tower for other languages; RECIPE may be left out.")
+@click.option("--text-tower", is_flag=True, help="Train the text tower for other languages; RECIPE is then optional.")
 @click.option(
-    "--parallel", type=FILE, multiple=True, metavar="FILE", help="Of --text-tower: .tsv, .jsonl, .parquet, repeatable."
+    "--parallel",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="With --text-tower: parallel sentences, .tsv, .jsonl or .parquet. May be repeated.",
 )
-@click.option("--languages", metavar="de,fr,...", help="Of --text-tower: columns to learn, beside en.")
-@click.option("--checkpoint", type=FILE, metavar="FILE", help="Of --text-tower: the teacher.  [default: built-in nano]")
+@click.option(
+    "--languages", metavar="de,fr,...", help="With --text-tower: columns of the languages to learn, besides en."
+)
+@click.option(
+    "--checkpoint",
+    type=FILE,
+    metavar="FILE",
+    help="With --text-tower: checkpoint to learn from. [default: built-in nano]",
+)
 @json_option
 def train(
     recipe: Path | None,
@@ -45,7 +58,7 @@ def train(
     checkpoint: Path | None,
     as_json: bool,
 ) -> None:
-    """Train as RECIPE (YAML) says, or go on where the same command was stopped.
+    """Train by a RECIPE (YAML); the same command resumes an interrupted run.
 
     DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end. Every
     measurement is also printed on stderr, without --quiet. Under torchrun all processes train together.
@@ -64,7 +77,7 @@ def train(
     from mobileclip_deploy.training.trainer.leading import OtherFailed
 
     if text_tower and (data is not None or images is not None):
-        raise UsageError("--data and --images go with images; a text tower has --parallel")
+        raise UsageError("--data and --images go with images; a text tower needs --parallel")
     if not text_tower and (parallel or languages or checkpoint is not None):
         raise UsageError("--parallel, --languages and --checkpoint go with --text-tower")
     listed = tuple(part.strip() for part in languages.split(",")) if languages else ()
@@ -113,7 +126,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
     if left is not None:
         say(
             f"{left.samples:,} samples; left out: {left.without_image:,} without an image, {left.without_text:,} "
-            f"without a caption, {len(left.bad):,} damaged; {left.skipped:,} times one was skipped that cannot be used"
+            f"without a caption, {len(left.bad):,} damaged; {left.skipped:,} unusable samples skipped"
         )
         for line in left.bad:
             note(line)
@@ -141,7 +154,7 @@ def _text_tower(
     def show(row: TowerRow) -> None:
         if not quiet():
             recalls = ", ".join(f"{language} {result.recall:.1f}%" for language, result in row.found.items())
-            note(f"step {row.step}, loss {row.loss:.3f}, held-out sentences found @1: {recalls}")
+            note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1: {recalls}")
 
     with _progress() as update:
         result = train_text_tower(
@@ -169,7 +182,7 @@ def _text_tower(
         ]
         for language, figures in last.items()
     ]
-    print_table(None, ["language", ">pairs", ">held-out texts", ">found @1 %", ">nearer than the right one %"], lines)
+    print_table(None, ["language", ">pairs", ">held-out texts", ">recall@1 %", ">nearer than the right one %"], lines)
     for reason, count in result.left_out.items():
         say(f"left out: {count:,} {reason}")
     say(f"a vocabulary of {result.vocabulary:,} tokens")

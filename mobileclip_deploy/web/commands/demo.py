@@ -12,16 +12,18 @@ from mobileclip_deploy.cli.terminal import say
 
 @click.command()
 @click.argument("bundle", type=BundlePath(), required=False, metavar="[BUNDLE]")
-@click.option("--images", type=FILE, metavar="DIR", help="Pictures that the page searches.")
-@click.option("--static", type=FILE, metavar="DIR", help="Write the page there, to be hosted.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Any free one when left out.")
+@click.option("--images", type=FILE, metavar="DIR", help="Folder of pictures to search.")
+@click.option("--static", type=FILE, metavar="DIR", help="Write the page to this folder, for hosting.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port to serve on. [default: any free one]"
+)
 @click.option("--open", "opened", is_flag=True, help="Open the page in this machine's browser.")
-@click.option("--force", is_flag=True, help="Replace a page that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing page.")
 @json_option
 def demo(
     bundle: Path | None, images: Path | None, static: Path | None, port: int, opened: bool, force: bool, as_json: bool
 ) -> None:
-    """Show an ONNX bundle in the browser: what is in a picture, and your own pictures found by words.
+    """Show an ONNX bundle in the browser: classify a picture, and search your own pictures by words.
 
     Without one, the built-in network is exported and shown, with 460 emoji to search.
 

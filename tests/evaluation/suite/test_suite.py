@@ -267,7 +267,7 @@ def test_the_command_prints_a_table_a_page_and_json(data: Path, tmp_path: Path) 
 
 
 def test_what_a_suite_does_not_take_is_refused(data: Path, tmp_path: Path) -> None:
-    assert "--data go together" in refusal(run("evaluate", "--suite", "datacomp"))
+    assert "--suite needs --data" in refusal(run("evaluate", "--suite", "datacomp"))
     assert "own datasets" in refusal(run("evaluate", "--suite", "datacomp", "--data", data, "--task", "retrieval"))
     assert "holds none of DataComp's 38 datasets" in refusal(run("evaluate", "--suite", "datacomp", "--data", tmp_path))
     with pytest.raises(UsageError, match="unknown suite 'datacom', did you mean datacomp"):
