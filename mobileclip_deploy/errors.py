@@ -233,9 +233,9 @@ def worded(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return first_problem(error)
     if isinstance(error, json.JSONDecodeError):
-        return f"no JSON at line {error.lineno}, column {error.colno}"
+        return f"invalid JSON at line {error.lineno}, column {error.colno}"
     if isinstance(error, UnicodeDecodeError):
-        return f"its byte {error.start + 1:,} is none of UTF-8 text"
+        return f"byte {error.start + 1:,} is not valid UTF-8"
     if isinstance(error, OSError) and error.errno:
         return SYSTEM.get(error.errno) or error.strerror or DAMAGED
     if isinstance(error, KeyError):
@@ -243,9 +243,9 @@ def worded(error: BaseException) -> str:
     if isinstance(error, ValueError) and "integer string conversion" in str(error):
         return "a number of too many digits"
     if isinstance(error, re.error):
-        return f"no regular expression, from character {(error.pos or 0) + 1} on"
+        return f"not a valid regular expression, from character {(error.pos or 0) + 1}"
     if str(error).startswith(TWICE):
-        return "a name is given twice" + _place(error)
+        return "a duplicate name" + _place(error)
     names = (kind.__name__ for kind in type(error).__mro__)
     return next((KINDS[name] for name in names if name in KINDS), DAMAGED) + _place(error)
 
@@ -299,15 +299,15 @@ def running(what: str) -> Iterator[None]:
         raise RuntimeFailed(f"{what}: {first_sentence(error)}") from error
 
 
-DAMAGED = "truncated, damaged or of another kind"
+DAMAGED = "truncated, damaged or of another format"
 TWICE = ("Cannot overwrite", "Cannot declare")
 """What tomllib says of it."""
 KINDS = {
     "RecursionError": "nested too deeply",
-    "MemoryError": "it would take more memory than there is",
+    "MemoryError": "it needs more memory than available",
     "OverflowError": "a number that is too large",
     **dict.fromkeys(("TOMLDecodeError", "YAMLError"), "unreadable"),
-    **dict.fromkeys(("TypeError", "AttributeError", "IndexError"), "its parts are not those of such a file"),
+    **dict.fromkeys(("TypeError", "AttributeError", "IndexError"), "its structure is not valid"),
 }
 """Kinds of errors by name, those of other packages without importing them, and what is said of them."""
 
@@ -318,7 +318,7 @@ SYSTEM = {
     errno.ENOTDIR: "a file stands where a folder has to be",
     errno.EACCES: "it may not be read",
     errno.EPERM: "it may not be read",
-    errno.ELOOP: "a link that leads in a circle",
+    errno.ELOOP: "a circular link",
     errno.ENAMETOOLONG: "name too long",
 }
 """What the system says most often of a file, in words of ours."""
@@ -344,7 +344,7 @@ def problem(found: ErrorDetails) -> str:
 def _no_json(told: str) -> str:
     """What the parser of pydantic tells, with the place."""
     known = {"recursion": "nested too deeply", "out of range": "a number of too many digits"}
-    what = next((words for part, words in known.items() if part in told), "no JSON")
+    what = next((words for part, words in known.items() if part in told), "invalid JSON")
     at = re.search(r"line (\d+) column (\d+)", told)
     return what if at is None else f"{what}, at line {at[1]}, column {at[2]}"
 
@@ -356,8 +356,8 @@ PROBLEMS = {
     "assertion_error": "{error}",
     "literal_error": "not {expected}",
     "enum": "not {expected}",
-    "string_type": "not a text",
-    "string_pattern_mismatch": "a text of another form than {pattern}",
+    "string_type": "not a string",
+    "string_pattern_mismatch": "a string that does not match {pattern}",
     "string_too_short": "shorter than {min_length} characters",
     "string_too_long": "longer than {max_length} characters",
     "int_parsing_size": "a number of too many digits",
@@ -375,7 +375,7 @@ PROBLEMS = {
     **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type", "iterable_type"), "not a list"),
     **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "not an object with fields"),
     **dict.fromkeys(("dataclass_type", "dataclass_exact_type"), "not an object with fields"),
-    **dict.fromkeys(("union_tag_invalid", "union_tag_not_found"), "of no kind that is known"),
+    **dict.fromkeys(("union_tag_invalid", "union_tag_not_found"), "of an unknown kind"),
 }
 """What pydantic calls a problem, and what is said of it; what stands in braces is its context."""
 

@@ -56,7 +56,7 @@ class Model(BaseModel, extra="forbid"):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"name": 7}, "name: not a text"),
+        ({"name": 7}, "name: not a string"),
         ({"count": "x"}, "count: not a whole number"),
         ({"count": 0}, "count: not above 0"),
         ({"count": 10}, "count: above 9"),
@@ -80,9 +80,9 @@ def test_a_value_that_a_model_refuses(content: object, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "no JSON, at line 1, column 1"),
+        ("{", "invalid JSON, at line 1, column 1"),
         ("[" * 1000, "nested too deeply, at line 1, column 20"),
-        ('{"count": 1e999, "share": }', "no JSON, at line 1, column"),
+        ('{"count": 1e999, "share": }', "invalid JSON, at line 1, column"),
     ],
 )
 def test_a_text_that_is_no_json(text: str, words: str) -> None:
@@ -111,14 +111,14 @@ def test_what_python_and_the_system_say() -> None:
     assert [text for text in told if any(word in text for word in FOREIGN)] == []
     assert told[-6:] == [
         "embeddings is missing",
-        "its parts are not those of such a file",
+        "its structure is not valid",
         "nested too deeply",
-        "no JSON at line 1, column 2",
-        "its byte 1 is none of UTF-8 text",
+        "invalid JSON at line 1, column 2",
+        "byte 1 is not valid UTF-8",
         "a number of too many digits",
     ]
     assert worded(OSError(errno.EIO, "Input/output error")) == "Input/output error"
-    assert worded(Malformed("it holds half a character")) == "it holds half a character"
+    assert worded(Malformed("it contains half a surrogate pair")) == "it contains half a surrogate pair"
     assert worded(InvalidInput("a.json:\nhas no prompts")) == "a.json: has no prompts"
 
 
@@ -142,10 +142,10 @@ PARSERS: dict[str, tuple[Callable[[], object], str]] = {
     "TOML, with its place": (lambda: tomllib.loads("a = 1\nb ? 2"), "unreadable at line 2, column 3"),
     "TOML, with a name that is there twice": (
         lambda: tomllib.loads("a = 1\na = 2\n"),
-        "a name is given twice at line 2, column 6",
+        "a duplicate name at line 2, column 6",
     ),
     "YAML": (lambda: yaml.safe_load("a: 1\nb: [2"), "unreadable at line 2, column 6"),
-    "a regular expression": (lambda: re.compile("cat("), "no regular expression, from character 4 on"),
+    "a regular expression": (lambda: re.compile("cat("), "not a valid regular expression, from character 4"),
     "safetensors": (lambda: safetensors.numpy.load(b"nothing of the kind"), DAMAGED),
     "zip": (lambda: zipfile.ZipFile(io.BytesIO(b"PK")), DAMAGED),
     "gzip": (lambda: gzip.decompress(b"nothing"), DAMAGED),

@@ -21,8 +21,8 @@ def crashed(error: Exception) -> InternalError:
     """Writes a report that only this user can read, and returns the error that names it."""
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
     report = _written(error)
-    advice = "; tell the project" if report is None else f"; tell the project, with the report in {report}"
-    return InternalError(f"internal error, which says nothing of what was given ({summary}){advice}")
+    advice = "; report it to the project" if report is None else f"; report it to the project, with the file {report}"
+    return InternalError(f"internal error, not a verdict on your files ({summary}){advice}")
 
 
 def _written(error: Exception) -> Path | None:

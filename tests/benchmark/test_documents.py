@@ -58,7 +58,7 @@ def changed(*path: str | int, to: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{", "no JSON, at line 1, column 1"),
+        ("{", "invalid JSON, at line 1, column 1"),
         (changed("schema_version", to=2), "schema_version"),
         (changed("surprise", to=1), "surprise"),
         (changed("seed", to=2**53), "seed"),

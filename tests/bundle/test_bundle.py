@@ -81,23 +81,23 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         entry("text", "file", "onnx/vision_model_fp16.onnx"),
         "not the file that was exported",
     ),
-    "artifact beside the bundle": (entry("text", "file", "../other/model.onnx"), "no plain path inside"),
-    "artifact at an absolute path": (entry("text", "file", "/etc/hostname"), "no plain path inside"),
+    "artifact beside the bundle": (entry("text", "file", "../other/model.onnx"), "not a plain path inside"),
+    "artifact at an absolute path": (entry("text", "file", "/etc/hostname"), "not a plain path inside"),
     "artifact is a link out of the bundle": (
         lambda path: (shutil.move(text(path), path.parent), text(path).symlink_to(path.parent / text(path).name)),
-        "is a link that leads out of the bundle",
+        "is a link out of the bundle",
     ),
     "a file that nobody reads is a link out of the bundle": (
         lambda path: (path / "unread.txt").symlink_to("/etc/hostname"),
-        "unread.txt is a link that leads out of the bundle",
+        "unread.txt is a link out of the bundle",
     ),
     "a folder is a link out of the bundle": (
         lambda path: (path / "onnx" / "more").symlink_to(path.parent),
-        "more is a link that leads out of the bundle",
+        "more is a link out of the bundle",
     ),
     "a link leads to the bundle itself": (
         lambda path: (path / "onnx" / "more").symlink_to(path),
-        "more is a link that leads out of the bundle",
+        "more is a link out of the bundle",
     ),
 }
 

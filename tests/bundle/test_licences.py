@@ -66,8 +66,8 @@ def test_a_text_that_came_with_the_weights_is_copied_and_compared(
     entry = write_licences(tmp_path / "bundle", of_apple(exports), own)
     assert {file.sha256 for file in entry.files} >= {hashlib.sha256(own.read_bytes()).hexdigest()}
     told = (tmp_path / "bundle/LICENSES/NOTICE.txt").read_text(encoding="utf-8")
-    assert "not the text that was read" in told
-    assert "not the text that was read" not in notice(of_apple(exports), AMLR.read[0])
+    assert "differs from the text that this version" in told
+    assert "differs from the text that this version" not in notice(of_apple(exports), AMLR.read[0])
 
 
 def test_what_changed_is_told_of_smaller_embeddings(exports: Exports) -> None:

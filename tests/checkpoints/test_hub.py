@@ -83,7 +83,7 @@ class TestReferences:
         ],
     )
     def test_refused(self, text: str) -> None:
-        with pytest.raises(UsageError, match="is no place on the hub; write hf:owner/name"):
+        with pytest.raises(UsageError, match="is not a hub reference; write hf:owner/name"):
             parse(text)
 
     @pytest.mark.parametrize("name", [name for name in variant_names() if load_variant(name).sources])
@@ -300,5 +300,5 @@ class TestAHubThatIsHostile:
     @pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<p>Log in", b"\xef\xbb\xbf \n<!-- a -->\n<HTML lang=en>"])
     def test_a_page_in_place_of_weights_is_not_kept(self, server: HubServer, tmp_path: Path, page: bytes) -> None:
         server.files[FILE] = page
-        assert "came as a page for browsers, and is removed" in refusal(SOURCE, tmp_path)
+        assert "was a web page instead of the file, and is removed" in refusal(SOURCE, tmp_path)
         assert page not in [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

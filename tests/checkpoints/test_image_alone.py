@@ -129,7 +129,7 @@ def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: 
     config = json.loads((bundle.path / "preprocessor_config.json").read_text())
     assert (config["size"], config["crop_size"]) == ({"shortest_edge": 71}, {"height": 64, "width": 64})
     assert (
-        "shorter side to 71 (bicubic, antialiased), 64 x 64 out of the centre"
+        "shorter side to 71 (bicubic, antialiased), 64 x 64 from the centre"
         in (bundle.path / "MODEL_CARD.md").read_text()
     )
     assert mcd.verify(bundle, checkpoint=weights, thorough=False).passed
@@ -163,7 +163,7 @@ def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: 
         lambda: mcd.verify(bundle, checkpoint=weights, prompts=_texts(tmp_path)),
         lambda: mcd.write_demo(bundle, tmp_path / "page"),
     ):
-        _refused(asked, "tiny_classes has no text tower: it takes images alone")
+        _refused(asked, "tiny_classes has no text tower")
     with pytest.raises(InvalidInput, match="the classifier has no label 'cat'"):
         (tmp_path / "data" / "cat").mkdir()
         (tmp_path / "data" / "cat" / "1.jpg").write_bytes(IMAGES[1].read_bytes())
@@ -184,9 +184,9 @@ def _refused(asked: Callable[[], object], words: str) -> None:
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"labels": "cat,dog"}, "tells apart the 1000 classes that it was trained on; leave `labels` out"),
-        ({"normalise": True}, "tells apart the 1000 classes that it was trained on; leave `normalise` out"),
-        ({"tower": "text"}, "has no text tower: it takes images alone"),
+        ({"labels": "cat,dog"}, "has the 1000 classes that it was trained on; leave `labels` out"),
+        ({"normalise": True}, "has the 1000 classes that it was trained on; leave `normalise` out"),
+        ({"tower": "text"}, "has no text tower"),
         ({"layout": "immich"}, "gives probabilities, and the layout immich is of embeddings"),
         ({"precision": "smallest"}, "is a classifier, and `precision='smallest'` searches towers; name one"),
     ],
@@ -205,7 +205,7 @@ def test_a_model_of_it_refuses_texts(weights: Path) -> None:
         lambda: mcd.load_runner(model, "text"),
         lambda: mcd.tokenize("a", model),
     ):
-        _refused(asked, "tiny_classes has no text tower: it takes images alone")
+        _refused(asked, "tiny_classes has no text tower")
     runner = mcd.load_runner(model, "image")
     assert runner(np.zeros((1, 3, 64, 64), np.float32)).shape == (1, 1000)
 
@@ -297,7 +297,7 @@ def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> N
     assert relative_errors(torch.from_numpy(found), wanted) <= 5e-3
     _refused(
         lambda: mcd.export(ours, "onnx", "fp16", tmp_path / "out", normalise=True),
-        "tiny_tokens gives tokens, which have no length 1; leave `normalise` out",
+        "tiny_tokens outputs tokens, which are not normalised; leave `normalise` out",
     )
     _refused(
         lambda: mcd.embed(bundle, IMAGES, tmp_path / "tokens.npy"),

@@ -110,17 +110,17 @@ PEFT = "base_model.model."
 TOOLS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "PEFT": (
         lambda weights: {PEFT + name: value for name, value in weights.items()},
-        "it holds LoRA's factors: merge ",
+        "it has LoRA factors: merge ",
     ),
     "LoRA beside": (
         lambda weights: weights | {"image_encoder.model.head.lora_A.default.weight": torch.zeros(4, 4)},
-        "it holds LoRA's factors: merge them into the weights before you save (PEFT: `merge_and_unload()`)",
+        "it has LoRA factors: merge them into the weights before saving (PEFT: `merge_and_unload()`)",
     ),
     "ema-pytorch": (
         lambda weights: {
             f"{where}.{name}": value for where in ("online_model", "ema_model") for name, value in weights.items()
         },
-        "it holds an averaged network beside the trained one: save the state_dict of one of the two alone",
+        "it has an averaged network and the trained one: save the state_dict of only one",
     ),
     "a head": (
         lambda weights: weights | {"classifier.weight": torch.zeros(3, 24)},
@@ -159,7 +159,7 @@ DAMAGE: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "transposed": (replaced(FC1, lambda t: t.t().contiguous()), "of another shape"),
     "nan": (replaced(FC1, lambda t: t * float("nan")), f"{FC1} holds NaN or infinite weights"),
     "infinite": (replaced(FC1, lambda t: t / 0), f"{FC1} holds NaN or infinite weights"),
-    "too large for float32": (replaced(FC1, lambda t: t.double() * 1e300), "weights that float32 cannot"),
+    "too large for float32": (replaced(FC1, lambda t: t.double() * 1e300), "weights too large for float32"),
     "integers": (replaced(FC1, lambda t: t.to(torch.int8)), f"{FC1} holds int8 weights"),
     "complex": (replaced(FC1, lambda t: t.to(torch.complex64)), f"{FC1} holds complex64 weights"),
     "nan statistics": (
@@ -244,11 +244,11 @@ class TestFolded:
     def test_what_is_no_whole_folded_copy_of_the_variant_is_refused(self, saved: Path, tmp_path: Path) -> None:
         assert "is a tiny_stem checkpoint, not tiny_mci" in refusal(saved, "tiny_mci")
         tensors, _ = opened(saved)
-        assert "not its metadata" in refusal(write(tmp_path / "bare.safetensors", tensors))
+        assert "its metadata is missing" in refusal(write(tmp_path / "bare.safetensors", tensors))
         tensors, metadata = opened(saved)
         tensors["image.stem.0.bn.weight"] = torch.ones(8)
         save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
-        assert "is no whole folded tiny_stem: 1 unexpected: image.stem.*.bn.weight" in refusal(
+        assert "is not a complete folded tiny_stem: 1 unexpected: image.stem.*.bn.weight" in refusal(
             tmp_path / "x.safetensors"
         )
 

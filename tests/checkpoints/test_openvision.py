@@ -54,11 +54,11 @@ def test_a_vocabulary_is_the_same_from_either_file(tokens: TokenizerSpec) -> Non
     assert unknown_share("a \u9f98", tokens) == 0.5
     assert unknown_share("eine Katze", tokens) == 0
     for content, why in (
-        ("a\nb\na\n", "stands there twice"),
+        ("a\nb\na\n", "occurs twice"),
         ("a\nb\n", r"no \[PAD\]"),
-        ("{}", "no tokenizer.json"),
-        (tokens.file.replace('"WordPiece","unk', '"Unigram","unk'), "another kind"),
-        (tokens.file.replace('"lowercase":true', '"lowercase":false'), "keeps capitals"),
+        ("{}", "not a tokenizer.json"),
+        (tokens.file.replace('"WordPiece","unk', '"Unigram","unk'), "expected BERT's WordPiece"),
+        (tokens.file.replace('"lowercase":true', '"lowercase":false'), "keeps capital letters"),
     ):
         with pytest.raises(InvalidInput, match=why):
             spec_of(content, LIKE)

@@ -87,10 +87,10 @@ def test_open_clips_file_beside_it_says_it(tmp_path: Path) -> None:
         ({"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3}, ((0.5,) * 3, (0.25,) * 3, "bicubic")),
         ({"mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "bilinear"}, OWN),
         ({"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 0}, "interpolation: not 'bilinear'"),
-        (OTHER | {"resize_mode": "squash"}, "resize_mode 'squash' is not this network's, 'shortest'"),
+        (OTHER | {"resize_mode": "squash"}, "resize_mode 'squash' does not match this network's, 'shortest'"),
         (OTHER | {"std": [0, 1, 1]}, "std.0: not above 0"),
-        ({"architectures": ["CLIPModel"]}, "says no mean, std or interpolation"),
-        ([1], "holds no JSON object"),
+        ({"architectures": ["CLIPModel"]}, "has no mean, std or interpolation"),
+        ([1], "has no JSON object"),
     ],
     ids=["transformers", "bare", "nearest", "squash", "zero", "another", "list"],
 )
@@ -117,7 +117,9 @@ def test_a_configuration_of_another_shape_says_nothing_and_what_is_no_file_is_re
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": 5, "preprocess_cfg": {}}')
     with pytest.raises(CheckpointError, match="does not say"):
         load(finetuned(tmp_path))
-    with pytest.raises(UsageError, match=r"`preprocess` 'opena1' is no file, did you mean openai\?; say openai, card"):
+    with pytest.raises(
+        UsageError, match=r"`preprocess` 'opena1' is not a file, did you mean openai\?; say openai, card"
+    ):
         load(finetuned(tmp_path), preprocess="opena1")
 
 

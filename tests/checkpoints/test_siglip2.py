@@ -33,7 +33,7 @@ def test_without_its_tokenizer_pictures_are_embedded_and_texts_refused(tmp_path:
         assert mcd.tokenize(["a cat"], model).shape == (1, 16)
         beside = path.with_name("tokenizer.json")
         beside.write_text(tokenizer_json(SIZE)[:-5], encoding="utf-8")
-        with pytest.raises(CheckpointError, match=r"tokenizer\.json: it is no tokenizer\.json"):
+        with pytest.raises(CheckpointError, match=r"tokenizer\.json: not a tokenizer\.json"):
             mcd.load_model(PIECES, path)
         beside.unlink()
         bare = mcd.load_model(PIECES, path)
@@ -121,7 +121,7 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path, language_texts: Path) -> 
     with known(tmp_path, PIECES) as path:
         with pytest.raises(InvalidInput, match="has no texts of fr"):
             mcd.convert(path, "open_clip", out, languages=mcd.Languages(["fr"], language_texts))
-        with pytest.raises(UsageError, match="cut the vocabulary first"):
+        with pytest.raises(UsageError, match="cut it first, then fold"):
             mcd.convert(path, "folded", out, languages=mcd.Languages(["de"], language_texts))
     assert not out.exists()
 
@@ -135,7 +135,7 @@ def test_sigmoid_scores_of_a_bundle_and_of_its_checkpoint(tmp_path: Path) -> Non
         found = mcd.classify(model, images, labels=labels)
         sums = [sum(row.probabilities.values()) for row in found]
         assert all(abs(one - 1) > 1e-3 for one in sums)
-        with pytest.raises(UsageError, match="scores each label for itself"):
+        with pytest.raises(UsageError, match="scores each label independently"):
             mcd.export(model, "onnx", None, tmp_path / "labelled", tower="image", labels=labels)
         with pytest.raises(UsageError, match="has sigmoid scores with a bias"):
             check_size(8, model.variant, model.towers)

@@ -107,7 +107,7 @@ def test_half_of_an_attention_is_refused(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "clip" / "model.safetensors")
     weights.pop("text_model.encoder.layers.0.self_attn.k_proj.weight")
     save_file(weights, tmp_path / "half.safetensors")
-    with pytest.raises(CheckpointError, match=r"layers\.0\.self_attn\.[qv]_proj\.weight comes without its k; save"):
+    with pytest.raises(CheckpointError, match=r"layers\.0\.self_attn\.[qv]_proj\.weight lacks its k; save"):
         load(tmp_path / "half.safetensors", "tiny_plain")
 
 

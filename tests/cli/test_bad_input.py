@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("stored_conversions")
     [
         ("--target", targets()),
         ("--precision", [*(name for name in PRECISIONS if name != "mixed"), "smallest"]),
-        ("--variant", [f"`variants` lists the {len(variant_names())}"]),  # too many for one line
+        ("--variant", [f"`variants` lists all {len(variant_names())}"]),  # too many for one line
         ("--tower", ["image", "text", "both"]),
         ("--deployment-target", ["iOS15", "iOS16", "iOS17", "iOS18"]),
         ("--gate", ["semantic", "relative", "cosine", "task"]),

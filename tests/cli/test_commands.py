@@ -136,7 +136,7 @@ def test_inspect_tells_a_person_on_one_screen(exports: Exports, monkeypatch: pyt
     assert re.search(r"image +onnx/vision_model_fp16.onnx, [0-9.]+ MB, \d+ operators\n +fp16: float16 weights", told)
     assert "takes pixel_values: float32 [N, 3, 64, 64], from 0 to 1\n" in told
     assert "gives text_embeds: float32 [N, 128], not normalised\n" in told
-    assert "shorter side to 64 (bilinear, antialiased), 64 x 64 out of the centre, RGB, divided by 255; mean" in told
+    assert "shorter side to 64 (bilinear, antialiased), 64 x 64 from the centre, RGB, divided by 255; mean" in told
     assert re.search(r"proof +passed, \d+ of \d+ checks ran; embeddings deviate by image [0-9.e-]+ \(", told)
     assert f"mobileclip-deploy verify {bundle.path}\n" in told
     assert f"mobileclip-deploy benchmark {bundle.path} --device host --quick\n" in told

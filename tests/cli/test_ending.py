@@ -226,8 +226,8 @@ def test_a_crash_is_no_failed_gate_but_one_line_with_a_report_for_its_user_alone
     (report,) = tmp_path.iterdir()
     assert (done.returncode, done.stdout) == (70, "")
     assert done.stderr == (
-        "error: internal error, which says nothing of what was given (ZeroDivisionError: one \\x1b[2Jtwo); tell the "
-        f"project, with the report in {report}\n"
+        "error: internal error, not a verdict on your files (ZeroDivisionError: one \\x1b[2Jtwo); tell the "
+        f"project, with the file {report}\n"
     )
     assert report.stat().st_mode & 0o777 == 0o600
     assert "Traceback" in report.read_text()
@@ -238,7 +238,7 @@ def test_a_crash_is_no_failed_gate_but_one_line_with_a_report_for_its_user_alone
 def test_a_crash_without_a_place_for_its_report_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crashes, "system_temporary", lambda: tmp_path / "gone")
     error = crashes.crashed(ZeroDivisionError())
-    assert error.line == "internal error, which says nothing of what was given (ZeroDivisionError); tell the project"
+    assert error.line == "internal error, not a verdict on your files (ZeroDivisionError); report it to the project"
 
 
 @pytest.mark.parametrize("bundles", [("a",), ("a", "b")])

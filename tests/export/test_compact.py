@@ -229,9 +229,9 @@ def test_other_axes_are_seen_and_so_is_another_size(words: Path, bundle: mcd.Bun
     [
         (lambda axes: axes * np.float32(1.01), "not orthonormal"),
         (lambda axes: np.where(axes == axes.max(), np.float32(np.nan), axes), "not orthonormal"),
-        (lambda axes: axes[:20] / np.linalg.norm(axes[:20], axis=0), "not orthonormal|are of embeddings of 20"),
+        (lambda axes: axes[:20] / np.linalg.norm(axes[:20], axis=0), "not orthonormal|are for embeddings of 20"),
         (lambda axes: axes.astype(np.float64), "float32"),
-        (lambda axes: np.linalg.qr(axes.T)[0].astype(np.float32)[:, :3], "are of embeddings of 6 numbers"),
+        (lambda axes: np.linalg.qr(axes.T)[0].astype(np.float32)[:, :3], "are for embeddings of 6 dimensions"),
     ],
 )
 def test_no_axes_are_refused(

@@ -40,7 +40,7 @@ MANIFESTS = (
     manifest("a number of 400 digits", edit(lambda m: m.update(embed_dim=10**400)), "embed_dim"),
     manifest("embedding", edit(lambda m: m.update(embed_dim=10**9)), "embed_dim is not"),
     manifest("image size", edit(lambda m: m["preprocess"].update(size=10**9)), "preprocess.size is not"),
-    manifest("a path that is none", edit(lambda m: m["towers"]["image"].update(file="a\0b")), "cannot be shown"),
+    manifest("a path that is none", edit(lambda m: m["towers"]["image"].update(file="a\0b")), "unprintable character"),
 )
 
 
@@ -160,7 +160,7 @@ DATASETS = (
         table('{"image": "a.jpg", "label": "' + "7" * 5_000 + '"}\n', "cat\ndog\n"),
         "is not in",
     ),
-    dataset("a description of 5 million items", write("data/dataset.json", MANY), "holds more items"),
+    dataset("a description of 5 million items", write("data/dataset.json", MANY), "has more items"),
     dataset("a nested description", write("data/dataset.json", DEEP), "not JSON"),
     dataset(
         "a table of millions",
@@ -245,7 +245,7 @@ CHECKPOINTS = tuple(
         f"a negative variance, {words[0]}",
         negative,
         words,
-        "holds a negative variance, which no BatchNorm has; give an undamaged file",
+        "holds a negative variance, which a BatchNorm cannot have; give an undamaged file",
     )
     for words in (
         ("reparameterize", "--checkpoint", "c.safetensors", *OUT),

@@ -66,7 +66,7 @@ ROWS = (
         "like an option",
         edit(lambda m: m["towers"]["image"].update(file="-rf.onnx")),
         ("inspect", "bundle"),
-        "'-rf.onnx' is no plain path",
+        "'-rf.onnx' is not a plain path",
         bundle=BUNDLE,
     ),
 )

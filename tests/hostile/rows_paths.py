@@ -13,7 +13,7 @@ from hostile.table import Row, both, edit, nothing, write
 from json_files import put
 
 BUNDLE = "onnx-fp16"
-NO_PATH, UNSHOWN, LONG = "is no plain path inside a bundle", "cannot be shown", "more than 1,000 characters"
+NO_PATH, UNSHOWN, LONG = "is not a plain path inside a bundle", "unprintable character", "more than 1,000 characters"
 PATHS = {
     "absolute": ("/etc/hostname", NO_PATH),
     "up": ("../x", NO_PATH),
@@ -31,10 +31,10 @@ PATHS = {
     "a new line": ("a\nb", UNSHOWN),
     "ESC": ("a\x1b[31mb", UNSHOWN),
     "written backwards": ("a\u202eb", UNSHOWN),
-    "half a character": ("a\ud800b", "half a character"),
+    "half a character": ("a\ud800b", "half a surrogate pair"),
 }
 TEXTS = {field: PATHS[field] for field in ("very long", "NUL", "a new line", "ESC", "written backwards")}
-PATTERN = "a text of another form"
+PATTERN = "a string that does not match"
 
 
 def at(*place: str) -> Callable[[Any, str], None]:
@@ -142,7 +142,7 @@ LAYOUTS = (
     layout("nested", nested(60), "is nested deeper than 50 times"),
     layout("nested without end", "[" * 100_000, "nested too deeply"),
     layout("a list", [], "not an object"),
-    Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "none of UTF-8 text"),
+    Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "is not valid UTF-8"),
     layout("suffixes without end", {**LAYOUT, "suffixes": {f"p{n}": "" for n in range(1_000)}}, "more than 100 items"),
     layout(
         "files without end",
@@ -169,7 +169,7 @@ LINKS = tuple(
         f"{words[0]}, {name}",
         both(write("key", "a secret"), link(f"bundle/{name}", to)),
         words,
-        "is a link that leads out of the bundle",
+        "is a link out of the bundle",
         bundle=BUNDLE,
     )
     for name, to in (

@@ -130,7 +130,7 @@ def texts() -> Iterator[Row]:
         known = place == ("job", "protocol", "name") or (name_of(place) in refused and not free)
         line, code = (name_of(place), 2) if known else ("out.md", 0)
         yield row("result's text", place, "harm", json.dumps(HARM), line, code)
-    yield row("result's text", ("device", "model"), "half a character", '"\\ud800"', "no JSON")
+    yield row("result's text", ("device", "model"), "half a character", '"\\ud800"', "invalid JSON")
 
 
 ROWS = [

@@ -59,12 +59,12 @@ MANIFESTS = (
         for what, text in OTHERS
     ),
     *(
-        inspected("half a character", field, holding(field, "\ud800"), "holds half a character", 2)
+        inspected("half a character", field, holding(field, "\ud800"), "contains half a surrogate pair", 2)
         for field in FREE
         if HARM not in field
     ),
     inspected("bound of a text", "template", holding("template", "{}" + "a" * 999), "template has at most 1,000", 2),
-    inspected("bound of a text", "places", holding("template", "{}" * 11), "holds {} at most 10 times", 2),
+    inspected("bound of a text", "places", holding("template", "{}" * 11), "can contain {} at most 10 times", 2),
     *(
         inspected("bound of a text", what, holding("classifier", {"labels": labels, "template": template}), line, 2)
         for what, labels, template, line in (
@@ -102,8 +102,8 @@ CLASSIFIED = (
     classified("a template of 80 kB", "has at most 1,000", "--labels", "a,b", "--template", ENTITIES + "{}"),
     classified("a template of 500 places", "at most 10 times", "--labels", "a,b", "--template", "{}" * 400),
     classified("a label of 80 kB", "a label has at most 1,000", "--labels", f"a,{ENTITIES}"),
-    classified("half a character", "is no Unicode text", "--labels", "a,\udcff"),
-    classified("a template with half a character", "is no Unicode text", "--labels", "a,b", "--template", "{}\udcff"),
+    classified("half a character", "is not valid Unicode", "--labels", "a,\udcff"),
+    classified("a template with half a character", "is not valid Unicode", "--labels", "a,b", "--template", "{}\udcff"),
     classified(
         "200,000 labels",
         "at most 100,000 labels",

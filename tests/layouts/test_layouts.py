@@ -88,38 +88,44 @@ def test_the_default_layout_by_its_name_is_what_is_written_without_it() -> None:
 def test_a_bundle_at_length_1_has_another_name_than_the_plain_one() -> None:
     choices = choose(ExportRequest(targets=("onnx",), head=read_head(None, None, True)))
     assert plan_export(choices, Source.of(mcd.load_model())).bundles[0].path.name == "nano-onnx-fp16-normalised"
-    with pytest.raises(UsageError, match="probabilities of `labels` have no length"):
+    with pytest.raises(UsageError, match="not for probabilities of `labels`"):
         read_head("cat,dog", None, True)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"image": None, "text": None}, "it has none of image, text and classifier"),
-        ({"target": 7}, "target: not a text"),
-        ({"name": "No Name"}, "name: a text of another form"),
-        ({"name": "immich", "precision": "fp16"}, "immich is one of the package; change that line"),
-        ({"default": True}, "`default` is for layouts of the package"),
-        ({"suffixes": {"fp32": ""}, "image": "../model{suffix}.onnx"}, "no plain path inside a bundle"),
-        ({"image": "/model.onnx"}, "no plain path inside a bundle"),
-        ({"image": "a\\b.onnx"}, "no plain path inside a bundle"),
-        ({"image": "manifest.json"}, "manifest.json is a file of every bundle"),
-        ({"image": "model{suffix}.onnx"}, "has a suffix, and `suffixes` says none"),
+        ({"image": None, "text": None}, "it has no image, text or classifier file"),
+        ({"target": 7}, "target: not a string"),
+        ({"name": "No Name"}, "name: a string that does not match"),
+        ({"name": "immich", "precision": "fp16"}, "immich is a packaged layout's name; change that line"),
+        ({"default": True}, "`default` is only for packaged layouts"),
+        ({"suffixes": {"fp32": ""}, "image": "../model{suffix}.onnx"}, "not a plain path inside a bundle"),
+        ({"image": "/model.onnx"}, "not a plain path inside a bundle"),
+        ({"image": "a\\b.onnx"}, "not a plain path inside a bundle"),
+        ({"image": "manifest.json"}, "manifest.json is a reserved file name of bundles"),
+        ({"image": "model{suffix}.onnx"}, "has a suffix, but `suffixes` is empty"),
         ({"image": "{folder}/model.onnx"}, "{folder} in {folder}/model.onnx; known: precision, suffix, variant"),
-        ({"image": "textual/model.onnx"}, "textual/model.onnx is the name of another file too"),
-        ({"files": {"visual/model.onnx": {"content": {}}}}, "visual/model.onnx is the name of another file too"),
+        ({"image": "textual/model.onnx"}, "textual/model.onnx is also the name of another file"),
+        ({"files": {"visual/model.onnx": {"content": {}}}}, "visual/model.onnx is also the name of another file"),
         (
             {"files": {"visual/model.onnx/a": {"content": {}}}},
-            "visual/model.onnx/a is the name of another file too, or",
+            "visual/model.onnx/a is also the name of another file, or",
         ),
-        ({"files": {"Manifest.json": {"content": {}}}}, "Manifest.json is a file of every bundle"),
-        ({"suffixes": {"fp32": "/../../a"}, "image": "model{suffix}.onnx"}, "suffixes.fp32: a text of another form"),
-        ({"suffixes": {"fp32": "..", "w8": ""}, "image": "{suffix}"}, "'..' is no plain path inside a bundle"),
-        ({"suffixes": {"fp32": "manifest"}, "image": "{suffix}.json"}, "manifest.json is a file of every bundle"),
-        ({"suffixes": {"fp32": "textual"}, "image": "{suffix}/model.onnx"}, "is the name of another file too"),
+        ({"files": {"Manifest.json": {"content": {}}}}, "Manifest.json is a reserved file name of bundles"),
+        (
+            {"suffixes": {"fp32": "/../../a"}, "image": "model{suffix}.onnx"},
+            "suffixes.fp32: a string that does not match",
+        ),
+        ({"suffixes": {"fp32": "..", "w8": ""}, "image": "{suffix}"}, "'..' is not a plain path inside a bundle"),
+        (
+            {"suffixes": {"fp32": "manifest"}, "image": "{suffix}.json"},
+            "manifest.json is a reserved file name of bundles",
+        ),
+        ({"suffixes": {"fp32": "textual"}, "image": "{suffix}/model.onnx"}, "is also the name of another file"),
         ({"files": {"a.json": {}}}, "either `tokenizer` or `content`"),
         ({"files": {"a.json": {"content": {"x": ["{pixels}"]}}}}, "{pixels} is not known; known: context_length"),
-        ({"files": {"../a.json": {"content": {}}}}, "no plain path inside a bundle"),
+        ({"files": {"../a.json": {"content": {}}}}, "not a plain path inside a bundle"),
         ({"more": 1}, "more: not known here"),
     ],
 )

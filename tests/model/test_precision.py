@@ -38,7 +38,7 @@ def test_an_unknown_precision_is_refused_with_the_known_ones_and_the_likely_one(
     "text", ["image=fp16", "image=fp16,sound=fp16", "image=fp16,image=fp32", "image=fp16,text=fp16,image=fp32"]
 )
 def test_a_tower_left_out_unknown_or_named_twice_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="image and text, each once"):
+    with pytest.raises(UsageError, match="image and text once each"):
         parse_precisions(text)
 
 
@@ -51,7 +51,7 @@ def test_what_names_no_precision_is_refused(text: str) -> None:
 def test_where_one_tower_is_wanted_only_its_precision_has_to_be_named() -> None:
     assert parse_precisions("image=w8", ("image",)) == {"image": "w8"}
     assert parse_precisions("image=w8,text=fp16", ("image",)) == {"image": "w8"}
-    with pytest.raises(UsageError, match="name image, each once, as in image=fp16"):
+    with pytest.raises(UsageError, match="name image once each, as in image=fp16"):
         parse_precisions("text=fp16", ("image",))
 
 
@@ -67,11 +67,11 @@ def test_a_text_towers_table_of_words_can_have_its_own(text: str) -> None:
 
 
 def test_a_table_that_cannot_be_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"an image tower has no table of words; give image=w4$"):
+    with pytest.raises(UsageError, match=r"an image tower has no token embedding; give image=w4$"):
         parse_precisions("image=w4-table-w8,text=w8")
     for text in ("w4-table-fp16", "fp16-table-w4", "w4-table-w4p-p50", "w4-table-w8-table-w8", "w4-table-"):
         assert not is_precision(text)
-        with pytest.raises(UsageError, match="before `-table-` goes w8, w8a8, w6p, w4p, w4, behind it w8, w6p, w4p"):
+        with pytest.raises(UsageError, match="before `-table-` comes w8, w8a8, w6p, w4p, w4, after it w8, w6p, w4p"):
             parse_precisions(text)
 
 

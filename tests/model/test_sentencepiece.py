@@ -72,7 +72,7 @@ def test_the_same_vocabulary_has_one_hash_whoever_saved_it_and_padded_which_side
     assert spec_of(json.dumps(told), LIKE) == tokens
     assert spec_of(tokens.file, LIKE) == tokens
     assert tokens.with_file(tokens.file) == tokens
-    with pytest.raises(InvalidInput, match=r"is not the one of this tokenizer"):
+    with pytest.raises(InvalidInput, match=r"is not this tokenizer's"):
         tokens.with_file(tokens.file.replace("Right", "Left", 1))
     # Libraries save the side they were last used with; the model's own is what open_clip trains with.
     told = json.loads(tokens.file)
@@ -86,13 +86,13 @@ def _shifted(told: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "ids shifted by one": (_shifted, "its ids are not those from 0 up"),
-    "no bytes": (lambda told: told | {"model": told["model"] | {"byte_fallback": False}}, "of another kind"),
+    "ids shifted by one": (_shifted, "its ids are not 0 to N - 1"),
+    "no bytes": (lambda told: told | {"model": told["model"] | {"byte_fallback": False}}, "expected SentencePiece"),
     "another algorithm": (
         lambda told: told | {"model": {"type": "Unigram", "vocab": {}, "merges": []}},
-        "of another kind",
+        "expected SentencePiece",
     ),
-    "another normalization": (lambda told: told | {"normalizer": {"type": "NFKC"}}, "changes texts by NFKC"),
+    "another normalization": (lambda told: told | {"normalizer": {"type": "NFKC"}}, "normalises texts by NFKC"),
     "no end": (
         lambda told: told | {"added_tokens": [one for one in told["added_tokens"] if one["id"] != 1]},
         "no special token 1, the end",
@@ -105,7 +105,7 @@ def test_a_file_of_another_kind_is_refused(fault: str) -> None:
     damaged, words = FAULTS[fault]
     with pytest.raises(InvalidInput, match=words):
         spec_of(json.dumps(damaged(json.loads(tokenizer_json()))), LIKE)
-    with pytest.raises(InvalidInput, match=r"is no tokenizer\.json"):
+    with pytest.raises(InvalidInput, match=r"not a tokenizer\.json"):
         spec_of("{}", LIKE)
 
 
@@ -113,7 +113,7 @@ def test_a_table_may_have_more_rows_than_pieces_and_not_fewer() -> None:
     told = json.loads(tokenizer_json())
     size = len(told["model"]["vocab"])
     assert spec_of(tokenizer_json(), LIKE, size + 20).vocab_size == size + 20
-    with pytest.raises(InvalidInput, match="they do not belong together"):
+    with pytest.raises(InvalidInput, match="pieces, but the token embedding has"):
         spec_of(tokenizer_json(), LIKE, size - 1)
     added = dict(told["added_tokens"][0], id=size, content="</s>")  # as PreTrainedTokenizerFast adds it
     later = json.dumps(told | {"added_tokens": [*told["added_tokens"], added]})

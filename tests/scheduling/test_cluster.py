@@ -103,14 +103,14 @@ def test_a_large_task_goes_where_its_memory_is() -> None:
 def test_a_worker_of_another_version_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = iter(["1.0"])
     monkeypatch.setattr(metadata, "version", lambda _: next(ours, "0.9"))
-    with pytest.raises(RuntimeFailed, match=r"the worker tcp://\S+ has mobileclip-deploy 0\.9 where this is 1\.0"):
+    with pytest.raises(RuntimeFailed, match=r"the worker tcp://\S+ has mobileclip-deploy 0\.9, but this is 1\.0"):
         require_scheduler(address)
 
 
 def test_a_task_that_fits_nowhere_is_refused_before_any_is_begun(address: str) -> None:
     tasks = [Task("small", math.isqrt, (1,), GB), Task("large", math.isqrt, (1,), 5 * GB)]
     with pytest.raises(
-        UsageError, match=r"large needs 5\.0 GB of memory where a process can have [34]\.\d GB; free some"
+        UsageError, match=r"large needs 5\.0 GB of memory, but a process can have [34]\.\d GB; free some"
     ):
         run_tasks(tasks, lambda *_: pytest.fail("begun"), address)
 
@@ -128,7 +128,7 @@ def test_a_task_whose_process_dies_too_often_has_failed_and_the_others_are_done(
     assert dict(os.environ) == environment  # Dask sets the numbers of threads of its processes there
     assert ends["living"] == 2
     assert ends["dying"].error.line == (
-        "dying: its process ended 1 times, killed or crashed; it was expected to need 0.1 GB, is there more to be had?"
+        "dying: its process ended 1 times, killed or crashed; it was expected to need 0.1 GB; give it more memory"
     )
 
 
@@ -183,9 +183,7 @@ def test_a_scheduler_that_is_lost_is_told(tmp_path: Path) -> None:
             if len(ends) == 2:
                 closing.start()
 
-        with pytest.raises(
-            RuntimeFailed, match=r"was lost; what is done is kept, and the same command goes on with it"
-        ):
+        with pytest.raises(RuntimeFailed, match=r"was lost; repeat the same command, which resumes"):
             run_tasks(tasks, told, made.scheduler_address)
         closing.join()
     assert 2 <= len(ends) < 500
@@ -195,7 +193,7 @@ def test_nothing_is_written_where_no_scheduler_answers(tmp_path: Path, monkeypat
     monkeypatch.setattr(scheduling, "ANSWERS", 1.0)
     where = f"tcp://127.0.0.1:{free_port()}"
     pairs = write_pairs(tmp_path / "pairs", 2)
-    with pytest.raises(RuntimeFailed, match=f"no Dask scheduler answers at {where}; start one with `dask scheduler`"):
+    with pytest.raises(RuntimeFailed, match=f"no Dask scheduler responds at {where}; start one with `dask scheduler`"):
         mcd.reinforce(pairs, mcd.load_model(), tmp_path / "made", scheduler=where, insecure_scheduler=True)
     assert not (tmp_path / "made").exists()
 

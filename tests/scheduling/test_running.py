@@ -50,7 +50,7 @@ def test_an_error_keeps_its_type_its_text_or_its_place() -> None:
     error = refused.failed().error
     assert isinstance(error, UsageError)
     assert error.exit_code == 2
-    assert error.line.startswith("`scheduler` 'nowhere' is no scheduler; give local, or the address of Dask's")
+    assert error.line.startswith("`scheduler` 'nowhere' is not a scheduler; give local, or the address of Dask's")
     error = perform(Task("root -1", math.isqrt, (-1,), 0)).failed().error
     assert error.exit_code == 3
     assert error.line.startswith("root -1: ValueError: isqrt() argument must be nonnegative (tasks.py:")

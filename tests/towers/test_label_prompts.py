@@ -22,10 +22,10 @@ PICTURE = next((models_dir() / "nano" / "evaluation" / "images").iterdir())
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        (("Cat", "dog", "cat"), "'Cat' and 'cat' are one prompt to the tokenizer"),
-        (("a  cat", "a cat"), "one prompt to the tokenizer"),
-        (("Tom &amp; Jerry", "Tom & Jerry"), "one prompt to the tokenizer"),
-        ((f"{LONG}cat", f"{LONG}dog"), "are cut to the same tokens"),
+        (("Cat", "dog", "cat"), "'Cat' and 'cat' are the same prompt to the tokenizer"),
+        (("a  cat", "a cat"), "the same prompt to the tokenizer"),
+        (("Tom &amp; Jerry", "Tom & Jerry"), "the same prompt to the tokenizer"),
+        ((f"{LONG}cat", f"{LONG}dog"), "are equal after being cut"),
     ],
 )
 def test_labels_that_are_one_prompt_are_refused(labels: tuple[str, ...], why: str) -> None:
@@ -37,7 +37,7 @@ def test_a_label_that_fills_the_context_is_not_cut() -> None:
     room = CLIP.context_length - 2
     assert check_label_prompts((" ".join(["cat"] * room), "dog"), "{}", CLIP) == ()
     (note,) = check_label_prompts((" ".join(["cat"] * (room + 1)), "dog"), "{}", CLIP)
-    assert note.startswith("cut at 77 tokens, the rest is not read: the prompts of cat cat")
+    assert note.startswith("cut at 77 tokens, the rest is ignored: the prompts of cat cat")
 
 
 def test_words_that_a_vocabulary_does_not_know_are_named(tmp_path: Path) -> None:
@@ -45,15 +45,15 @@ def test_words_that_a_vocabulary_does_not_know_are_named(tmp_path: Path) -> None
         tokens = mcd.load_model(WORDPIECES, checkpoint).variant.tokens
         notes = check_label_prompts(("dog", "\u72ac"), "{}", tokens)
     assert len(notes) == 1
-    assert "does not know all words of the prompts of \u72ac (100%)" in notes[0]
+    assert "lacks words of the prompts of \u72ac (100%)" in notes[0]
 
 
 def test_classify_and_export_refuse_and_warn(exports: Exports, tmp_path: Path) -> None:
     bundle = exports.unverified("onnx", "w8", "both").path
     classify = ("classify", bundle, PICTURE, "--labels")
-    assert "'Cat' and 'cat' are one prompt" in refused(*classify, "Cat,cat,dog")
+    assert "'Cat' and 'cat' are the same prompt" in refused(*classify, "Cat,cat,dog")
     export = ("export", "--target", "onnx", "-o", tmp_path / "out", "--labels")
-    assert "'Cat' and 'cat' are one prompt" in refused(*export, "Cat,cat,dog")
+    assert "'Cat' and 'cat' are the same prompt" in refused(*export, "Cat,cat,dog")
     found = run(*classify, f"{LONG},dog", "--json")
     assert (found.code, "Warning: cut at 77 tokens" in found.stderr) == (0, True), found.stderr
     assert load_variant("nano").tokens.context_length == 77

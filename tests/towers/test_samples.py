@@ -71,9 +71,9 @@ def test_prompts_are_read_from_text_and_json_and_what_cannot_be_opened_is_refuse
     ("name", "data", "reason"),
     [
         ("a.txt", b"fine\ncaf\xe9\n", "line 2 is not UTF-8"),
-        ("a.txt", b"", "holds no prompt"),
-        ("a.txt", b"\n  \n", "holds no prompt"),
-        ("a.json", b"[]", "holds no prompt"),
+        ("a.txt", b"", "contains no prompt"),
+        ("a.txt", b"\n  \n", "contains no prompt"),
+        ("a.json", b"[]", "contains no prompt"),
         ("a.json", b'["a",\n', "not JSON"),
         ("a.json", b"", "not JSON"),
         ("a.json", b"[" * 100_000, "not JSON"),

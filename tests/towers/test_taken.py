@@ -28,11 +28,11 @@ PIXELS[0, 0, 0, :2] = 0, 1
 IDS: Any = encode(["a photo of a cat", "a rocket"])
 FLOATS = "takes floats in \\[0, 1\\]"
 REFUSED: dict[str, tuple[TowerName, Any, str]] = {
-    "bytes": ("image", (PIXELS * 255).astype(np.uint8), f"type uint8; .*{FLOATS}: divide bytes by 255"),
-    "integers": ("image", np.zeros_like(PIXELS, dtype=np.int64), f"type int64; .*{FLOATS}"),
-    "truth values": ("image", PIXELS > 0.5, f"type bool; .*{FLOATS}"),
+    "bytes": ("image", (PIXELS * 255).astype(np.uint8), f"are uint8; .*{FLOATS}: divide bytes by 255"),
+    "integers": ("image", np.zeros_like(PIXELS, dtype=np.int64), f"are int64; .*{FLOATS}"),
+    "truth values": ("image", PIXELS > 0.5, f"are bool; .*{FLOATS}"),
     "to 255": ("image", PIXELS * 255, f"from 0 to 255; .*{FLOATS}: divide bytes by 255"),
-    "normalised": ("image", (PIXELS - 0.5) / 0.25, f"from -2 to 2; .*{FLOATS}.* leave mean and std out"),
+    "normalised": ("image", (PIXELS - 0.5) / 0.25, f"from -2 to 2; .*{FLOATS}.* do not apply mean and std"),
     "a little over": ("image", PIXELS + np.float32(1e-3), f"to 1.001; .*{FLOATS}"),
     "one NaN": ("image", np.where(np.arange(PIXELS.size).reshape(PIXELS.shape) == 7, np.nan, PIXELS), "NaN"),
     "one infinite": ("image", np.where(np.arange(PIXELS.size).reshape(PIXELS.shape) == 7, np.inf, PIXELS), "infinite"),
@@ -43,8 +43,8 @@ REFUSED: dict[str, tuple[TowerName, Any, str]] = {
     "a number": ("image", 1.0, "the model takes"),
     "rows of different lengths": ("image", [[1.0], [1.0, 2.0]], "rows of one length"),
     "words": ("text", ["a photo of a cat"], r"the model takes \[N, 77\]"),
-    "float ids": ("text", IDS.astype(np.float32), "type float32; a text tower takes integers"),
-    "truth values as ids": ("text", IDS > 0, "type bool; a text tower takes integers"),
+    "float ids": ("text", IDS.astype(np.float32), "are float32; a text tower takes integers"),
+    "truth values as ids": ("text", IDS > 0, "are bool; a text tower takes integers"),
     "short ids": ("text", IDS[:, :20], r"the model takes \[N, 77\]"),
     "one text": ("text", IDS[0], r"the model takes \[N, 77\]"),
     "no text": ("text", IDS[:0], "N from 1 on"),

@@ -29,8 +29,8 @@ def require_product(variant: Variant) -> None:
     source = f" ({answer.source}{f', {answer.dated}' if answer.dated else ''})" if answer.source else ""
     others = ", ".join(card.name for card in variant_cards() if card.licence.answer("product").answer == "yes")
     raise UsageError(
-        f"`for_product`: whether {variant.name} may be used in a product is {answer.answer!r}, not a clear 'yes': "
-        f"{answer.words}{source}. Relatives whose licence says yes: {others}; see docs/licences.md"
+        f"`for_product`: whether {variant.name} may be used in a product is answered {answer.answer!r}, not a clear "
+        f"'yes': {answer.words}{source}. Similar variants whose licence says yes: {others}; see docs/licences.md"
     )
 
 
@@ -99,13 +99,17 @@ def notice(manifest: Manifest, own: str | None = None) -> str:
 def _where_the_text_is(licence: Licence, own: str | None) -> str:
     text = licence.text
     if text is not None and text.text is not None:
-        return f"The text is beside this file: {text.text}."
+        return f"The text is in this folder: {text.text}."
     if own is not None:
-        other = "" if text is not None and own in text.read else " It is not the text that was read for this version."
-        return f"The text that came with the weights is beside this file: {OWN}.{other}"
+        other = (
+            ""
+            if text is not None and own in text.read
+            else (" It differs from the text that this version of the tool knows.")
+        )
+        return f"The text that came with the weights is in this folder: {OWN}.{other}"
     return (
         "The text is NOT in this bundle. Before you pass the bundle on, add the text that came with your copy of the "
-        "weights; mobileclip-deploy export takes it as its licence text."
+        "weights; mobileclip-deploy export adds it, given as its licence text."
     )
 
 
@@ -118,19 +122,19 @@ def changes_made(manifest: Manifest) -> tuple[str, ...]:
     if convolutional or (variant.text is not None and variant.text.kind == "mct"):
         changes.append("Branches and normalization layers that only training needs were folded into convolutions.")
     if "image" in manifest.towers:
-        changes.append("Mean and std of the pictures stand in the graph of the image tower.")
+        changes.append("Mean and std of the pictures are part of the image tower's graph.")
     changes += [
         f"The weights of the {tower} tower are stored at the precision {entry.precision}."
         for tower, entry in manifest.towers.items()
         if entry.precision != "fp32"
     ]
     if manifest.rounding is not None:
-        changes.append(f"How the weights of {' and '.join(manifest.rounding.towers)} are rounded was learned.")
+        changes.append(f"The rounding of the weights of {' and '.join(manifest.rounding.towers)} was learned.")
     if checkpoint.recovered is not None:
         changes.append(f"Trained further for {checkpoint.recovered.target}, from {checkpoint.recovered.source_file}.")
     if checkpoint.compacted is not None:
         size, full = checkpoint.compacted.size, checkpoint.compacted.full_size
-        changes.append(f"Embeddings were cut from {full} to {size} numbers, on axes fitted to pictures.")
+        changes.append(f"Embeddings were reduced from {full} to {size} dimensions, on axes fitted to pictures.")
     if checkpoint.image_size is not None:
         changes.append(f"Pictures of {checkpoint.image_size} pixels instead of {variant.preprocess.size}.")
     if manifest.classifier is not None and manifest.classifier.template is not None:

@@ -89,7 +89,7 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
     @classmethod
     def _known_precision(cls, name: str) -> str:
         if not is_precision(name):
-            raise ValueError(f"this version does not know the precision {name!r}")
+            raise ValueError(f"this version does not support the precision {name!r}")
         return name
 
 
@@ -266,7 +266,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _axes_and_what_they_are(self) -> Manifest:
         if (self.axes is None) != (self.checkpoint.compacted is None):
-            raise ValueError("`axes` and `checkpoint.compacted` go together: both are of smaller embeddings")
+            raise ValueError("`axes` and `checkpoint.compacted` need each other: both describe smaller embeddings")
         return self
 
     @property

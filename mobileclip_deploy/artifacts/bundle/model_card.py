@@ -38,7 +38,7 @@ def model_card(
         "",
         f"Exported by mobileclip-deploy from {in_code(checkpoint.file)} (sha256 {in_code(checkpoint.sha256)}, "
         f"{checkpoint.layout} layout). Embedding space {in_code(manifest.embedding_space)}: compare its embeddings "
-        "only with those of bundles that carry the same id.",
+        "only with those of bundles with the same id.",
         "",
         "## Licence of the weights",
         "",
@@ -65,15 +65,15 @@ def model_card(
     if failed := [f"{check.tower} {check.step}" for check in checks if check.status == "failed"]:
         lines += [f"**FAILED: {', '.join(failed)}. Written because `allow_failing` asked for it; do not ship it.**", ""]
     if any(check.status == "undecided" for check in checks):
-        lines += ["**UNDECIDED**: accuracy was measured on too few pictures to tell whether its gate is held.", ""]
+        lines += ["**UNDECIDED**: accuracy was measured on too few pictures to decide whether it passes its gate.", ""]
     if checks:
-        lines += [f"What was measured, on which machine and within which bounds, is in `{manifest.measurements}`.", ""]
+        lines += [f"All measurements, the machine and the bounds are in `{manifest.measurements}`.", ""]
         lines += ["| tower | check | outcome |", "|---|---|---|"]
         lines += dict.fromkeys(f"| {check.tower} | {in_markdown(check.step)} | {_outcome(check)} |" for check in checks)
     else:
         lines.append("Not verified.")
     if storage:
-        lines += ["", "## How the weights are stored", "", "| tower | grid | tensors | numbers | bytes |"]
+        lines += ["", "## How the weights are stored", "", "| tower | grid | tensors | elements | bytes |"]
         lines += ["|---|---|---:|---:|---:|"]
         lines += [
             f"| {row.tower} | {in_markdown(row.grid)} | {row.layers} | {row.weights:,} | {row.bytes:,} |"
@@ -82,16 +82,20 @@ def model_card(
     if (classifier := manifest.classifier) is not None:
         names = ", ".join(map(in_markdown, classifier.labels[:20])) + (", ..." if len(classifier.labels) > 20 else "")
         template = classifier.template
-        origin = "which the network was trained on" if template is None else f"asked as {in_code(template)}"
+        origin = (
+            "the classes that the network was trained on"
+            if template is None
+            else (f"in the prompt {in_code(template)}")
+        )
         lines += ["", "## Labels", "", f"{len(classifier.labels)}, {origin}: {names}."]
     spec = manifest.preprocess
     lines += [
         "",
         "## Input",
         "",
-        f"Images: {spec.described}, RGB; mean and std are in the graph. "
+        f"Images: {spec.described}, RGB; the graph applies mean and std. "
         + (
-            "Out: probabilities in the order of `labels.json`; there is no text tower."
+            "Output: probabilities in the order of `labels.json`; there is no text tower."
             if classifier is not None
             else "There is no text tower."
             if manifest.tokenizer is None

@@ -117,7 +117,7 @@ class Bundle:
         if tower == "text" and self.manifest.tokenizer is None:
             raise no_text_tower(self.manifest.variant)
         if tower not in self.manifest.towers:
-            raise UsageError(f"{self.path} holds no {tower} tower; export it with `tower='both'`")
+            raise UsageError(f"{self.path} holds no {tower} tower; export again with `tower='both'`")
         return self._inside(self.manifest.towers[tower].file)
 
     def _inside(self, file: str) -> Path:
@@ -200,7 +200,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
     if path.exists():
         names = _names(path)
-        problem = f"no {MANIFEST} in it" + (f"; give one of those in it, such as {path / names[0]}" if names else "")
+        problem = f"it has no {MANIFEST}" + (f"; give one of those in it, such as {path / names[0]}" if names else "")
     else:
         problem = f"no such folder{suggestion(path.name, _names(path.parent))}"
     manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {problem}")
@@ -273,21 +273,19 @@ def _check_files(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         count += len(folders) + len(files)
         if count > MOST_FILES:
-            raise InvalidInput(f"{folder} holds more than {MOST_FILES:,} files, and is not a bundle that was exported")
+            raise InvalidInput(f"{folder} holds more than {MOST_FILES:,} files, and is not an exported bundle")
         for name in (*folders, *files):
             path = Path(parent, name)
             with refusing(f"{path} cannot be read: {WHY}; export the bundle again", OSError, RuntimeError):
                 status = path.stat()
                 leads_out = path.is_symlink() and not is_below(path, folder)
             if leads_out:
-                raise InvalidInput(
-                    f"{path} is a link that leads out of the bundle; where you trust it, copy the bundle with cp -RL"
-                )
+                raise InvalidInput(f"{path} is a link out of the bundle; if you trust it, copy the bundle with cp -RL")
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
                 raise InvalidInput(f"{path} is not a regular file; export the bundle again")
             most = VOCABULARY_BYTES if path.name == Path(VOCABULARY).name else TEXT_BYTES
             if path.suffix in TEXTS and status.st_size > most:
-                raise InvalidInput(f"{path} is larger than such a file can be ({most:,} bytes)")
+                raise InvalidInput(f"{path} is larger than the limit for such a file ({most:,} bytes)")
 
 
 @contextlib.contextmanager

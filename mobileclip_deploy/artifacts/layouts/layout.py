@@ -119,19 +119,19 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
     def _consistent(self) -> Layout:
         artifacts = list(self.artifacts.values())
         if not artifacts:
-            raise ValueError("it has none of image, text and classifier")
+            raise ValueError("it has no image, text or classifier file")
         for name, artifact in self.artifacts.items():
             source = artifact.input
             if artifact.output.any_size or (
                 source.any_size and (name == "text" or source.dtype not in (None, "uint8"))
             ):
-                raise ValueError(f"`any_size` is of an image's input, whose dtype is uint8; {name} has it")
+                raise ValueError(f"`any_size` is for an image input of dtype uint8; {name} sets it")
         for artifact in artifacts:
             unknown = sorted(set(PLACEHOLDER.findall(artifact.file)) - IN_NAMES)
             if unknown:
                 raise ValueError(f"{{{unknown[0]}}} in {artifact.file}; known: {', '.join(sorted(IN_NAMES))}")
             if "{suffix}" in artifact.file and not self.suffixes:
-                raise ValueError(f"{artifact.file} has a suffix, and `suffixes` says none")
+                raise ValueError(f"{artifact.file} has a suffix, but `suffixes` is empty")
         paths = {
             name: {
                 _named(artifact_layout.file, {**ANY, "suffix": suffix}) for suffix in self.suffixes.values() or ("",)
@@ -235,7 +235,7 @@ def _apart(files: Iterable[set[str]]) -> None:
         split = {path: tuple(path.casefold().split("/")) for path in paths}
         for path, parts in split.items():
             if parts[0] in OWN:
-                raise ValueError(f"{path} is a file of every bundle; choose another name")
+                raise ValueError(f"{path} is a reserved file name of bundles; choose another name")
             if any(parts[: len(other)] == other[: len(parts)] for other in used):
-                raise ValueError(f"{path} is the name of another file too, or lies in it")
+                raise ValueError(f"{path} is also the name of another file, or of a folder above it")
         used |= set(split.values())

@@ -67,13 +67,13 @@ def read_layout(name: StrPath) -> Layout:
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such layout file") from None
     except ValidationError as error:
-        raise InvalidInput(f"{path} is no layout: {first_problem(error)}") from error
+        raise InvalidInput(f"{path} is not a valid layout: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     namesake = packaged_layout(layout.name)
     if layout.default or (namesake is not None and layout != namesake):
         problem = (
-            "`default` is for layouts of the package" if layout.default else f"{layout.name} is one of the package"
+            "`default` is only for packaged layouts" if layout.default else f"{layout.name} is a packaged layout's name"
         )
         raise InvalidInput(f"{path}: {problem}; change that line")
     return layout

@@ -87,7 +87,7 @@ def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.floa
         UsageError: the model has no text tower.
     """
     if "text" not in model.towers:
-        raise UsageError("a classifier's labels are embedded by the text tower, which this checkpoint does not have")
+        raise UsageError("a classifier needs a text tower to embed its labels, and this checkpoint has none")
     cached = _LABELS.setdefault(model, {})
     key = (labels, is_folded(model))  # folding moves the last bits
     if key not in cached:

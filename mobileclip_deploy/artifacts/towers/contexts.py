@@ -46,8 +46,8 @@ def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
         raise no_text_tower(variant.name)
     if not variant.text.causal:
         raise UsageError(
-            f"the text tower of {variant.name} is bidirectional: padding is part of the model, and the same prompt has "
-            "another embedding at another length; leave `contexts` out"
+            f"the text tower of {variant.name} is bidirectional: padding is part of the model, so a prompt's embedding "
+            "depends on the length; leave `contexts` out"
         )
     full = variant.tokens.context_length
     if wrong := [length for length in wanted if not SHORTEST <= length <= full]:

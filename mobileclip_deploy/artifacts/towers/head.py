@@ -30,10 +30,10 @@ def read_head(labels: str | Sequence[str] | None, template: str | None = None, n
     """
     if labels is None:
         if template is not None:
-            raise UsageError("`template` is how `labels` are asked for; give both")
+            raise UsageError("`template` is the prompt for `labels`; give both")
         return Head(normalised=normalise)
     if normalise:
-        raise UsageError("`normalise` is for embeddings; probabilities of `labels` have no length: leave it out")
+        raise UsageError("`normalise` is for embeddings, not for probabilities of `labels`; leave it out")
     return Head(given_labels(labels, template))
 
 
@@ -61,20 +61,19 @@ class Head:
                 variant whose scores are sigmoids.
         """
         if variant.gives_tokens and self.normalised:
-            raise UsageError(f"{variant.name} gives tokens, which have no length 1; leave `normalise` out")
+            raise UsageError(f"{variant.name} outputs tokens, which are not normalised; leave `normalise` out")
         if variant.scores == "sigmoid" and self.labels is not None:
             # A sigmoid may be as small as 1e-7, which is almost 0 in float16.
             raise UsageError(
-                f"{variant.name} scores each label for itself, and a file with `labels` inside answers with shares of "
-                "all of them; export it without, and give them to `classify`"
+                f"{variant.name} scores each label independently (sigmoid), which an artifact with `labels` cannot; "
+                "leave `labels` out, and give them to `classify`"
             )
         if variant.classes is None:
             return self
         if self.labels is not None or self.normalised:
             what = "`normalise`" if self.labels is None else "`labels`"
             raise UsageError(
-                f"{variant.name} tells apart the {len(variant.class_names)} classes that it was trained on; leave "
-                f"{what} out"
+                f"{variant.name} has the {len(variant.class_names)} classes that it was trained on; leave {what} out"
             )
         return Head(LabelSet(variant.class_names), own=True)
 
@@ -89,9 +88,7 @@ class Head:
         if model.variant.text is None:
             raise no_text_tower(model.variant.name)
         if tuple(towers) != ("image",) or "text" not in model.towers:
-            raise UsageError(
-                "a classifier is the image tower alone, and its labels need a checkpoint with a text tower"
-            )
+            raise UsageError("a classifier has an image tower only, and its labels need a checkpoint with a text tower")
 
     def module(self, model: MobileCLIP, tower: TowerName, short: bool = False) -> nn.Module:
         """Returns the tower of a folded model with this head, in eval mode: [N, ...] -> [N, D], or [N, L] with labels.

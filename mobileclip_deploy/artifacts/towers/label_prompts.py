@@ -30,8 +30,8 @@ def check_label_prompts(labels: Sequence[str], template: str, tokens: TokenizerS
     for label, row in zip(labels, rows, strict=True):
         other = first.setdefault(row.tobytes(), label)
         if other is not label:
-            why = "cut to the same tokens" if label in cut else "one prompt to the tokenizer"
-            raise UsageError(f"the labels {other!r} and {label!r} are {why}; leave one out, or word it otherwise")
+            why = "equal after being cut" if label in cut else "the same prompt to the tokenizer"
+            raise UsageError(f"the labels {other!r} and {label!r} are {why}; leave one out, or rephrase it")
     return tuple(_notes(labels, prompts, cut, tokens))
 
 
@@ -48,11 +48,11 @@ def _cut(
 
 def _notes(labels: Sequence[str], prompts: Sequence[str], cut: list[str], tokens: TokenizerSpec) -> Iterator[str]:
     if cut:
-        yield f"cut at {tokens.context_length} tokens, the rest is not read: the prompts of {_listed(cut)}."
+        yield f"cut at {tokens.context_length} tokens, the rest is ignored: the prompts of {_listed(cut)}."
     shares = ((label, unknown_share(prompt, tokens)) for label, prompt in zip(labels, prompts, strict=True))
     unknown = [f"{label} ({share:.0%})" for label, share in shares if share > 0]
     if unknown:
-        yield f"The text tower's vocabulary does not know all words of the prompts of {_listed(unknown)}."
+        yield f"The text tower's vocabulary lacks words of the prompts of {_listed(unknown)}."
 
 
 def _listed(labels: Sequence[str]) -> str:

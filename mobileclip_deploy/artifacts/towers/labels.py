@@ -41,14 +41,14 @@ class LabelSet:
             raise UsageError(f"the template {self.template[:100]!r} has no {{}} for the label")
         fault = labels_fault(self.names) or template_fault(self.template or "")
         if fault is not None:
-            raise UsageError(f"{fault}; shorten what was given")
+            raise UsageError(f"{fault}; shorten the labels or the template")
         if len(self.names) < 2:
             # With one label every image has it at 100 percent.
             problem = f"one label, {self.names[0]!r}" if self.names else "no label"
-            raise UsageError(f"{problem}; give two labels or more, as in cat,dog,car, or a file with one a line")
+            raise UsageError(f"{problem}; give two labels or more, as in cat,dog,car, or a file with one per line")
         duplicate = next((label for label, times in Counter(self.names).items() if times > 1), None)
         if duplicate is not None:
-            raise UsageError(f"the labels hold {duplicate!r} twice; leave one out")
+            raise UsageError(f"the labels contain {duplicate!r} twice; leave one out")
 
     def template_for(self, variant: Variant) -> str:
         """Returns the template, or the variant's own if there is none."""
@@ -73,6 +73,8 @@ def given_labels(labels: str | Sequence[str], template: str | None = None) -> La
         lines = read_regular(Path(labels)).decode("utf-8-sig").splitlines() if os.path.exists(labels) else None
     lowered = labels.strip().lower()
     if lines is None and (lowered.startswith(PATH_STARTS) or lowered.endswith(PATH_ENDS)):
-        raise UsageError(f"`labels` {labels}: no such file; give one with one label a line, or a list like cat,dog,car")
+        raise UsageError(
+            f"`labels` {labels}: no such file; give one with one label per line, or a list like cat,dog,car"
+        )
     stripped = (label.strip() for label in (labels.split(",") if lines is None else lines))
     return LabelSet(tuple(label for label in stripped if label), template)

@@ -28,7 +28,7 @@ def taken_inputs(
     try:
         values = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, a tensor on a device
-        requirement = "rows of one length, in this machine's memory"
+        requirement = "an array of rows of one length, in this machine's memory"
         raise InvalidInput(f"the {tower} tower's input has to be {requirement}; {_maker(tower)}") from error
     return taken_pixels(values, size) if tower == "image" else taken_ids(values, lengths, words)
 
@@ -45,15 +45,15 @@ def taken_pixels(values: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.f
     """
     _check_shape(values, (3, size, size), "pixels")
     if not np.issubdtype(values.dtype, np.floating):
-        raise InvalidInput(f"pixels of type {values.dtype}; an image tower takes floats in [0, 1]: divide bytes by 255")
+        raise InvalidInput(f"pixels are {values.dtype}; an image tower takes floats in [0, 1]: divide bytes by 255")
     low, high = float(values.min()), float(values.max())  # NaN if there is one
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise InvalidInput("pixels that are NaN or infinite; an image tower takes floats in [0, 1]")
+        raise InvalidInput("pixels are NaN or infinite; an image tower takes floats in [0, 1]")
     rounding = max(ROUNDING, float(np.finfo(values.dtype).eps))  # type: ignore[type-var]
     if low < -rounding or high > 1 + rounding:
         raise InvalidInput(
-            f"pixels from {low:.4g} to {high:.4g}; an image tower takes floats in [0, 1]: divide bytes by 255, and "
-            "leave mean and std out, which stand inside"
+            f"pixels range from {low:.4g} to {high:.4g}; an image tower takes floats in [0, 1]: divide bytes by 255, "
+            "and do not apply mean and std, which the graph contains"
         )
     return values.astype(np.float32, copy=False)
 
@@ -67,12 +67,10 @@ def taken_ids(values: npt.NDArray[np.generic], lengths: Sequence[int], words: in
     short = values.ndim == 2 and values.shape[1] in lengths
     _check_shape(values, values.shape[1:] if short else (lengths[-1],), "token ids")
     if not np.issubdtype(values.dtype, np.integer):
-        raise InvalidInput(
-            f"token ids of type {values.dtype}; a text tower takes integers, as the tokenizer gives them"
-        )
+        raise InvalidInput(f"token ids are {values.dtype}; a text tower takes integers from the tokenizer")
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= words:
-        raise InvalidInput(f"token ids from {low} to {high}; the vocabulary has 0 to {words - 1}")
+        raise InvalidInput(f"token ids range from {low} to {high}; the vocabulary has 0 to {words - 1}")
     return values.astype(np.int64, copy=False)
 
 
@@ -86,4 +84,4 @@ def _check_shape(values: npt.NDArray[np.generic], shape: tuple[int, ...], what: 
 
 
 def _maker(tower: TowerName) -> str:
-    return "`preprocess` makes them of images" if tower == "image" else "`tokenize` makes them of texts"
+    return "`preprocess` converts images" if tower == "image" else "`tokenize` converts texts"

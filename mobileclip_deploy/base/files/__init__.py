@@ -222,7 +222,7 @@ def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
         while size < len(content) <= limit and (more := stream.read(PIECE)):  # it grew, or its size is unknown
             content += more
         if max(size, len(content)) > limit:
-            raise InvalidInput(f"{path} is larger than such a file can be ({limit:,} bytes)")
+            raise InvalidInput(f"{path} is larger than the limit for such a file ({limit:,} bytes)")
         return content
 
 
@@ -268,7 +268,7 @@ def json_value(where: Path | str, content: str) -> Any:
         raise Malformed("nested too deeply") from None
     # Half a character cannot be encoded, so it could not be written again.
     if "\\ud" in content.lower() and re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)):
-        raise Malformed("it holds half a character")
+        raise Malformed("it contains half a surrogate pair")
     return value
 
 
@@ -281,7 +281,7 @@ def check_items(where: Path | str, text: str, most: int) -> None:
         InvalidInput: it has more lists, objects and values after a comma than `most`.
     """
     if text.count(",") + text.count("[") + text.count("{") > most:
-        raise InvalidInput(f"{where} holds more items than such a file can ({most:,})")
+        raise InvalidInput(f"{where} has more items than the limit for such a file ({most:,})")
 
 
 def check_tensors(path: Path) -> None:

@@ -28,7 +28,7 @@ def plain_array(content: bytes, kinds: str) -> Array:
         ValueError: damaged, pickled objects, another type, or another size than in its header.
     """
     stream = io.BytesIO(content)
-    message = f"no plain array ({WHY})"
+    message = f"not a plain array ({WHY})"
     with refusing(message, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -37,7 +37,7 @@ def plain_array(content: bytes, kinds: str) -> Array:
         raise Malformed("pickled objects, which are never run")
     # Checked before numpy allocates the size that the header claims.
     if dtype.kind not in kinds or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
-        raise Malformed(f"{dtype} {list(shape)} in {len(content):,} bytes, no array of {NAMES[kinds]}")
+        raise Malformed(f"{dtype} {list(shape)} in {len(content):,} bytes, not an array of {NAMES[kinds]}")
     stream.seek(0)
     array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
     return array

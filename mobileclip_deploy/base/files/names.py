@@ -25,7 +25,7 @@ def plain_text(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise Malformed(f"{text[:40]!r}... has more than {LONGEST_TEXT:,} characters")
     if not text.isprintable():
-        raise Malformed(f"{text[:60]!r} holds a character that cannot be shown")
+        raise Malformed(f"{text[:60]!r} contains an unprintable character")
     return text
 
 
@@ -40,7 +40,7 @@ def plain_path(file: str) -> str:
     path = PurePosixPath(plain_text(file))
     plain = file == path.as_posix() and not path.is_absolute() and not {"\\", ":"} & set(file)
     if not plain or not path.parts or any(part[0] in ".-" or len(part) > LONGEST_PART for part in path.parts):
-        raise Malformed(f"{file[:60]!r} is no plain path inside a bundle")
+        raise Malformed(f"{file[:60]!r} is not a plain path inside a bundle")
     return file
 
 
@@ -91,8 +91,8 @@ def within(folder: Path, name: str) -> Path:
     """
     path = folder / name
     # For links in a circle and invalid names.
-    with refusing(f"{folder}: a file of it cannot be found", OSError, RuntimeError, ValueError):
+    with refusing(f"{folder}: one of its files cannot be found", OSError, RuntimeError, ValueError):
         inside = is_below(path, folder)
     if not inside:
-        raise InvalidInput(f"{folder}: {name[:60]!r} points outside the folder; ask whoever wrote that name")
+        raise InvalidInput(f"{folder}: {name[:60]!r} points outside the folder; correct the file that names it")
     return path

@@ -50,7 +50,7 @@ def scan(shard: Path) -> dict[str, dict[str, Extent]]:
     for member in members(shard):
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
-            raise InvalidInput(f"{shard}: {member.name!r} would leave the folder; leave the shard out")
+            raise InvalidInput(f"{shard}: {member.name!r} points outside the folder; leave the shard out")
         if not is_plain(member):
             raise InvalidInput(f"{shard}: {member.name!r} is a link or a special file; leave the shard out")
         stem, _, suffix = path.name.partition(".")
@@ -74,7 +74,7 @@ def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
         stream.seek(extent.offset)
         content = stream.read(extent.size)
     if len(content) < extent.size:
-        raise InvalidInput(f"{shard} has become shorter while it was read; download it again")
+        raise InvalidInput(f"{shard} was truncated while it was read; download it again")
     return content
 
 

@@ -51,7 +51,7 @@ def runtime_folder(progress: Progress) -> Path:
     folder = cache_folder("browser") / f"{RUNTIME}-{VERSION}"
     if not folder.is_dir():
         _fetch(folder, progress)
-    _check(folder, "", f"delete {folder}, and it is fetched anew")
+    _check(folder, "", f"delete {folder}, and it is fetched again")
     return folder
 
 
@@ -59,7 +59,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
     npm = shutil.which("npm")
     registry = os.environ.get("NPM_CONFIG_REGISTRY", "").rstrip("/")
     if not (npm or registry):
-        raise RuntimeFailed(f"{RUNTIME} {VERSION} is not here: {HOW}")
+        raise RuntimeFailed(f"{RUNTIME} {VERSION} is missing: {HOW}")
     progress(f"fetching {RUNTIME} {VERSION} {'with npm' if npm else f'from {registry}'}, once")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder() as folder_of_archive, replacing(folder) as partial:
@@ -79,9 +79,7 @@ def _unpack(package: Path, folder: Path) -> None:
     except KeyError as error:
         raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}: try again, or {HOW}") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise RuntimeFailed(
-            f"what npm has as {RUNTIME} {VERSION} is no package ({worded(error)}): try again"
-        ) from error
+        raise RuntimeFailed(f"npm's {RUNTIME} {VERSION} is not a valid package ({worded(error)}): try again") from error
 
 
 def _packed(npm: str, place: Path) -> Path:
@@ -117,7 +115,7 @@ def _downloaded(registry: str, place: Path) -> Path:
         with urlopen(f"{registry}/{RUNTIME}/-/{path.stem}-{VERSION}.tgz", timeout=60) as response:
             path.write_bytes(response.read(LARGEST))
     except (URLError, OSError, ValueError) as error:
-        raise RuntimeFailed(f"{registry} gives no {RUNTIME} {VERSION} ({error}): {HOW}") from error
+        raise RuntimeFailed(f"{registry} does not serve {RUNTIME} {VERSION} ({error}): {HOW}") from error
     return path
 
 
@@ -125,4 +123,4 @@ def _check(folder: Path, prefix: str, remedy: str) -> None:
     for name, digest in FILES.items():
         file = folder / name
         if not file.is_file() or file_sha256(file) != digest:
-            raise RuntimeFailed(f"{prefix}{file} is missing or not that of {RUNTIME} {VERSION}; {remedy}")
+            raise RuntimeFailed(f"{prefix}{file} is missing or not from {RUNTIME} {VERSION}; {remedy}")

@@ -79,8 +79,8 @@ class Room(WorkerPlugin):
         version = metadata.version(PACKAGE)
         if version != self.version:
             raise RuntimeFailed(
-                f"the worker {worker.address} has {PACKAGE} {version} where this is {self.version}; "
-                "install the same version there"
+                f"the worker {worker.address} has {PACKAGE} {version}, but this is {self.version}; install the same "
+                "version there"
             )
         limit = worker.memory_manager.memory_limit
         free = _free_memory() // self.neighbours
@@ -94,8 +94,8 @@ def run_on_dask(tasks: Sequence[Task], told: Told, scheduler: str, go_on: bool, 
         largest = max(tasks, key=lambda task: task.memory)
         if largest.memory > room:
             raise UsageError(
-                f"{largest.name} needs {in_gigabytes(largest.memory)} of memory where a process can have "
-                f"{in_gigabytes(room)}; free some, or take workers with more"
+                f"{largest.name} needs {in_gigabytes(largest.memory)} of memory, but a process can have "
+                f"{in_gigabytes(room)}; free some, or use workers with more"
             )
         waiting, running = deque(tasks), dict[Any, tuple[Task, Any]]()
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -136,7 +136,7 @@ def _result(task: Task, future: Any, client: Client, scheduler: str) -> Any:
     except KilledWorker as error:
         reason = (
             f"its process ended {error.allowed_failures + 1} times, killed or crashed; it was expected to need "
-            f"{in_gigabytes(task.memory)}, is there more to be had?"
+            f"{in_gigabytes(task.memory)}; give it more memory"
         )
         return Failed(RuntimeFailed(f"{task.name}: {reason}"))
     except Exception as error:
@@ -157,7 +157,7 @@ def _workers(client: Client, scheduler: str) -> dict[str, Any]:
         workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
     except Exception as error:  # OSError, TimeoutError, CommClosedError, ... by the kind of failure
         raise RuntimeFailed(
-            f"the scheduler {scheduler} was lost; what is done is kept, and the same command goes on with it"
+            f"the connection to the scheduler {scheduler} was lost; repeat the same command, which resumes"
         ) from error
     return workers
 
@@ -184,7 +184,7 @@ def connected(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
             client = stack.enter_context(Client(address, timeout=ANSWERS, set_as_default=False))
         except Exception as error:  # OSError, TimeoutError, gaierror, by the kind of connection
             raise RuntimeFailed(
-                f"no Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or give local"
+                f"no Dask scheduler responds at {scheduler}; start one with `dask scheduler`, or give local"
             ) from error
         try:
             client.wait_for_workers(1, timeout=APPEARS)

@@ -93,8 +93,8 @@ def check_scheduler(scheduler: str | None) -> None:
         return
     if scheduler != LOCAL and ADDRESS.fullmatch(scheduler) is None:
         raise UsageError(
-            f"`scheduler` {scheduler!r} is no scheduler; give local, or the address of Dask's, "
-            "such as tls://10.0.0.1:8786"
+            f"`scheduler` {scheduler!r} is not a scheduler; give local, or the address of Dask's, such as "
+            "tls://10.0.0.1:8786"
         )
     if importlib.util.find_spec("distributed") is None:
         raise DependencyMissing(
@@ -117,7 +117,7 @@ def require_tls(scheduler: str | None, insecure: bool) -> None:
     if scheduler in (None, LOCAL) or insecure or scheduler.startswith(ENCRYPTED):
         return
     raise UsageError(
-        f"the scheduler {scheduler} has no TLS, so whoever reaches its port can run code on its machines and on this "
-        "one; start it with certificates and give its tls:// address, or add `insecure_scheduler=True` in a network "
-        "that you trust"
+        f"the scheduler {scheduler} has no TLS, so anyone who reaches its port can run code on its machines and on "
+        "this one; start it with certificates and give its tls:// address, or add `insecure_scheduler=True` in a "
+        "network that you trust"
     )

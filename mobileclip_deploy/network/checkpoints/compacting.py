@@ -30,7 +30,7 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
     """
     if axes.full_size != source.variant.embed_dim:
         raise InvalidInput(
-            f"the axes are of embeddings of {axes.full_size} numbers, and {source.variant.name} has "
+            f"the axes are for embeddings of {axes.full_size} dimensions, but {source.variant.name} has "
             f"{source.variant.embed_dim}"
         )
     model = copy.deepcopy(source.model)

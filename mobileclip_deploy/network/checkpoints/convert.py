@@ -81,13 +81,13 @@ def convert(
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
     if layout == folded.NAME and languages is not None:
-        raise UsageError("a folded file names the checkpoint that it is made of; cut the vocabulary first, then fold")
+        raise UsageError("a vocabulary cannot be cut while folding; cut it first, then fold the written file")
     if layout == folded.NAME:
         with sole_writer(output, "convert", force=force):
             return _fold(identity, source, output, preprocess, progress)
     tokens = identity.variant.tokenizer
     if tokens is not None and tokens.brought and output.suffix != ".safetensors":
-        raise UsageError(f"{source} brings a vocabulary, and {output.name} has no place for it; write a .safetensors")
+        raise UsageError(f"{source} has its own vocabulary, which {output.name} cannot store; write a .safetensors")
     weights = {
         ours: read_weight(identity.file, entry, ours)
         for ours, entry in identity.candidate.expected.items()
@@ -145,8 +145,8 @@ def _mapped(identity: Identity, layout: str, own: Mapping[str, Tensor]) -> tuple
     if BIAS in weights and BIAS not in there:
         if weights.pop(BIAS).any():
             raise CheckpointError(
-                f"{identity.file.path} has a trained projection bias ({here[BIAS].key}), which the {layout} "
-                f"layout has no place for; {_possible(identity, but=layout)}"
+                f"{identity.file.path} has a trained projection bias ({here[BIAS].key}), which the {layout} layout "
+                f"cannot store; {_possible(identity, but=layout)}"
             )
         notes = ("the projection's bias was all zero and is left out",)
     elif BIAS in there and BIAS not in weights:

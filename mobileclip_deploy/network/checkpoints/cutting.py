@@ -60,7 +60,7 @@ def asked_languages(
         return None
     if texts is None:
         raise UsageError(
-            "`languages` needs `language_texts`: a folder with texts of each, from which its letters are read"
+            "`languages` needs `language_texts`: a folder with texts of each language, to find its letters"
         )
     return Languages(codes, texts, keep, captions)
 
@@ -80,7 +80,7 @@ class Cut:
         line = f"vocabulary: {len(self.rows):,} of {full:,} pieces, by {self.texts:,} texts"
         if self.lost is None:
             return line
-        return f"{line}; {self.lost:.2%} of the pieces of the captions were left out, and other pieces stand for them"
+        return f"{line}; {self.lost:.2%} of the pieces of the captions were left out, and other pieces replace them"
 
 
 def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
@@ -96,14 +96,14 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
     """
     tokens = variant.tokens
     if not asked.codes:
-        raise UsageError("`languages` names none; give codes such as de,en")
+        raise UsageError("`languages` is empty; give codes such as de,en")
     if tokens.kind != "sentencepiece":
         raise UsageError(
             f"{variant.name} has a vocabulary of {'CLIP' if tokens.kind is None else 'BERT'}'s kind, which is English "
-            "alone; `languages` cuts the vocabulary of a checkpoint with SentencePiece's, such as SigLIP2's"
+            "only; `languages` cuts the vocabulary of a checkpoint with SentencePiece's, such as SigLIP2's"
         )
     if tokens.missing:
-        raise CheckpointError(f"{variant.name}'s tokenizer.json is not beside its file; put it there")
+        raise CheckpointError(f"{variant.name}'s tokenizer.json is missing; put it next to the checkpoint")
     every = [text for code in asked.named for text in language_texts(Path(asked.texts), code)]
     used = set(np.unique(encode(every, tokens)).tolist())
     if asked.keep == "letters":
@@ -125,7 +125,7 @@ def language_texts(folder: Path, code: str) -> list[str]:
         InvalidInput: neither exists, or it holds nothing.
     """
     if not code.replace("-", "").replace("_", "").isalnum():
-        raise InvalidInput(f"{code!r} is no code of a language, such as de")
+        raise InvalidInput(f"{code!r} is not a language code, such as de")
     plain = folder / f"{code}.txt"
     if plain.is_file():
         return _lines(plain)
@@ -145,7 +145,7 @@ def _lines(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8; save it as UTF-8") from error
     if not (texts := [line for line in lines if line]):
-        raise InvalidInput(f"{path} holds no text")
+        raise InvalidInput(f"{path} contains no text")
     return texts
 
 
@@ -155,7 +155,7 @@ def _names(path: Path) -> list[str]:
         entries: Sequence[Any] = list(document["annotations"]["annotations"].values())
         names = [str(name) for entry in entries for kind in ("default", "tts") for name in entry.get(kind, ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise InvalidInput(f"{path} is no file of CLDR's annotations; give CODE.txt instead") from error
+        raise InvalidInput(f"{path} is not a CLDR annotations file; give CODE.txt instead") from error
     if not names:
-        raise InvalidInput(f"{path} holds no name")
+        raise InvalidInput(f"{path} contains no name")
     return names

@@ -38,7 +38,9 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
     """
     text = metadata.get(METADATA)
     if text is None:
-        raise CheckpointError(f"{path} has this package's keys but not its metadata; write it with `reparameterize`")
+        raise CheckpointError(
+            f"{path} has this package's keys, but its metadata is missing; write it with `reparameterize`"
+        )
     damaged = f"{path}: damaged metadata ({WHY}); write it again with `reparameterize`"
     other = f"{path} was written by another version of this package"
     with refusing(damaged, ValidationError, into=CheckpointError), refusing(other, UsageError, into=CheckpointError):

@@ -78,7 +78,7 @@ def parse(text: str) -> HubFile:
     match = REFERENCE.fullmatch(text)
     paths = [PurePosixPath(part) for part in match.group("repository", "revision", "file") if part] if match else []
     if match is None or not text.isprintable() or any(path.is_absolute() or ".." in path.parts for path in paths):
-        raise UsageError(f"{text!r} is no place on the hub; write hf:owner/name, hf:owner/name@revision or ...:file")
+        raise UsageError(f"{text!r} is not a hub reference; write hf:owner/name, hf:owner/name@revision or ...:file")
     return HubFile(match["repository"], match["revision"], match["file"])
 
 
@@ -191,7 +191,7 @@ def _usual_file(hub: Any, source: HubFile) -> str:
     if card is not None:
         return next(published.file for published in card.sources if published.repository == source.repository)
     if hub.constants.HF_HUB_OFFLINE:
-        raise CheckpointError(f"{source}: which file cannot be asked offline; write {HUB}{source.repository}:FILE")
+        raise CheckpointError(f"{source}: its files cannot be listed offline; write {HUB}{source.repository}:FILE")
     files = _files(hub, source)
     for usual in USUAL_FILES:
         if usual in files:
@@ -212,7 +212,7 @@ def _held(hub: Any, source: HubFile) -> str:
     try:
         files = _files(hub, source)
     except Exception:  # the message is part of an error, which it must not replace
-        return f"could not be asked what it holds; look at its page, and write {HUB}{source.repository}:FILE"
+        return f"could not be listed; look at its page, and write {HUB}{source.repository}:FILE"
     candidates = [file for file in files if file.endswith(SUFFIXES)]
     if not candidates:
         return "holds no .safetensors, .pt or .bin file; give another repository"
@@ -273,7 +273,7 @@ def explain(hub: Any, error: Exception, source: HubFile) -> str:
     if hub.constants.HF_HUB_OFFLINE:
         return f"{source} is not in the cache, and offline mode is on; download it once online"
     if isinstance(error, errors.HFValidationError):
-        return f"{source} is no name a repository can have; check it"
+        return f"{source} is not a valid repository name; check it"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{source} could not be written to the cache ({os.strerror(error.errno)}); set HF_HOME elsewhere"
     reason = (str(error.__cause__ or error).strip().splitlines() or [""])[0][:120]
@@ -312,7 +312,8 @@ def _commit(path: Path, folder: Path, source: HubFile) -> str:
     if path.is_symlink():
         path.unlink()
     raise CheckpointError(
-        f"{source}: the hub's answer leads out of the cache, to {path.resolve()}; set HF_ENDPOINT to a hub you trust"
+        f"{source}: the hub's response points outside the cache, to {path.resolve()}; set HF_ENDPOINT to a hub you "
+        "trust"
     )
 
 
@@ -326,7 +327,8 @@ def _check(path: Path, digest: str, source: HubFile) -> None:
         stored.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{source} came as a page for browsers, and is removed; log in to the network, or look at HF_ENDPOINT"
+            f"{source} was a web page instead of the file, and is removed; log in to the network, or look at "
+            "HF_ENDPOINT"
         )
     if SHA256.fullmatch(stored.name) and stored.name != digest:
         stored.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ def _bringing(file: TensorFile, card: Variant | None) -> Variant:
             card = load_variant(file.metadata.get("variant", ""))
         except UsageError as error:
             raise CheckpointError(
-                f"{file.path} brings a vocabulary, and names no variant; say which with `variant`"
+                f"{file.path} has its own vocabulary, but names no variant; name it with `variant`"
             ) from error
     return with_vocabulary(card, file.metadata, file.path)
 
@@ -186,8 +186,8 @@ def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
     candidate = Candidate(card, folded.NAME, source.towers, source.layout)
     if not (result := candidate.fit(file.shapes)).exact:
         raise CheckpointError(
-            f"{file.path} is no whole folded {source.variant}: {result.describe()}; "
-            "write it again with `reparameterize`"
+            f"{file.path} is not a complete folded {source.variant}: {result.describe()}; write it again with "
+            "`reparameterize`"
         )
     return Identity(file, candidate, _missing_tower(candidate), source)
 
@@ -221,12 +221,12 @@ ADVICE = (
     # Names that PEFT, loralib and diffusers give the factors of a low-rank update.
     (
         re.compile(r"(^|\.)lora_|^base_model\.model\.|\.base_layer\."),
-        "it holds LoRA's factors: merge them into the weights before you save (PEFT: `merge_and_unload()`)",
+        "it has LoRA factors: merge them into the weights before saving (PEFT: `merge_and_unload()`)",
     ),
     # ema-pytorch and Lightning modules keep a second, averaged network.
     (
         re.compile(r"^(module\.)?(ema_model|online_model|model_ema|ema)\."),
-        "it holds an averaged network beside the trained one: save the state_dict of one of the two alone",
+        "it has an averaged network and the trained one: save the state_dict of only one",
     ),
 )
 """Patterns of tensor names that training tools write, and advice for each."""

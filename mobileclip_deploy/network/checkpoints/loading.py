@@ -132,7 +132,7 @@ def assemble(
     # assign: the model is on the meta device, so there is nothing to copy into.
     model.load_state_dict(weights, assign=True)
     if not model.scores.bounded:
-        reason = "logit_scale or logit_bias is beyond what float32 can score with"
+        reason = "logit_scale or logit_bias is out of range for scores in float32"
         raise CheckpointError(f"{identity.file.path}: {reason}; give an undamaged file")
     if identity.layout == llava.NAME:
         fold_structure(model)
@@ -182,7 +182,8 @@ def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
             raise CheckpointError(f"{file.path}: {entry.key} holds NaN or infinite weights; give an undamaged file")
         if ours.endswith("running_var") and bool((value < 0).any()):
             raise CheckpointError(
-                f"{file.path}: {entry.key} holds a negative variance, which no BatchNorm has; give an undamaged file"
+                f"{file.path}: {entry.key} holds a negative variance, which a BatchNorm cannot have; give an undamaged "
+                "file"
             )
     return entry.convert.ours(value) if entry.shape else value.reshape(())
 
@@ -198,7 +199,7 @@ def _float32(file: TensorFile, entry: Expected, value: Tensor) -> Tensor:
         return value
     value = value.to(torch.float32)
     if not _is_finite(value):
-        raise CheckpointError(f"{file.path}: {entry.key} holds weights that float32 cannot; scale them down")
+        raise CheckpointError(f"{file.path}: {entry.key} has weights too large for float32; scale them down")
     return value
 
 

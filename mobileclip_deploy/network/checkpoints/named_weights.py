@@ -30,7 +30,7 @@ def weights_file(
         CheckpointError: the file does not exist, or its first bytes are not a checkpoint's.
     """
     if download and (variant is None or checkpoint is not None):
-        raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
+        raise UsageError("a download needs a variant's name, without a checkpoint (`download=True`, `variant='NAME'`)")
     reference = str(checkpoint) if checkpoint is not None else ""
     if download or reference.startswith(HUB):
         from mobileclip_deploy.network.checkpoints import hub

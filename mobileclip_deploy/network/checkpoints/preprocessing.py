@@ -83,16 +83,16 @@ def _asked(card: Preprocess, asked: str | Path) -> TakenPreprocess:
     path = Path(asked)
     if not path.is_file():
         close = suggestion(name, (CARD, OPENAI))
-        raise UsageError(f"`preprocess` {str(asked)!r} is no file{close}; say {OPENAI}, {CARD}, or give {CONFIG}")
+        raise UsageError(f"`preprocess` {str(asked)!r} is not a file{close}; say {OPENAI}, {CARD}, or give {CONFIG}")
     return _read(card, _parsed(path), path.name, path)
 
 
 def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
     """Parses the JSON object in a file, or in a text whose source is `where`."""
-    with refusing(f"{where} is no JSON ({WHY}); say {OPENAI} or {CARD} with `preprocess`", ValueError):
+    with refusing(f"{where} is not JSON ({WHY}); say {OPENAI} or {CARD} with `preprocess`", ValueError):
         parsed = json_value(where, text) if text is not None else read_json(Path(where))
     if not isinstance(parsed, dict):
-        raise InvalidInput(f"{where} holds no JSON object; say {OPENAI} or {CARD} with `preprocess`")
+        raise InvalidInput(f"{where} has no JSON object; say {OPENAI} or {CARD} with `preprocess`")
     return parsed
 
 
@@ -106,12 +106,12 @@ def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> T
         interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3), "another")
         settings = {"mean": settings["image_mean"], "std": settings.get("image_std"), "interpolation": interpolation}
     elif not {"mean", "std", "interpolation"} & settings.keys() and METADATA not in told:
-        raise InvalidInput(f"{path} says no mean, std or interpolation; give open_clip's {CONFIG}")
+        raise InvalidInput(f"{path} has no mean, std or interpolation; give open_clip's {CONFIG}")
     settings = DEFAULTS | {key: value for key, value in settings.items() if value is not None}
     resize = RESIZE_MODES[card.resize]
     if settings.get("resize_mode", resize) != resize:
         raise InvalidInput(
-            f"{path}: resize_mode {settings['resize_mode']!r} is not this network's, {resize!r}: a picture is "
+            f"{path}: resize_mode {settings['resize_mode']!r} does not match this network's, {resize!r}: a picture is "
             f"{card.described}; train and export with {resize!r}"
         )
     with refusing(f"{path}", ValidationError):
@@ -135,9 +135,9 @@ def _refuse_untold(identity: Identity, card: Preprocess, repository: str | None)
     if any(repository == hub_name or file.path.name == name for hub_name, name in published):
         return
     raise CheckpointError(
-        f"{file.path} was trained with open_clip (it holds {', '.join(file.traces)}), and does not say on which "
-        f"pictures: on those of {variant.name}'s card (mean {card.mean[0]:g}, std {card.std[0]:g}, "
-        f"{card.interpolation}), or on OpenAI's (mean {MEAN[0]:.3g}, std {STD[0]:.3g}, bicubic), which open_clip takes "
+        f"{file.path} was trained with open_clip (it holds {', '.join(file.traces)}), and does not record its "
+        f"preprocessing: that of {variant.name}'s card (mean {card.mean[0]:g}, std {card.std[0]:g}, "
+        f"{card.interpolation}), or OpenAI's (mean {MEAN[0]:.3g}, std {STD[0]:.3g}, bicubic), which open_clip takes "
         f"where it starts from a local file; say which with `preprocess={OPENAI!r}` or `preprocess={CARD!r}`, or give "
         f"the {CONFIG}"
     )

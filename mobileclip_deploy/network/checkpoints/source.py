@@ -33,7 +33,7 @@ class Source:
         """
         if model.provenance is None:
             raise CheckpointError(
-                "this model has no provenance; load it with load_model, so that what is made of it can name it"
+                "this model has no provenance; load it with load_model, so that files made from it can name it"
             )
         return cls(model, model.provenance)
 

@@ -170,8 +170,8 @@ def _check_archive(path: Path) -> None:
         entries = archive.infolist()
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(
-            f"{path} is a TorchScript archive, that is code, which is never run; give the model's state_dict "
-            "(OpenAI's weights: `download=True`, or the safetensors file that the variant's card names)"
+            f"{path} is a TorchScript archive, which is code and never run; give the model's state_dict (OpenAI's "
+            "weights: `download=True`, or the safetensors file that the variant's card names)"
         )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError(f"{path} is a compressed zip file, not what torch.save writes; unpack it first")
@@ -181,7 +181,7 @@ def _unpickling(path: Path, message: str) -> str:
     code = re.search(r"GLOBAL (\S+)", message)
     if code:
         return f"{path} holds pickled code ({code.group(1)}), which is never run; save its state_dict alone"
-    return f"{path} is truncated, or a pickle that torch.save did not write; save the model's state_dict again"
+    return f"{path} is truncated, or not written by torch.save; save the model's state_dict again"
 
 
 def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]:

@@ -80,7 +80,7 @@ def stacked(file: TensorFile, one: re.Match[str]) -> Made:
     """
     keys = {which: f"{one[1]}{which}_proj.{one[3]}" for which in "qkv"}
     if lacking := [which for which, key in keys.items() if key not in file.shapes]:
-        raise CheckpointError(f"{file.path}: {one[0]} comes without its {', '.join(lacking)}; save the whole model")
+        raise CheckpointError(f"{file.path}: {one[0]} lacks its {', '.join(lacking)}; save the whole model")
     first = file.shapes[one[0]]
     return (3 * first[0], *first[1:]), lambda: torch.cat([file.read(key) for key in keys.values()])
 

@@ -58,9 +58,11 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
         else:
             tokens = spec.with_file(metadata[TOKENIZER_FILE])
     if tokens.context_length > LARGEST_CONTEXT:
-        raise CheckpointError(f"{path}: a context of {tokens.context_length} tokens; {LARGEST_CONTEXT} are the most")
+        raise CheckpointError(
+            f"{path}: its context of {tokens.context_length} tokens exceeds the maximum of {LARGEST_CONTEXT}"
+        )
     made = distilled(metadata, {}, path)
-    unknown = f"{path}: the form of its text tower is not known here ({WHY})"
+    unknown = f"{path}: unknown form of its text tower ({WHY})"
     with refusing(unknown, UsageError, into=CheckpointError):
         return card.with_tokenizer(tokens).with_text_form(made.form if made else None)
 
@@ -99,8 +101,8 @@ def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: 
     actual = image_sha256(weights)
     if actual not in (None, record.image_sha256):
         raise CheckpointError(
-            f"{path}: its text tower was distilled for the image tower of {record.source_file}, and it holds another "
-            "one; take the image tower of that checkpoint"
+            f"{path}: its text tower was distilled for the image tower of {record.source_file}, but the file has "
+            "another image tower; use that one"
         )
     return record
 
@@ -116,7 +118,7 @@ def distilled_from(
     """
     image, origin = image_sha256(model.state_dict()), model.provenance
     if image is None:
-        raise UsageError("a text tower alone has no space of pictures; give a checkpoint with both towers")
+        raise UsageError("a text tower alone has no embedding space for pictures; give a checkpoint with both towers")
     assert origin is not None
     assert origin.weights is not None
     return Distilled(

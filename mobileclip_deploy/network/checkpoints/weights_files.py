@@ -66,7 +66,7 @@ def container_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
     if head.startswith(b"\x80"):
         return "pickle"
     if head.startswith(LFS_POINTER):
-        raise CheckpointError(f"{path} is a git-lfs pointer, not the file it stands for; run `git lfs pull`")
+        raise CheckpointError(f"{path} is a git-lfs pointer, not the file itself; run `git lfs pull`")
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path} is not a safetensors file: it has no header; download or save it again")
     raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file; give one of the two")

@@ -149,7 +149,7 @@ def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = N
         records.append(PassRecord(fold_pass.name, folded, deviation))
     after = count(model)
     if after.batch_norms:
-        raise FoldingError(f"{after.batch_norms} BatchNorms are left, of a structure that no pass knows")
+        raise FoldingError(f"{after.batch_norms} BatchNorms are left, in structures that no fold pass supports")
     return FoldReport(
         passes=tuple(records),
         parameters_before=before.parameters,

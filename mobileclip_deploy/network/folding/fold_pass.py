@@ -56,7 +56,9 @@ class FoldPass(ABC, Generic[Block]):
         blocks = list(self.blocks(model))
         training = next((name for name, module in blocks if module.training), None)
         if training is not None:
-            raise FoldingError(f"{training} is in training mode: BatchNorm statistics still move; call model.eval()")
+            raise FoldingError(
+                f"{training} is in training mode, in which BatchNorm statistics change; call model.eval()"
+            )
         pending = [name for name, module in blocks if self.pending(module)]
         done = sum(self.folded(module) for _, module in blocks)
         if pending and done:

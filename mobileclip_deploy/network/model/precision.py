@@ -66,7 +66,7 @@ PRECISIONS: dict[str, Precision] = {
     for precision in (
         Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4, "float"),
         Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999, "float"),
-        Precision("w8", 8, "int8 weights, a scale a channel or a group of inputs", "cosine", 0.99),
+        Precision("w8", 8, "int8 weights, one scale per channel or group of inputs", "cosine", 0.99),
         Precision("w8a16", 8, "int8 weights and 16-bit activations", "cosine", 0.99, activations=16),
         Precision("w8a8", 8, "int8 weights and int8 activations", "cosine", 0.98, activations=8),
         Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98, "table"),
@@ -74,14 +74,14 @@ PRECISIONS: dict[str, Precision] = {
         Precision(
             "w4p-p50",
             4,
-            "half of the weights zero, the rest palettized with 16 entries",
+            "half of the weights zero, the others palettized with 16 entries",
             "cosine",
             0.98,
             "table",
             pruned=0.5,
         ),
-        Precision("mixed", 4, "int4 or int8 weights, layer by layer, as a search measured", "cosine", 0.98),
-        Precision("w4", 4, "int4 weights, a scale a block of 32", "cosine", 0.98),
+        Precision("mixed", 4, "int4 or int8 weights per layer, chosen by a search", "cosine", 0.98),
+        Precision("w4", 4, "int4 weights, one scale per block of 32", "cosine", 0.98),
     )
 }
 
@@ -105,7 +105,7 @@ def precision_of(name: str) -> Precision:
         raise KeyError(name)
     rest, _, table = name.partition(TABLE)
     first, second = PRECISIONS[rest], PRECISIONS[table]
-    summary = f"{first.summary}; the table of words: {second.summary}"
+    summary = f"{first.summary}; token embedding: {second.summary}"
     return replace(first, name=name, summary=summary, gate=min(first.gate, second.gate), table=table)
 
 
@@ -129,9 +129,9 @@ def parse_precisions(
     chosen = {tower.strip().lower(): _known(name) for tower, _, name in pairs}
     if not set(towers) <= set(chosen) <= set(TOWERS) or len(pairs) != len(chosen):
         example = ",".join(f"{tower}=fp16" for tower in towers)
-        raise UsageError(f"`precision` {text}: name {' and '.join(towers)}, each once, as in {example}")
+        raise UsageError(f"`precision` {text}: name {' and '.join(towers)} once each, as in {example}")
     if (rest := precision_of(chosen.get("image", "fp32"))).table is not None:
-        raise UsageError(f"`precision` {text}: an image tower has no table of words; give image={rest.rest}")
+        raise UsageError(f"`precision` {text}: an image tower has no token embedding; give image={rest.rest}")
     return {tower: chosen[tower] for tower in towers}
 
 
@@ -154,7 +154,7 @@ def _known(name: str, others: Sequence[str] = ()) -> str:
         ]  # set by a search, not by users
         if TABLE in lowered:
             raise UsageError(
-                f"unknown precision {name.strip()!r}: before `{TABLE}` goes {', '.join(RESTS)}, behind it "
+                f"unknown precision {name.strip()!r}: before `{TABLE}` comes {', '.join(RESTS)}, after it "
                 f"{', '.join(TABLES)}"
             )
         raise UsageError(f"unknown precision {name.strip()!r}{suggestion(lowered, listed)}; known: {', '.join(listed)}")

@@ -21,11 +21,11 @@ T = TypeVar("T")
 def template_fault(template: str) -> str | None:
     """Returns a message if a template is too large, or not Unicode text. None if it is valid."""
     if not _is_unicode(template):
-        return f"the template {template[:100]!r} is no Unicode text"
+        return f"the template {template[:100]!r} is not valid Unicode"
     if len(template) > TEMPLATE_CHARACTERS:
         return f"a template has at most {TEMPLATE_CHARACTERS:,} characters, this one {len(template):,}"
     if (count := template.count("{}")) > PLACES:
-        return f"a template holds {{}} at most {PLACES} times, this one {count} times"
+        return f"a template can contain {{}} at most {PLACES} times, this one {count} times"
     return None
 
 
@@ -33,15 +33,15 @@ def labels_fault(labels: Sequence[str]) -> str | None:
     """Returns a message if labels, or names of classes, are too many, too long or not Unicode text. None if they are
     valid."""
     if len(labels) > LABELS:
-        return f"there can be at most {LABELS:,} labels, and these are {len(labels):,}"
+        return f"there can be at most {LABELS:,} labels, not {len(labels):,}"
     long = next((label for label in labels if len(label) > LABEL_CHARACTERS), None)
     if long is not None:
         return f"a label has at most {LABEL_CHARACTERS:,} characters; {long[:20]!r}... has {len(long):,}"
     odd = next((label for label in labels if not _is_unicode(label)), None)
     if odd is not None:
-        return f"the label {odd!r} is no Unicode text"
+        return f"the label {odd!r} is not valid Unicode"
     if sum(len(label.encode()) + len('    "",\n') for label in labels) > LABELS_BYTES:
-        return f"labels have at most {LABELS_BYTES:,} bytes together, and these have more"
+        return f"labels have at most {LABELS_BYTES:,} bytes together"
     return None
 
 

@@ -28,8 +28,8 @@ class Recovered(BaseModel, frozen=True, extra="forbid"):
         if target == self.target:
             return None
         return (
-            f"These weights were recovered for {self.target}; {target} rounds them once more, on grids of its own. "
-            f"Compare with an export of {self.source_file}, or recover with `target='{target}'`."
+            f"These weights were recovered for {self.target}; {target} rounds them again, to its own grids. Compare "
+            f"with an export of {self.source_file}, or recover with `target='{target}'`."
         )
 
 

@@ -47,9 +47,9 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
     other = [f"{name} {str(value)[:40]}" for name, value in settings.items() if value != KNOWN[name]]
     if other or model.vocab is None:
         kind = ", ".join(other) or "a list of pieces"
-        raise InvalidInput(f"it is of another kind ({kind}), not SentencePiece's BPE with bytes")
+        raise InvalidInput(f"unsupported settings ({kind}); expected SentencePiece's BPE with byte fallback")
     if unlike := _unlike(file.normalizer):
-        raise InvalidInput(f"it changes texts by {unlike[:40]}, which is not known here")
+        raise InvalidInput(f"it normalises texts by {unlike[:40]}, which is not supported")
     vocabulary, merges = model.vocab | {token.content: token.id for token in added}, model.merges
     if rows is not None:
         late = {token.content for token in added if token.id >= rows} - set(model.vocab)
@@ -57,18 +57,18 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
         added = tuple(token for token in added if token.content not in late)
     in_order = sorted(vocabulary, key=vocabulary.__getitem__)
     if rows is not None and len(in_order) > rows:
-        raise InvalidInput(f"it has {len(in_order):,} pieces for a table of {rows:,} rows: they do not belong together")
+        raise InvalidInput(f"it has {len(in_order):,} pieces, but the token embedding has {rows:,} rows")
     if [vocabulary[piece] for piece in in_order] != list(range(len(in_order))):
-        raise InvalidInput("its ids are not those from 0 up, each once")
+        raise InvalidInput("its ids are not 0 to N - 1, each once")
     if any(len(pair) != 2 or "".join(pair) not in vocabulary for pair in merges):
-        raise InvalidInput("a merge gives no piece of its vocabulary")
+        raise InvalidInput("a merge results in no piece of its vocabulary")
     for id, what in ((like.eot, "end"), (like.pad, "padding")):
         if not 0 <= id < len(in_order) or not any(token.id == id and token.special for token in added):
             raise InvalidInput(f"it has no special token {id}, the {what} of a text")
     if any(vocabulary[token.content] != token.id for token in added):
         raise InvalidInput("an added token has two ids")
     if model.unk_token is not None and model.unk_token not in vocabulary:
-        raise InvalidInput("its token for unknown characters is no piece of its vocabulary")
+        raise InvalidInput("its token for unknown characters is missing from its vocabulary")
     return with_content(like, rows or len(in_order), _content(in_order, merges, added, model.unk_token, like))
 
 
@@ -192,7 +192,9 @@ def fast_tokenizer(file: str) -> Any:
         InvalidInput: it cannot read the text.
     """
     tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
-    with refusing("tokenizers cannot read the tokenizer.json", Exception):  # its own errors are plain Exceptions
+    with refusing(
+        "the package tokenizers cannot read the tokenizer.json", Exception
+    ):  # its own errors are plain Exceptions
         tokenizer = tokenizers.Tokenizer.from_str(file)
     if not isinstance(tokenizer.model, tokenizers.models.WordPiece):
         tokenizer.normalizer = tokenizers.normalizers.Replace(" ", BLANK)

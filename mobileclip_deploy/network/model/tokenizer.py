@@ -73,7 +73,7 @@ def _refuse_cut_short(texts: Sequence[str], full: npt.NDArray[np.bool_], limit: 
     for index, text in enumerate(texts):
         if len(text) > limit and not full[index]:
             raise InvalidInput(
-                f"prompt {index} has {len(text):,} characters, and its first {limit:,} hold less than "
+                f"prompt {index} has {len(text):,} characters, and its first {limit:,} make fewer than "
                 f"{context_length} tokens; shorten it"
             )
 

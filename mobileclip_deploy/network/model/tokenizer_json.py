@@ -23,7 +23,7 @@ def _vocabulary(value: Any) -> dict[str, int] | None:
         raise Malformed("not an object")
     for piece, id in value.items():  # stops at the first wrong one: pydantic keeps an error for each
         if type(id) is not int or not 0 <= id < MOST_IDS:
-            raise Malformed(f"{piece[:80]!r} has no id from 0 up")
+            raise Malformed(f"{piece[:80]!r} has no valid id")
     return value
 
 
@@ -79,5 +79,5 @@ class TokenizerJson(BaseModel):
             InvalidInput: not a tokenizer.json, or one with more items than a vocabulary has.
         """
         check_items("it", content, MOST_ITEMS)
-        with refusing(f"it is no tokenizer.json ({WHY})", ValidationError):
+        with refusing(f"not a tokenizer.json ({WHY})", ValidationError):
             return cls.model_validate_json(content)

@@ -71,7 +71,7 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
     expansion: PositiveFloat = Field(2.0, description="channels after the last convolution over the last width")
     projection_bias: bool = False
     pooled: bool = Field(
-        True, description="answers with one vector; False: with one a place, before pooling, as tokens"
+        True, description="the output is one vector; False: one vector per position, before pooling, as tokens"
     )
 
     @model_validator(mode="after")
@@ -113,10 +113,10 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
     class_token: bool = True
     class_token_position: bool = Field(False, description="the position table has a row for the class token")
     activation: Activation = "gelu"
-    projection: bool = Field(True, description="False: what is pooled is the embedding")
+    projection: bool = Field(True, description="False: the pooled vector is the embedding")
     projection_bias: bool = False
     rotary_grid: PositiveInt | None = Field(
-        None, description="side of the grid of patches whose places turn queries and keys; None: nothing turns them"
+        None, description="side of the patch grid of rotary position embeddings; None: no rotary embeddings"
     )
     pooling: Literal["class_token", "attention", "mean"] = Field(
         "class_token", description="mean: of the patches, before the last norm"
@@ -130,7 +130,7 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
         if self.rotary_grid is not None and self.width % (4 * self.heads):
             raise ValueError("rotary positions need heads of a multiple of 4 channels: two axes, in pairs")
         if self.pooling == "attention" and self.width % self.pooling_heads:
-            raise ValueError("width is no multiple of pooling_heads")
+            raise ValueError("width is not a multiple of pooling_heads")
         return self
 
     @property
@@ -151,7 +151,8 @@ class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
     norm_eps: PositiveFloat = 1e-5
     activation: Activation = "gelu"
     pooling: Literal["end_of_text", "last"] = Field(
-        "end_of_text", description="the token that carries the embedding; last: of the context, padding or not"
+        "end_of_text",
+        description="token whose output is the embedding; last: the last of the context, even if it is padding",
     )
     projection_bias: bool = False
 
@@ -188,11 +189,11 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _of_one_kind(self) -> TokenizerSpec:
         if (self.kind == "sentencepiece") == (self.sot is not None):
-            raise ValueError("sentencepiece's kind begins a text with nothing, all others with `sot`")
+            raise ValueError("sentencepiece tokenizers have no `sot`, all others have one")
         if self.last is not None and self.kind != "wordpiece":
-            raise ValueError("a token at the last place belongs to wordpiece's kind")
+            raise ValueError("only wordpiece tokenizers have a token at the last position")
         if self.merges_sha256 is not None if self.kind else self.file_sha256 is not None:
-            raise ValueError("merges belong to CLIP's kind, a file to all others")
+            raise ValueError("CLIP's tokenizer has merges, all others have a file")
         return self
 
     @property
@@ -225,7 +226,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         """
         digest = hashlib.sha256(text.encode()).hexdigest()
         if digest != self.file_sha256:
-            raise InvalidInput(f"tokenizer.json (SHA-256 {digest}) is not the one of this tokenizer")
+            raise InvalidInput(f"tokenizer.json (SHA-256 {digest}) is not this tokenizer's")
         return with_fields(self, file=text)
 
     @classmethod
@@ -251,7 +252,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         own = TokenizerSpec.own(merges, self.context_length)
         if self != own.model_copy(update={"merges": self.merges}):
             raise InvalidInput(
-                f"the vocabulary ({len(merges):,} merges, SHA-256 {own.merges_sha256}) is not that of this tokenizer"
+                f"the vocabulary ({len(merges):,} merges, SHA-256 {own.merges_sha256}) is not this tokenizer's"
             )
         return own
 
@@ -263,7 +264,7 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
     resize: Literal["shorter_side", "squash"] = "shorter_side"
     crop: Literal["center"] = "center"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="what the crop keeps of the resized shorter side (timm's crop_pct); None: all of it"
+        None, description="share of the resized shorter side that the crop keeps (timm's crop_pct); None: all of it"
     )
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -273,16 +274,16 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
     def described(self) -> str:
         """The resize and crop of a picture, in words."""
         if self.resize == "squash":
-            return f"squeezed to {self.resized} x {self.resized} ({self.interpolation}, antialiased), nothing cropped"
+            return f"squeezed to {self.resized} x {self.resized} ({self.interpolation}, antialiased), no crop"
         return (
-            f"shorter side to {self.resized} ({self.interpolation}, antialiased), {self.size} x {self.size} out of the "
+            f"shorter side to {self.resized} ({self.interpolation}, antialiased), {self.size} x {self.size} from the "
             "centre"
         )
 
     @model_validator(mode="after")
     def _squeezed_whole(self) -> Preprocess:
         if self.resize == "squash" and self.crop_fraction is not None:
-            raise ValueError("squash keeps the whole picture; leave crop_fraction out")
+            raise ValueError("resizing by squash crops nothing; leave crop_fraction out")
         return self
 
     @property
@@ -310,7 +311,7 @@ class PublishedFile(BaseModel, frozen=True, extra="forbid"):
     repository: str
     file: str
     revision: str | None = None
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="refuse the file when it is another")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="refuse a file with another hash")
 
 
 class Variant(BaseModel, frozen=True, extra="forbid"):
@@ -329,30 +330,37 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     classes: ClassSet | None = None
     preprocess: Preprocess
     layouts: dict[CheckpointLayout, dict[str, dict[str, Any]]]
-    parameters_image: PositiveInt = Field(description="trainable, unfolded, counted; a test compares with the network")
+    parameters_image: PositiveInt = Field(
+        description="trainable parameters before folding; a test compares with the network"
+    )
     parameters_text: Annotated[int, Field(ge=0)] = 0
     licence: Licence
     sources: tuple[PublishedFile, ...] = ()
     published: Published | None = None
     template: Template = "a photo of a {}"
-    languages: Literal["English", "multilingual"] = Field("English", description="of the texts it was trained on")
+    languages: Literal["English", "multilingual"] = Field("English", description="of the training texts")
     scores: Literal["softmax", "sigmoid"] = Field(
-        "softmax", description="what a picture's logits become: shares of all labels, or a probability for each alone"
+        "softmax",
+        description="probabilities of a picture's logits: softmax over all labels, or a sigmoid for each label",
     )
 
     @model_validator(mode="after")
     def _texts_and_classes(self) -> Variant:
         if (self.text is None) != (self.tokenizer is None):
-            raise ValueError("a text tower and its tokenizer go together")
+            raise ValueError("a text tower needs a tokenizer, and a tokenizer a text tower")
         if self.classes is not None and (self.text is not None or self.embed_dim != len(self.class_names)):
-            raise ValueError(f"a classifier has no text tower, and embed_dim {len(self.class_names)}, a number a class")
+            raise ValueError(
+                f"a classifier has no text tower, and its embed_dim is its {len(self.class_names)} classes"
+            )
         image = self.image
         if isinstance(image, ViTTower) and not image.projection and self.embed_dim != image.width:
-            raise ValueError(f"without a projection embed_dim is the width of the image tower, {image.width}")
+            raise ValueError(f"without a projection embed_dim must be the width of the image tower, {image.width}")
         if self.gives_tokens and (self.text is not None or self.classes is not None):
-            raise ValueError("an image tower that gives tokens has neither texts nor classes to compare them with")
+            raise ValueError("an image tower that outputs tokens has neither a text tower nor classes")
         if isinstance(self.image, MCiTower) and self.gives_tokens and self.embed_dim != self.image.features:
-            raise ValueError(f"tokens are not projected: embed_dim {self.image.features} is what the tower ends with")
+            raise ValueError(
+                f"a token-output tower has no projection: embed_dim must be {self.image.features}, the tower's width"
+            )
         return self
 
     @property
@@ -443,8 +451,8 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         step = self.image.size_step
         if size < step or size % step or size > LARGEST_IMAGE:
             raise UsageError(
-                f"{self.name} takes image sizes in multiples of {step} up to {LARGEST_IMAGE}, not {size}; "
-                f"it was published at {self.preprocess.size}"
+                f"{self.name} takes image sizes in multiples of {step} up to {LARGEST_IMAGE}, not {size}; its "
+                f"published size is {self.preprocess.size}"
             )
         return with_fields(self, preprocess=with_fields(self.preprocess, size=size))
 
@@ -456,7 +464,7 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
 
 def no_text_tower(name: str) -> UsageError:
     """Returns the error for texts with a variant that has only an image tower."""
-    return UsageError(f"{name} has no text tower: it takes images alone")
+    return UsageError(f"{name} has no text tower")
 
 
 def models_dir() -> Path:
@@ -501,7 +509,7 @@ def load_variant(name: str) -> Variant:
     path = next((path for stem, path in _cards().items() if _letters(stem) == letters), None)
     if path is None:
         close = _of_that_name(letters) or suggestion(name.lower().replace("-", "_"), _cards())
-        raise UsageError(f"unknown variant {name!r}{close}; `variants` lists the {len(_cards())} that are known")
+        raise UsageError(f"unknown variant {name!r}{close}; `variants` lists all {len(_cards())}")
     return read_card(path)
 
 
@@ -517,7 +525,7 @@ def _of_that_name(letters: str) -> str:
     listed = ", ".join(
         f"{card.name} ({card.activation})" for card in cards if bare == letters or card.activation != "GELU"
     )
-    return f", which may be {listed}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
+    return f", which could be {listed}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
 
 
 def variant_cards() -> tuple[Variant, ...]:

@@ -33,11 +33,11 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
     """
     names = _pieces(content)
     if rows is not None and len(names) > rows:
-        raise InvalidInput(f"it has {len(names):,} pieces for a table of {rows:,} rows: they do not belong together")
+        raise InvalidInput(f"it has {len(names):,} pieces, but the token embedding has {rows:,} rows")
     if lacking := [name for name in SPECIAL if name not in names]:
-        raise InvalidInput(f"it has no {' and no '.join(lacking)}: it is no vocabulary of BERT's")
+        raise InvalidInput(f"it has no {' and no '.join(lacking)}: not a BERT vocabulary")
     if (largest := max(like.sot or 0, like.eot, like.pad, like.last or 0)) >= len(names):
-        raise InvalidInput(f"it has {len(names):,} pieces, and token {largest} belongs to every text")
+        raise InvalidInput(f"it has {len(names):,} pieces, but every text uses token {largest}")
     return with_content(like, rows or len(names), _content(names, like))
 
 
@@ -45,17 +45,17 @@ def _pieces(content: str) -> list[str]:
     if not content.lstrip().startswith("{"):
         names = content.removesuffix("\n").split("\n")
         if len(set(names)) < len(names):
-            raise InvalidInput("a piece stands there twice; give one piece per line, in the order of the ids")
+            raise InvalidInput("a piece occurs twice; give one piece per line, in the order of the ids")
         return names
     file = TokenizerJson.read(content)
     kind, vocabulary = file.model.type, file.model.vocab
     if kind not in (None, "WordPiece") or vocabulary is None:
-        raise InvalidInput(f"it is of another kind ({str(kind)[:40]}), not BERT's WordPiece")
+        raise InvalidInput(f"unsupported settings ({str(kind)[:40]}); expected BERT's WordPiece")
     if file.normalizer is not None and file.normalizer.lowercase is False:
-        raise InvalidInput("it keeps capitals, which this text tower was not trained with")
+        raise InvalidInput("it keeps capital letters, but this text tower was trained on lower case")
     names = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[name] for name in names] != list(range(len(names))):
-        raise InvalidInput("its ids are not those from 0 up, each once")
+        raise InvalidInput("its ids are not 0 to N - 1, each once")
     return names
 
 

@@ -56,7 +56,7 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
     else:
         listed = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not listed:
-        raise InvalidInput(f"{path}: holds no prompt")
+        raise InvalidInput(f"{path}: contains no prompt")
     return listed
 
 

@@ -332,7 +332,7 @@ def test_words_that_name_no_browser_or_place(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_another_file_in_the_place_of_the_runtime_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MOBILECLIP_ONNXRUNTIME_WEB", str(tmp_path))
-    with pytest.raises(RuntimeFailed, match="is missing or not that of onnxruntime-web"):
+    with pytest.raises(RuntimeFailed, match="is missing or not from onnxruntime-web"):
         runtime.runtime_folder(silent)
     monkeypatch.delenv("MOBILECLIP_ONNXRUNTIME_WEB")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -202,11 +202,11 @@ def _claims() -> bytes:
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(1, 1).expand(1 << 40, 9)}), "something else than named"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 100_000)}), "unpacks to more than"),
         ("pth.gz", b"no gzip", "the pth.gz is damaged"),
-        ("paug.json", b'{"param_aug": "[[["}', "no JSON at line 1, column 4"),
+        ("paug.json", b'{"param_aug": "[[["}', "invalid JSON at line 1, column 4"),
         ("paug.json", b"[" * 100_000, "nested too deeply"),
         ("paug.json", b'{"other": 1}', "param_aug is no list"),
         ("syn.json", b'{"syn_text": [1]}', "syn_text is no list of texts"),
-        ("txt", b"\xff\xff", "none of UTF-8"),
+        ("txt", b"\xff\xff", "not valid UTF-8"),
     ],
 )
 def test_a_damaged_member_is_refused_with_shard_and_name_or_left_out(
@@ -249,8 +249,8 @@ def _truncated(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "what"),
     [
-        (_with(_header("../a.jpg")), "would leave the folder"),
-        (_with(_header("/etc/a.jpg")), "would leave the folder"),
+        (_with(_header("../a.jpg")), "points outside the folder"),
+        (_with(_header("/etc/a.jpg")), "points outside the folder"),
         (_with(_header("a.jpg", tarfile.SYMTYPE)), "a link or a special file"),
         (_with(_header("a.jpg", tarfile.LNKTYPE)), "a link or a special file"),
         (_with(_header("a.jpg", tarfile.CHRTYPE)), "a link or a special file"),

@@ -56,7 +56,7 @@ def test_the_files_of_a_bundle_hold_it(tokens: TokenizerSpec, tmp_path: Path) ->
 
 def test_other_merges_are_refused(tokens: TokenizerSpec) -> None:
     told = TokenizerSpec.model_validate_json(tokens.model_dump_json())
-    with pytest.raises(InvalidInput, match="is not that of this tokenizer"):
+    with pytest.raises(InvalidInput, match="is not this tokenizer's"):
         told.with_merges([*tokens.merges[1:], tokens.merges[0]])
     with pytest.raises(InvalidInput, match="merges were not read"):
         encode(["Hund"], told)

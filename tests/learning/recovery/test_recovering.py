@@ -260,7 +260,7 @@ def test_an_export_to_another_target_says_what_the_weights_were_trained_for(resu
     arguments = ["--checkpoint", results["w4", "image"][0], "--precision", "w4", "--tower", "image", "--no-verify"]
     done = run("export", "--target", "onnx", *arguments, "-o", tmp_path)
     assert done.code in (0, 3), done.stderr
-    assert "recovered for coreml; onnx rounds them once more" in done.stderr
+    assert "recovered for coreml; onnx rounds them again" in done.stderr
 
 
 @pytest.mark.parametrize("precision", ["fp16", "w4p-p50"])

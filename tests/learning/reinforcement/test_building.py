@@ -146,7 +146,7 @@ def test_captions_for_some_rows_only_are_refused(tmp_path: Path) -> None:
     ("row", "words"),
     [
         ('{"text": "cat"}', "pairs.jsonl:1: image: missing"),
-        ("cat", "pairs.jsonl:1: no JSON, at line 1, column 1"),
+        ("cat", "pairs.jsonl:1: invalid JSON, at line 1, column 1"),
         ('{"image": "none.png", "text": "cat"}', "no image at"),
         ("", "holds no pairs"),
     ],

@@ -68,7 +68,7 @@ class MobileCLIP(nn.Module):
             UsageError: the model has no image tower.
         """
         if self.image is None:
-            raise UsageError("this model has no image tower: its checkpoint holds the text tower alone")
+            raise UsageError("this model has no image tower: its checkpoint has a text tower only")
         _require_tensor(x, 4, "images [N, 3, S, S]", "image")
         return self.image(x)
 
@@ -82,7 +82,7 @@ class MobileCLIP(nn.Module):
         if self.text is None:
             if self.variant.text is None:
                 raise no_text_tower(self.variant.name)
-            raise UsageError("this model has no text tower: its checkpoint holds the image tower alone")
+            raise UsageError("this model has no text tower: its checkpoint has an image tower only")
         _require_tensor(ids, 2, f"token ids [N, {self.variant.context_length}]", "text")
         return self.text(ids)
 
@@ -92,7 +92,7 @@ def _require_tensor(given: object, rank: int, what: str, tower: str) -> None:
         return
     actual = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
     raise InvalidInput(
-        f"{actual} instead of a torch tensor, {what}; torch.from_numpy makes it of an array, or run arrays through "
+        f"{actual} instead of a torch tensor, {what}; convert an array with torch.from_numpy, or run arrays through "
         f"load_runner(model, '{tower}')"
     )
 
