@@ -138,7 +138,10 @@ class EmbeddingStore:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 raise DiskFull(str(self._file.parent)) from error
             if isinstance(error, sqlite3.OperationalError):
-                raise InvalidInput(f"the cache {self._file} cannot be read or written; give another folder") from error
+                reason = "its disk may have no locks" if _is_locking(error) else str(error)
+                raise InvalidInput(
+                    f"the cache {self._file} cannot be read or written ({reason}); choose a folder on another disk"
+                ) from error
             raise InvalidInput(f"{self._file} is damaged; delete it, and it will be computed again") from error
 
 
@@ -160,7 +163,14 @@ def kept_beside(output: Path) -> Iterator[Path]:
     remove(folder)
 
 
+def _is_locking(error: sqlite3.OperationalError) -> bool:
+    """Returns whether SQLite got no lock: of another process within `PATIENCE`, or because the disk has none."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY or error.sqlite_errorcode == sqlite3.SQLITE_IOERR_LOCK
+
+
 def _keeps(file: Path) -> bool:
+    if not file.stat().st_size:  # SQLite makes the file before it locks it
+        return False
     try:
         with closing(sqlite3.connect(file)) as database:
             return database.execute("SELECT 1 FROM kept LIMIT 1").fetchone() is not None

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from command_line import refusal, run
+from command_line import refusal, run, spawn
 from exports import Exports
 from files.writer_storm import kills, races
 
@@ -77,11 +77,13 @@ def test_what_appeared_meanwhile_is_replaced_only_where_force_says_so(
     assert (content, names(tmp_path)) == ("new" if force else "another's", ["out"])
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
 def test_an_output_is_written_where_the_disk_has_neither_locks_nor_links(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def unsupported(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOTSUP, "Operation not supported")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     monkeypatch.setattr(os, "link", unsupported)
@@ -90,6 +92,47 @@ def test_an_output_is_written_where_the_disk_has_neither_locks_nor_links(
     with pytest.raises(UsageError, match="exists"), sole_writer(tmp_path / "out", "embed", force=False):
         pass
     assert names(tmp_path) == ["out"]
+
+
+# The locks of fcntl, which SQLite takes; `cmd` 37 and 38 are those of a descriptor.
+NO_LOCKS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+int flock(int fd, int operation) { errno = NUMBER; return -1; }
+static int refused(const char *name, int fd, int cmd, void *argument) {
+    if (cmd == F_SETLK || cmd == F_SETLKW || cmd == 37 || cmd == 38) { errno = NUMBER; return -1; }
+    return ((int (*)(int, int, ...))dlsym(RTLD_NEXT, name))(fd, cmd, argument);
+}
+#define REPLACED(name) int name(int fd, int cmd, ...) { va_list words; va_start(words, cmd); \
+    void *argument = va_arg(words, void *); va_end(words); return refused(#name, fd, cmd, argument); }
+REPLACED(fcntl)
+REPLACED(fcntl64)
+"""
+
+
+@pytest.mark.whole  # it compiles, and starts the program
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose loader replaces functions")
+def test_a_disk_without_locks_is_named_before_anything_is_embedded(exports: Exports, tmp_path: Path) -> None:
+    (tmp_path / "no_locks.c").write_text(NO_LOCKS.replace("NUMBER", str(errno.EOPNOTSUPP)))
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_locks.so", "no_locks.c", "-ldl"], cwd=tmp_path, check=True)
+    (tmp_path / "texts.txt").write_text("a cat\n")
+    output = tmp_path / "e" / "e.mcdx"
+    words = ("embed", exports.bundle("onnx", "fp16").path, tmp_path / "texts.txt", "-o", output)
+    without = spawn(*words, environment={"LD_PRELOAD": str(tmp_path / "no_locks.so")})
+    assert "(its disk may have no locks); choose a folder on another disk" in refusal(without)
+    assert not output.parent.exists()
+
+
+def test_a_name_that_is_too_long_for_what_is_kept_next_to_it_is_refused_at_once(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"\(File name too long\); choose another output"),
+        sole_writer(tmp_path / ("n" * 240), "embed", force=False),
+    ):
+        pytest.fail("the work begins")
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize(

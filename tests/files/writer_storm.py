@@ -128,6 +128,13 @@ def races(count: int, seed: int, writers: int = 4) -> Counter[str]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "commands":
+        from command_storm import NAMES, storm
+
+        folder, *counts = sys.argv[2:]
+        numbers = [int(word) for word in counts[:3]]
+        storm(Path(folder), *numbers, names=counts[3].split(",") if len(counts) > 3 else NAMES)
+        sys.exit()
     asked = [int(word) for word in sys.argv[1:]]
     seed = asked[2] if len(asked) > 2 else 0
     print("kills:", dict(kills(asked[0], seed)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from benchmark import documents
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.benchmark.driver import Listing
 from mobileclip_deploy.benchmark.sweep import door, latency
 from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, list_cells, record
 from mobileclip_deploy.benchmark.sweep.result import Row, markdown
@@ -233,5 +236,15 @@ def test_latencies_of_a_quick_run_are_not_those_of_a_full_one(tmp_path: Path, mo
     text = f'{SMALL}device = "{result.device.kind}"\n'
     full, quick = (read_specification(write(tmp_path, text + line)) for line in ("", "quick = true\n"))
     assert job.protocol.name == "standard-quick"
+    ready: list[Listing] = []
+    monkeypatch.setattr(latency, "get_driver", lambda _: SimpleNamespace(discover=lambda: ready))
     assert latency.earlier_result(tmp_path, quick, artifacts) is not None
     assert latency.earlier_result(tmp_path, full, artifacts) is None
+    # Another phone of the same kind is measured itself; the same one is not measured again, whether it is there or not.
+    (tmp_path / latency.DEVICE).write_text(hashlib.sha256(b"android:R58N").hexdigest() + "\n")
+    for devices, reused in ((["R58N"], True), (["OTHER"], False), ([], True), (["R58N", "OTHER"], True)):
+        ready[:] = [Listing(f"android:{serial}", "Galaxy", "ready") for serial in devices]
+        assert (latency.earlier_result(tmp_path, quick, artifacts) is not None) is reused, devices
+    for device, reused in (("R58N", True), ("OTHER", False)):
+        named = quick.model_copy(update={"device": f"android:{device}"})
+        assert (latency.earlier_result(tmp_path, named, artifacts) is not None) is reused, device

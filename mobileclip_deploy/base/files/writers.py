@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import DiskFull, UsageError, no_room
 
 # Retries, because a run that clears leftovers holds the lock of a dead writer for a moment.
 TRIES, PAUSE = 5, 0.02
-WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
+WITHOUT_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 """Errors of a disk without locks: the output is then written without a lock."""
 NAME = re.compile(rb"([a-z][a-z-]{0,40})\n")
 
@@ -46,6 +46,8 @@ def sole_writer(
         try:
             stack.enter_context(made_folder(path.parent))
             stack.enter_context(_locked(path, command))
+            with contextlib.suppress(FileNotFoundError):  # a name that `claimed` could not make after all the work
+                Claim(path, "0" * 8).lock.lstat()
         except OSError as error:
             if no_room(error):
                 raise DiskFull(str(path.parent)) from None

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.error_document import RowError
+from mobileclip_deploy.base.files import content_sha256, write_whole
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark
+from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol, quick
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Result
@@ -19,6 +21,8 @@ from mobileclip_deploy.benchmark.sweep.specification import Specification
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError
 
 LATENCY = "latency.json"
+DEVICE = "latency.device"
+"""File with the hash of the measured device's name: a result that is sent to others has no serial number."""
 
 
 def measure_latency(result: SweepResult, specification: Specification, progress: Progress) -> SweepResult:
@@ -53,6 +57,7 @@ def measure_latency(result: SweepResult, specification: Specification, progress:
                 progress=progress,
             )
             measured, error = outcome.result, outcome.failure
+            write_whole(folder / DEVICE, f"{_device_hash(specification.device) or ''}\n")
         except MobileClipDeployError as failure:
             return result.model_copy(update={"latency_error": RowError.of(failure)})
     times = {
@@ -78,15 +83,37 @@ def _artifacts(path: Path) -> frozenset[tuple[str, str]]:
 
 
 def earlier_result(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
-    """Returns an earlier result of exactly these artifacts, on the same kind of device with the same protocol; None if
-    there is none, or if one of its cells is not done."""
+    """Returns an earlier result of exactly these artifacts, on the same device with the same protocol; None if there is
+    none, or if one of its cells is not done.
+
+    A device that is out of reach may be the same one, unless `specification` names another.
+    """
     try:
         result = complete(read_result(folder / LATENCY))
     except InvalidInput:
         return None
-    kind = (specification.device or "").partition(":")[0]
-    same = {(cell.tower, cell.sha256) for cell in result.job.cells} == wanted and result.device.kind == kind
+    device = specification.device or ""
+    same = {(cell.tower, cell.sha256) for cell in result.job.cells} == wanted
+    same = same and result.device.kind == device.partition(":")[0] and _is_measured_device(folder, device)
     whole = all(cell.status == "done" for cell in result.cells)
     protocol = get_protocol(specification.protocol)
     expected = (quick(protocol) if specification.quick else protocol).name
     return result if same and whole and result.job.protocol.name == expected else None
+
+
+def _is_measured_device(folder: Path, device: str) -> bool:
+    file, expected = folder / DEVICE, _device_hash(device)
+    measured = file.read_bytes().decode("ascii", "replace").strip() if file.is_file() else ""
+    return expected in (None, measured)
+
+
+def _device_hash(device: str) -> str | None:
+    """Returns a hash of the name of the device that `benchmark` would measure. None if none or several are ready."""
+    if ":" in device:
+        return content_sha256(device.encode())
+    ready = [listing for listing in get_driver(device).discover() if listing.state == "ready"]
+    if len(ready) != 1:
+        return None
+    # A kind with one device has no serial number: its description tells this machine from another one.
+    name = ready[0].device if ":" in ready[0].device else f"{ready[0].device} {ready[0].name}"
+    return content_sha256(name.encode())
