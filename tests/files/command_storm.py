@@ -72,7 +72,7 @@ def done(said: str) -> int:
 
 def kill(name: str, folder: Path, count: int, seed: int) -> Iterator[str]:
     """Kills a command `count` times; yields what each left, and what the next run took from it."""
-    chance, output = random.Random(f"{name}{seed}"), folder / "storm"
+    chance, output = random.Random(f"{name}{seed}"), folder / f"storm-{name}"
     shutil.rmtree(output, ignore_errors=True)
     before = time.monotonic()
     undisturbed = start(arguments(name, folder, output))
@@ -104,7 +104,7 @@ def kill(name: str, folder: Path, count: int, seed: int) -> Iterator[str]:
 
 def race(name: str, folder: Path, count: int) -> Iterator[str]:
     """Starts two of a command at one new output; yields how the one that lost was refused."""
-    output = folder / "storm"
+    output = folder / f"storm-{name}"
     shutil.rmtree(output, ignore_errors=True)
     words = arguments(name, folder, output)
     assert start(words).communicate()

@@ -162,7 +162,7 @@ def wait_until_cool(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Waits until the thermal state is nominal, at most `limit` seconds.
+    """Waits as `cool_down` before the first round.
 
     A phone that stays `fair` is measured all the same, since the result contains the state. So is a phone without a
     thermal service.
@@ -170,22 +170,35 @@ def wait_until_cool(
     Raises:
         RuntimeFailed: the state is still serious or critical.
     """
-    end = now() + limit
-    while True:
-        thermal = read()
-        if thermal.state in (None, "nominal"):
-            return
-        degrees = "" if thermal.celsius is None else f", {thermal.celsius:.0f} °C"
-        left = end - now()
-        if left <= 0:
-            if thermal.state == "fair":
-                return
-            raise RuntimeFailed(
-                f"the phone is still hot after {limit:.0f} s (thermal state {thermal.state}{degrees}): take it off the "
-                "charger and out of its case, let it cool, and run again"
-            )
-        progress(f"waiting for the phone to cool: thermal state {thermal.state}{degrees}, at most {left:.0f} s more")
+    thermal, _ = cool_down(read, limit, progress, now=now, sleep=sleep)
+    if thermal.state not in (None, "nominal", "fair"):
+        raise RuntimeFailed(
+            f"the phone is still hot after {limit:.0f} s (thermal state {_state_text(thermal)}): take it off the "
+            "charger and out of its case, let it cool, and run again"
+        )
+
+
+def cool_down(
+    read: Callable[[], Thermal],
+    limit: float,
+    progress: Progress,
+    *,
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Thermal, float]:
+    """Waits until the thermal state is nominal, at most `limit` seconds. Returns the last state, and the seconds that
+    it waited, 0 of a cool phone."""
+    start, waited = now(), 0.0
+    while (thermal := read()).state not in (None, "nominal") and waited < limit:
+        left = limit - waited
+        progress(f"waiting for the phone to cool: thermal state {_state_text(thermal)}, at most {left:.0f} s more")
         sleep(min(PAUSE_SECONDS, left))
+        waited = now() - start
+    return thermal, waited
+
+
+def _state_text(thermal: Thermal) -> str:
+    return f"{thermal.state}" + ("" if thermal.celsius is None else f", {thermal.celsius:.0f} °C")
 
 
 def parse_battery(dump: str) -> tuple[float | None, float | None, bool | None]:

@@ -25,7 +25,7 @@ from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, quoted
 from mobileclip_deploy.benchmark.android.claiming import claimed
-from mobileclip_deploy.benchmark.android.device import describe, parse_thermal, snapshot
+from mobileclip_deploy.benchmark.android.device import Thermal, cool_down, describe, parse_thermal, snapshot
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver, refuse_profile
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
@@ -111,6 +111,9 @@ class _Bench:
         self.adb.pull(f"{self.base}/job/out", folder / "out")
         return folder / "out"
 
+    def thermal(self) -> Thermal:
+        return parse_thermal(self.adb.shell("dumpsys thermalservice").output)
+
     def microseconds(self, out: Path, message: str) -> list[int]:
         """Returns microseconds of each `message` in the tool's own profile, read by the SDK's viewer."""
         viewer = sdk_file("bin/x86_64-linux-clang/qnn-profile-viewer")
@@ -174,7 +177,7 @@ class NetRunDriver(AndroidDriver):
             before = self._cooled(adb, rounds, fixed_performance=False)
             while turns := plan.outstanding:
                 rounds.tell()
-                plan.keep(_round(bench, plan, turns[0]))
+                plan.keep(_round(bench, plan, turns[0], rounds.tell))
             after = snapshot(adb, fixed_performance=False)
         harness = Harness(name=TOOL, version=version, build=f"perf_profile {PERFORMANCE}", c_library="bionic")
         return plan.record(phone.device, harness, {TARGET: version}, Environment(before=before, after=after))
@@ -208,9 +211,11 @@ def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str
     return files, architectures
 
 
-def _round(bench: _Bench, plan: Plan, turn: Turn) -> RoundResult:
-    """Measures a round in one process of the tool. In the first round, a process before it answers golden inputs."""
+def _round(bench: _Bench, plan: Plan, turn: Turn, progress: Progress) -> RoundResult:
+    """Measures a round in one process of the tool, once the phone is cool. In the first round, a process before it
+    answers golden inputs."""
     cell, run_id = plan.job.cell(turn.cell), plan.job.run_id
+    _, cooled_seconds = cool_down(bench.thermal, plan.job.protocol.cool_seconds, progress)
     try:
         answers = _answers(bench, cell) if turn.round == 0 or cell.id not in bench.seconds else None
         out, times = _timed(bench, plan, cell, f"{cell.id}.round{turn.round}")
@@ -227,7 +232,8 @@ def _round(bench: _Bench, plan: Plan, turn: Turn) -> RoundResult:
         load_first_ns=loading[0] * 1000 if loading else None,
         first_inference_ns=times[0] * 1000,
         samples_ns=tuple(time * 1000 for time in times[plan.job.protocol.warm_up_iterations :]),
-        thermal_state=parse_thermal(bench.adb.shell("dumpsys thermalservice").output).state,
+        cooled_seconds=cooled_seconds or None,
+        thermal_state=bench.thermal().state,
         answers=answers if turn.round == 0 else None,
     )
 

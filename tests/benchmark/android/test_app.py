@@ -77,10 +77,10 @@ def use(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPa
     words = ["--release", "8", *STRICT, "-cp", f"{android}:{runtime}", "-d", app]
     subprocess.run([javac, *words, *sources], check=True, timeout=300)
 
-    def using(phone: Path, *taps: str, hardware: str = "zuma", opened: str | None = None) -> Screen:
+    def using(phone: Path, *taps: str, hardware: str = "zuma", opened: str | None = None, warm: int = 10**6) -> Screen:
         for folder in ("Download", "files", "assets"):
             (phone / folder).mkdir(parents=True, exist_ok=True)
-        words = [f"-Dphone={phone}", f"-Dhardware={hardware}", "-cp", f"{android}:{app}:{runtime}"]
+        words = [f"-Dphone={phone}", f"-Dhardware={hardware}", f"-Dwarm={warm}", "-cp", f"{android}:{app}:{runtime}"]
         words += [] if opened is None else [f"-Dopened={opened}"]
         printed = output(java, *words, "Screen", "mobileclip.bench.BenchActivity", *taps, timeout=300)
         shown = re.findall(r"^AFTER .*\n((?:.*\n)*?)END$", printed, re.MULTILINE)
@@ -169,6 +169,7 @@ def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_re
 @pytest.mark.whole  # as the one before
 def test_what_the_app_refuses_stands_on_its_screen(use: Use, served: str, job: Path, tmp_path: Path) -> None:
     with edited_json(job / "job.json") as document:
+        document["protocol"]["cool_seconds"] = 60.0
         for cell in document["cells"]:
             cell["gate"]["bound"] = -1.0
     with edited_json(job / "files.json") as listing:
@@ -178,9 +179,16 @@ def test_what_the_app_refuses_stands_on_its_screen(use: Use, served: str, job: P
     # A job within the APK is there at the first screen.
     phone = tmp_path / "packed"
     shutil.copytree(job, phone / "assets" / "jobs" / job.name)
-    first, last = use(phone, f"Run {job.name}", opened="mobileclip-bench:?job=https%3A//example.org/a+b%20c").shown
+    link = "mobileclip-bench:?job=https%3A//example.org/a+b%20c"
+    first, last = use(phone, f"Run {job.name}", opened=link, warm=4).shown
     assert first.startswith(f"[Run {job.name}]\n(https://example.org/a+b c)\n")
     assert [" ms" in line for line in last.splitlines() if line.startswith("  WRONG ANSWERS: relative ")] == [False] * 2
+    # The phone was warm for 4 s: the first round waited, no other one did.
+    stream = phone / "files" / "results" / f"{job.name}.rounds.jsonl"
+    rounds = [json.loads(line) for line in stream.read_text().splitlines()]
+    assert [line["thermal_state"] for line in rounds] == ["nominal"] * len(rounds)
+    assert 0 < rounds[0]["cooled_seconds"] < 10
+    assert not any("cooled_seconds" in line for line in rounds[1:])
 
     (job / "models" / "added").write_text("")
     next((job / "golden").iterdir()).write_bytes(b"damaged")

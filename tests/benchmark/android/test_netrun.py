@@ -22,7 +22,8 @@ from mobileclip_deploy.targets import get_target
 
 def npu_plan(folder: Path, labels: tuple[str, ...] = ("v73", "v75"), error: float = 0.0) -> Plan:
     """`tiny` as a bundle of Qualcomm's has it: a folder with a binary for each architecture; two rounds."""
-    plan = tiny.plan(folder / "phone.json.partial", ("onnxruntime",), rounds=2, error=error)
+    rules = {"cool_seconds": 0.2}
+    plan = tiny.plan(folder / "phone.json.partial", ("onnxruntime",), rounds=2, error=error, rules=rules)
     (cell,) = plan.job.cells
     artifact = plan.folder / "models/tiny/tiny_image.qnn"
     artifact.mkdir()
@@ -37,11 +38,16 @@ def driver(phones: Phones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """A driver for a phone with a Snapdragon 8 Gen 3, and an SDK."""
     monkeypatch.setenv("QNN_SDK_ROOT", str(qairt.write_sdk(tmp_path / "qairt")))
     phones.set_property("ro.soc.model", "SM8650")
-    return NetRunDriver(settings=AndroidSettings(folder=f"{phones.storage}/x"))
+    return NetRunDriver(settings=AndroidSettings(folder=f"{phones.storage}/x", cooling_seconds=0))
 
 
-def test_the_npu_is_measured_by_the_tools_own_profile_after_its_answers(driver: NetRunDriver, tmp_path: Path) -> None:
+def test_the_npu_is_measured_by_the_tools_own_profile_after_its_answers(
+    driver: NetRunDriver, phones: Phones, tmp_path: Path
+) -> None:
+    phones.set_thermal_status(1)
     run = driver.run(npu_plan(tmp_path), silent)
+    assert [done.thermal_state for done in run.rounds] == ["fair"] * 2
+    assert all(0.2 <= (done.cooled_seconds or 0) < 10 for done in run.rounds)
     result = assemble(run)
     (cell,) = result.cells
     assert (cell.status, cell.error) == ("done", None)
@@ -61,6 +67,7 @@ def test_wrong_answers_have_no_latency_and_what_the_tool_refuses_fails_its_cell_
     driver: NetRunDriver, tmp_path: Path
 ) -> None:
     run = driver.run(npu_plan(tmp_path / "wrong", error=1.0), silent)
+    assert [done.cooled_seconds for done in run.rounds] == [None]
     assert [(cell.status, cell.summary) for cell in assemble(run).cells] == [("invalid", None)]
     assert [done.samples_ns for done in run.rounds] == [()]
     plan = npu_plan(tmp_path / "refused")
