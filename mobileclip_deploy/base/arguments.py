@@ -140,7 +140,7 @@ def _argument(word: str, value: object, kind: Any) -> object:
         return _taken(value, kind)
     except _Wrong as wrong:
         location = "" if wrong.item is None else f" (item {wrong.item})"
-        raise UsageError(f"`{word}` takes {_words(kind)}, not {_shown(wrong.value)}{location}") from None
+        raise UsageError(f"`{word}` takes {described(kind)}, not {_shown(wrong.value)}{location}") from None
 
 
 def _taken(value: Any, kind: Any) -> Any:
@@ -206,22 +206,22 @@ def _wrong(value: object) -> typing.NoReturn:
     raise _Wrong(value)
 
 
-def _words(kind: Any) -> str:
+def described(kind: Any) -> str:
     """Describes an annotation in words."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        return f"{_words(parts[0])}{parts[1]}"
+        return f"{described(parts[0])}{parts[1]}"
     if origin in (typing.Union, types.UnionType):
         paths = any(typing.get_origin(part) is PathLike for part in parts)
         several = [part for part in parts if typing.get_origin(part) in (Sequence, Iterable, list, tuple)]
         single = [part for part in parts if part not in several and not (paths and part is str)]
-        described = [_words(part) for part in single if part is not type(None)]
-        described += ["a list of them"] if several and described else [_words(part) for part in several[:1]]
-        return _or([*described, *("None" for part in single if part is type(None))])
+        texts = [described(part) for part in single if part is not type(None)]
+        texts += ["a list of them"] if several and texts else [described(part) for part in several[:1]]
+        return _or([*texts, *("None" for part in single if part is type(None))])
     if origin is Literal:
         return _or([repr(part) for part in parts])
     if origin in (Sequence, Iterable, list, tuple):
-        return f"a list, each {_words(parts[0])}"
+        return f"a list, each {described(parts[0])}"
     if origin is PathLike:
         return "a path"
     if origin is Callable:

@@ -203,7 +203,6 @@ def export(
     from mobileclip_deploy.errors import MobileClipDeployError, NotRun, Undecided
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
-    from mobileclip_deploy.verify.reports.several import UNDECIDED
 
     for text in choices.notes:
         note(text)
@@ -228,6 +227,10 @@ def export(
         note(f"FAILED, and written because of --allow-failing: {', '.join(failed)}. The manifest says so.")
     if any(result.report is not None and result.report.not_run for result in results):
         conclude(NotRun("Some checks could not be run here; they are listed as not run, not as passed."))
-    undecided = [result.bundle.path.name for result in results if result.report is not None and result.report.undecided]
+    undecided = [
+        f"{result.bundle.path.name}: {check.detail}"
+        for result in results
+        for check in (() if result.report is None else result.report.undecided)
+    ]
     if undecided:
-        conclude(Undecided(f"UNDECIDED, and written: {', '.join(undecided)}: {UNDECIDED}."))
+        conclude(Undecided(f"Written, but undecided: {'; '.join(undecided)}."))

@@ -7,7 +7,7 @@ from pathlib import Path
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders, refuse_numbers
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.image_files import image_files, walk_images
 from mobileclip_deploy.pictures.text_files import BadRows
 
 
@@ -19,6 +19,11 @@ def class_folders(folder: Path) -> list[Path]:
     """
     folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
+        if next(walk_images(folder), None) is not None:
+            raise InvalidInput(
+                f"{folder} holds pictures without labels: put them in a folder per class, or give a .csv "
+                "(docs/datasets.md)"
+            )
         raise InvalidInput(
             f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"
         )

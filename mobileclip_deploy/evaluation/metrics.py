@@ -132,8 +132,8 @@ class Loss:
         if self.side(bound) is not None:
             return text
         more = self.more_for(bound)
-        remedy = "no number of examples would tell" if more is None else f"{more:,} more would tell"
-        return f"{text}, undecided: {remedy}"
+        few = f"{self.examples:,} pictures are too few to show that at most {bound:g} points are lost"
+        return f"{text}, undecided: {few}; {'no number' if more is None else f'about {more:,} more'} would do"
 
 
 def percentage(hits: npt.NDArray[np.bool_]) -> Interval:

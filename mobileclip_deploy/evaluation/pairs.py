@@ -54,10 +54,12 @@ def check_pairs(source: Path) -> None:
     """Refuses a path that cannot have pairs; reads nothing.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file, or a folder without a description and without images.
+        InvalidInput: there is neither a folder nor a file, or one without pairs: a table, or a folder without images.
     """
     if not source.is_file() and not source.is_dir():
         raise InvalidInput(f"no folder or manifest of images at {source}")
+    if (kind := source.suffix.upper()) in (".CSV", ".TSV"):
+        raise InvalidInput(f"{source} is a {kind[1:]} table; training reads .jsonl or a folder with dataset.json")
     if source.is_dir() and not any(source.glob("*.json*")) and next(walk_images(source), None) is None:
         raise _nothing_in(source)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
-from mobileclip_deploy.base.arguments import Bounds, checked_fields
+from mobileclip_deploy.base.arguments import Bounds, checked_fields, described
 from mobileclip_deploy.errors import UsageError, refusing
 from mobileclip_deploy.network.model.own_gates import own_gates
 from mobileclip_deploy.network.model.precision import precision_of
@@ -191,7 +191,7 @@ def parse_gates(texts: Iterable[str]) -> Gates:
         of_package = name not in names and name in own_gates()
         if not (name in names or of_package) or not abs(bound) < float("inf"):
             every = ", ".join((*names, *own_gates()))
-            raise UsageError(f"gate {text!r}: write NAME=NUMBER, with NAME one of {every}")
+            raise UsageError(f"`gates` {text}: write NAME=NUMBER, with NAME one of {every}")
         if of_package:
             gates = replace(
                 gates, own=(*(existing for existing in gates.own if existing.name != name), OwnBound(name, bound))
@@ -200,6 +200,7 @@ def parse_gates(texts: Iterable[str]) -> Gates:
         try:
             changed: Any = {name: bound}
             gates = replace(gates, **changed)
-        except UsageError as error:
-            raise UsageError(f"gate {text!r}: {error}") from None
+        except UsageError:
+            taken = described(get_type_hints(Gates, include_extras=True)[name]).removesuffix(" or None")
+            raise UsageError(f"`gates` {text}: takes {taken}") from None
     return gates

@@ -79,9 +79,9 @@ def search_index(
             f"{space}: they cannot be compared; name a bundle of that space"
         )
     if not texts and not images:
-        raise UsageError("no query; give a text or an image")
+        raise UsageError("no query: add a text, or `image=FILE`")
     if not all(text.strip() for text in texts):
-        raise UsageError("the query is empty; give words")
+        raise UsageError("the query is empty")
     if threshold is not None and not -1 <= threshold <= 1:
         raise UsageError(f"`threshold` {threshold:g} is no cosine: give a number from -1 to 1")
     answers: list[Answer] = []

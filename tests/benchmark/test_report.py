@@ -118,8 +118,8 @@ def test_a_png_shows_the_figure_and_every_point_of_it(sources: list[Path], tmp_p
     ("name", "text", "complaint"),
     [
         ("r.pdf", None, "choose one of these endings"),
-        ("r.html", "{}", "is no benchmark result of schema version 1"),
-        ("r.html", documents.job().model_dump_json(), "is no benchmark result"),
+        ("r.html", "{}", "source.json was not written by `benchmark --json`"),
+        ("r.html", documents.job().model_dump_json(), "is no benchmark result of schema version 1"),
         ("r.png", answer("somebody_elses").model_dump_json(), "nothing to draw"),
     ],
 )

@@ -250,7 +250,7 @@ def test_what_a_killed_export_left_is_cleared_away_by_the_next_of_any_name(
     write(tmp_path / "b", "new")
     assert names(tmp_path) == ["b"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"note: of a run that was killed, in {tmp_path}: .other.partial-0123abcd removed"
+        f"note: removed {tmp_path / '.other.partial-0123abcd'}, left by a run that was killed"
     ]
 
 

@@ -124,7 +124,7 @@ TOOLS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     ),
     "a head": (
         lambda weights: weights | {"classifier.weight": torch.zeros(3, 24)},
-        "1 unexpected: classifier.weight; save it without it, such as a head of your own",
+        "does not have: classifier.weight (a head of your own?); delete them from the state_dict and save it again",
     ),
 }
 
@@ -150,7 +150,7 @@ DAMAGE: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "missing": (without(".convffn.fc1.weight"), "6 missing: image_encoder.model.network.*.*.convffn.fc1.weight"),
     "unexpected": (
         lambda weights: weights | {"text_encoder.extra.weight": torch.ones(1)},
-        "1 unexpected: text_encoder",
+        "text_encoder.extra.weight",
     ),
     "mis-shaped": (
         replaced(FC1, lambda t: t[:5]),
@@ -188,8 +188,8 @@ def test_what_is_no_checkpoint_of_ours_is_told_in_a_screen(tmp_path: Path) -> No
     assert "already reparameterized" in refusal(write(tmp_path / "a.pt", weights))
     weights = {"encoder.layer.0.weight": torch.ones(2), "encoder.layer.1.weight": torch.ones(2)}
     text = refusal(write(tmp_path / "a.pt", weights))
-    assert "no MobileCLIP checkpoint: keys such as encoder.layer.*.weight" in text
-    assert "apple, open_clip, transformers, llava, folded" in text
+    assert "not a MobileCLIP checkpoint (it has keys such as encoder.layer.*.weight" in text
+    assert "open_clip, transformers, LLaVA or this tool" in text
     weights = checkpoint("tiny_both", "apple") | checkpoint("tiny_both", "open_clip")
     assert "mixes layouts (apple and open_clip)" in refusal(write(tmp_path / "a.pt", weights))
 
@@ -282,7 +282,7 @@ class TestFolded:
         assert not (tmp_path / "x.safetensors").exists()
         model = load(source)
         fold(model)
-        with pytest.raises(InvalidInput, match=r"cannot write .*No such file or directory"):
+        with pytest.raises(InvalidInput, match=r"there is no folder .*absent; make it, or choose"):
             folded.save(model, tmp_path / "absent" / "x.safetensors")
         with pytest.raises(InvalidInput, match=r"as \.safetensors, not x\.pt"):
             folded.save(model, tmp_path / "x.pt")

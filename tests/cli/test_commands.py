@@ -165,7 +165,7 @@ def test_inspect_tells_a_person_of_an_artifact(exports: Exports, target: str) ->
 def test_layers_are_compared_of_bundles_for_an_npu_alone(exports: Exports) -> None:
     found = run("compare", exports.bundle("onnx", "fp16").path, "--by-layer")
     assert found.code == 2
-    assert "ONNX does not tell of layers; bundles of qnn do" in found.stderr
+    assert "--by-layer works on Qualcomm bundles only" in found.stderr
 
 
 def test_inspect_lists_the_bundles_of_a_folder_and_refuses_one_without(exports: Exports, tmp_path: Path) -> None:

@@ -142,10 +142,10 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     both = ("embed", bundle.path, photos, tmp_path / "t.txt", "-o", tmp_path / "both.mcdx")
     assert "a file of texts is embedded alone" in refused(*both)
     assert "not of texts" in refused("embed", bundle.path, tmp_path / "t.txt", "-o", library, "--incremental")
-    assert "no query; give a text or an image" in refused("search", library)
+    assert "no query: add a text, or --image FILE" in refused("search", library)
     assert "is not an index" in refused("search", photos / "1f431.png", "a dog")
     assert "cannot be read: there is none; give a file that" in refused("search", tmp_path / "no.mcdx", "a dog")
-    assert "the query is empty; give words" in refused("search", library, " ")
+    assert "the query is empty" in refused("search", library, " ")
     assert "no.png: no such file or folder" in (told := refused("search", library, "--image", tmp_path / "no.png"))
     assert "--skip-bad" not in told
     (tmp_path / "b.npy").touch()

@@ -63,6 +63,10 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda folder: None, "no dataset folder or file"),
     "a file": (lambda folder: folder.write_text(""), "a dataset file is one of"),
     "an empty folder": (lambda folder: folder.mkdir(), "neither a dataset.json, nor shards"),
+    "pictures without a folder": (
+        lambda folder: image(folder / "a.png"),
+        "data holds pictures without labels: put them in a folder per class, or give a .csv",
+    ),
     "an empty class": (lambda folder: (folder / "cat").mkdir(parents=True), "cat holds no images"),
     "not JSON": (lambda folder: described(folder, GOOD) and (folder / "dataset.json").write_text("{"), "not JSON"),
     "not an object": (

@@ -66,7 +66,7 @@ def test_what_another_process_is_writing_stays_until_it_is_killed_and_one_that_e
     clear_leftovers(tmp_path)
     assert names(tmp_path) == []
     (record,) = caplog.records
-    assert re.search(r"of a run that was killed, in .*: \.b\.partial-[0-9a-f]{8} removed$", record.getMessage())
+    assert re.search(r"removed .*\.b\.partial-[0-9a-f]{8}, left by a run that was killed$", record.getMessage())
     process = holder(tmp_path / "b")
     process.communicate("")
     assert (process.returncode, names(tmp_path)) == (0, [])
@@ -172,5 +172,5 @@ def test_an_export_that_was_killed_at_any_moment_leaves_nothing_to_the_next(
     assert done.code == 0, done.stderr
     assert len(names(out)) == 1
     assert names(temporary) == []
-    told = [line for line in caplog.messages if line.startswith("note: of a run that was killed")]
+    told = [line for line in caplog.messages if line.endswith(", left by a run that was killed")]
     assert len(told) == len({folder for folder, name in left if re.search(r"\.partial-\w+$", name)})

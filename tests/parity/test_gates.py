@@ -79,7 +79,7 @@ def test_a_malformed_gate_is_refused_with_the_names_there_are(text: str) -> None
 
 @pytest.mark.parametrize("text", ["cosine=-1", "cosine=-0.1", "cosine=1.1", "relative=-1", "semantic=-1e-3", "task=-1"])
 def test_a_bound_that_holds_nothing_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=f"gate '{text}'"):
+    with pytest.raises(UsageError, match=f"`gates` {text}: takes a number from 0"):
         parse_gates([text])
     with pytest.raises(InvalidInput, match="the manifest's option gates cannot be used"):
         exported_gates({"gates": text})

@@ -221,7 +221,7 @@ def test_a_cell_that_failed_a_gate_or_has_no_bundle_decides_how_the_command_ends
     assert mcd.SweepResult(output="out", rows=result.rows[:1]).failure is None
     undecided = mcd.SweepResult(output="out", rows=(row.model_copy(update={"state": "undecided"}),)).failure
     assert undecided.exit_code == 4
-    assert undecided.line == "UNDECIDED, and written: a, onnx, w4: too few pictures to tell."
+    assert undecided.line == "Written, but undecided: a, onnx, w4: too few pictures to tell."
     assert Specification(version=1, targets=("onnx",)).checkpoints == {"nano": CheckpointChoice()}
 
 

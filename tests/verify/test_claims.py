@@ -210,7 +210,7 @@ def test_a_bundle_with_such_gates_is_refused_in_one_line(
 ) -> None:
     own = edited(sound, tmp_path, "manifest.json", lambda data: data["options"].update(gates=text), None)
     bundles = [own.bundle.path] if command == "verify" else [own.bundle.path, sound.path]
-    assert f"the manifest's option gates cannot be used: gate '{text}'" in refusal(run(command, *bundles))
+    assert f"the manifest's option gates cannot be used: --gate {text}: " in refusal(run(command, *bundles))
 
 
 @pytest.mark.parametrize(

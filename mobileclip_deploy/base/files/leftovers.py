@@ -98,7 +98,7 @@ def clear_leftovers(folder: Path) -> None:
                 raise
             drop_lock(claim.lock, descriptor)
     if removed:
-        log.warning("note: of a run that was killed, in %s: %s", folder, ", ".join(removed))
+        log.warning("note: %s, left by a run that was killed", ", ".join(removed))
 
 
 def _clear(claim: Claim) -> list[str]:
@@ -108,11 +108,11 @@ def _clear(claim: Claim) -> list[str]:
     if claim.token:
         if claim.replaced.exists() and not claim.path.exists():
             claim.replaced.rename(claim.path)
-            done.append(f"{claim.path.name} put back")
+            done.append(f"put back {claim.path}")
         for leftover in (claim.replaced, claim.partial):
             if leftover.exists() or leftover.is_symlink():
                 remove(leftover)
-                done.append(f"{leftover.name} removed")
+                done.append(f"removed {leftover}")
     return done
 
 

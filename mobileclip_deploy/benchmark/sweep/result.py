@@ -113,7 +113,7 @@ class SweepResult(BaseModel, frozen=True):
             return GateFailed(f"FAILED its gate, and written marked: {first.name} ({', '.join(first.failures)}){more}")
         undecided = [row.name for row in self.rows if row.state == "undecided"]
         if undecided:
-            return Undecided(f"UNDECIDED, and written: {'; '.join(undecided)}: too few pictures to tell.")
+            return Undecided(f"Written, but undecided: {'; '.join(undecided)}: too few pictures to tell.")
         if self.count("not run"):
             return NotRun("Some checks could not be run here; they are listed as not run, not as passed.")
         return None

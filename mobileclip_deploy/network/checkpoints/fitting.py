@@ -88,7 +88,8 @@ def find_layout(keys: Iterable[str]) -> str:
     if layouts:
         raise CheckpointError(f"the checkpoint mixes layouts ({' and '.join(layouts)}); save one model alone")
     raise CheckpointError(
-        f"no MobileCLIP checkpoint: keys such as {summary(names)}; give one in {', '.join(LAYOUTS)} layout"
+        f"not a MobileCLIP checkpoint (it has keys such as {summary(names)}); expected one saved by Apple's code, "
+        "open_clip, transformers, LLaVA or this tool"
     )
 
 

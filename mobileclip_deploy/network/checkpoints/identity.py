@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError, listed
 from mobileclip_deploy.network.checkpoints import folded, llava, open_clip, siglip, transformers
 from mobileclip_deploy.network.checkpoints.fitting import TABLE, Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
@@ -123,7 +123,7 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         layout = find_layout(file.shapes)
     except CheckpointError as error:
         advice = _advice(file.shapes)
-        raise CheckpointError(f"{file.path}: {f'no MobileCLIP checkpoint; {advice}' if advice else error}") from None
+        raise CheckpointError(f"{file.path}: {f'not a MobileCLIP checkpoint; {advice}' if advice else error}") from None
     done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
     if done and layout not in (folded.NAME, llava.NAME):
         raise CheckpointError(
@@ -212,7 +212,9 @@ def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
     fit = wanted.fit(file.shapes)
     hint = _advice(file.shapes)
     if hint is None and fit.unexpected and not fit.missing and not fit.misshaped:
-        hint = f"save it without {'it' if len(fit.unexpected) == 1 else 'them'}, such as a head of your own"
+        names = f"{file.path} has {len(fit.unexpected)} tensors that {wanted.variant.name} does not have"
+        hint = f"{listed(fit.unexpected, 4)} (a head of your own?)"
+        raise CheckpointError(f"{names}: {hint}; delete them from the state_dict and save it again")
     hint = hint or "give a checkpoint of a known variant (`variants` lists them)"
     raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {fit.describe()}; {hint}")
 

@@ -50,6 +50,8 @@ def _written(path: Path) -> Iterator[Path]:
         reason = first_sentence(error, 160)
         raise InvalidInput(f"cannot write {path}: safetensors says {reason!r}; choose another place") from error
     except OSError as error:
+        if not path.parent.exists():
+            raise InvalidInput(f"there is no folder {path.parent}; make it, or choose another `output`") from error
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
 
 

@@ -61,11 +61,12 @@ def check_learned(
     for language, row in told.items():
         error = 1 / math.sqrt(12 * row.texts)  # of the mean of `texts` shares that are uniform from 0 to 1
         before = begun[language].before + (SURE * error if goes_on else -SURE * error)
-        if language != ENGLISH and row.before > min(before, CHANCE - SURE * error):
+        bound = min(before, CHANCE - SURE * error)
+        if language != ENGLISH and row.before > bound:
+            few = f"{row.texts:,} held-out texts are too few to pass: give" if bound < 0 else "Give"
             raise GateFailed(
-                f"{language}: of {row.candidates:,} held-out English sentences {row.before:.0%} are nearer to a text "
-                f"than its own; before the training {begun[language].before:.0%} were, and half are by chance. Do the "
-                "two sides of a row say the same?"
+                f"{language} was not learned (mean rank {row.before:.0%}, before {begun[language].before:.0%}, chance "
+                f"{CHANCE:.0%}). {few} more rows or steps. If there are enough, check that both columns say the same"
             )
     english = told.get(ENGLISH)
     if english is not None and english.recall < english_bound:

@@ -171,7 +171,10 @@ def joined(device: str) -> Iterator[Processes]:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {device!r} is not to be had here; take device: cpu") from error
+        if device.startswith("cuda"):
+            raise UsageError(f"this machine has no device {device!r}; use cpu") from error
+        lacking = "" if torch.cuda.is_available() else " (this machine has none)"
+        raise UsageError(f"unknown device {device!r}; use cpu, or cuda{lacking}") from error
     count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if count == 1:
         yield ALONE

@@ -164,10 +164,10 @@ EXAMPLES = {
 
 def _in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
     """Returns a message about the first problem of a recipe: the field, its problem and an example."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
     if not first["loc"]:
         more = " `steps: 2000`" if first["type"] == "model_type" else ""
-        return f"a recipe is a field and its value a line, such as{more}" if more else first_problem(error)
+        return f"a recipe has one `field: value` per line, such as{more}" if more else first_problem(error)
     name = str(first["loc"][0])
     models: dict[str, type[BaseModel]] = {
         "augmentation": AugmentationPolicy,
@@ -181,8 +181,26 @@ def _in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
         return f"unknown field {prefix}{wrong}{suggestion(wrong, allowed)}; known: {', '.join(allowed)}"
     field = recipe.model_fields.get(name)
     example = EXAMPLES.get(name) or (None if field is None else json.dumps(field.default))
-    complaint = "is missing" if first["type"] == "missing" else f"cannot be that: {problem(first)}"
-    return f"field {'.'.join(map(str, first['loc']))} {complaint}; for example `{name}: {example}`"
+    full, bound = ".".join(map(str, first["loc"])), BOUNDS.get(first["type"])
+    if bound is not None:
+        value = json.dumps(first["input"], ensure_ascii=False, default=str)[:60]
+        return f"{full} is {value}; it must be {bound.format(**first.get('ctx', {}))}"
+    complaint = " is missing" if first["type"] == "missing" else f": {problem(first)}"
+    return f"{full}{complaint}; for example `{name}: {example}`"
+
+
+BOUNDS = {
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "finite_number": "a finite number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+}
+"""Types of pydantic's errors about a single value, and the values that the field takes."""
 
 
 class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types

@@ -22,7 +22,7 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.evaluation.pairs import read_pairs
+from mobileclip_deploy.evaluation.pairs import check_pairs, read_pairs
 from mobileclip_deploy.network.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.pictures.embedder import model_embedder
@@ -230,10 +230,13 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
         policy = recipe.augmentation or AugmentationPolicy()
         dataset = PlainDataset(read_pairs(recipe.data), variant, policy, recipe.seed)
     else:
-        if indexed is None and any((recipe.data / name).is_file() for name in ("pairs.jsonl", "dataset.json")):
+        described = any((recipe.data / name).is_file() for name in ("pairs.jsonl", "dataset.json"))
+        if indexed is None and (described or recipe.data.is_file()):
+            check_pairs(recipe.data)
+            default = "" if "distillation" in recipe.model_fields_set else " (the default)"
             raise InvalidInput(
-                f"{recipe.data} holds plain pairs, which have no teachers: set `distillation: 0` in the recipe, or let "
-                "`mobileclip-deploy reinforce` make a reinforced dataset of them"
+                f"{recipe.data} holds plain pairs, and distillation is {recipe.distillation:g}{default}, which needs "
+                "what `reinforce` stores; set distillation: 0"
             )
         dataset = ReinforcedDataset(recipe.data, variant)
     if dataset.teachers and recipe.augmentation is not None:

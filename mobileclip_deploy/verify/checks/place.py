@@ -11,7 +11,7 @@ import numpy as np
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.artifact import Compiled
 from mobileclip_deploy.verify.subject import Subject
 
@@ -27,10 +27,10 @@ def require_place(target: Target, place: str) -> None:
     Raises:
         UsageError: the target does not compile for this place.
     """
-    compiled_places = target.capabilities.places.compiled
-    if place not in compiled_places:
-        has = f"it has {', '.join(compiled_places)}" if compiled_places else "it has none"
-        raise UsageError(f"`place` {place!r}: {target.title} cannot be compiled for that on this machine; {has}")
+    if place not in target.capabilities.places.compiled:
+        able = [(entry.title, ", ".join(entry.capabilities.places.compiled)) for entry in targets().values()]
+        names = " and ".join(f"{title} ({places})" for title, places in able if places)
+        raise UsageError(f"`place` {place!r} is for bundles of {names}; leave it out for {target.title}")
 
 
 def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:

@@ -55,4 +55,4 @@ def _opened(path: Path) -> tuple[Bundle, Target]:
 
 
 def _untold(bundle: Bundle, target: Target) -> UsageError:
-    return UsageError(f"{bundle.path.name}: {target.title} does not tell of layers; bundles of qnn do")
+    return UsageError(f"{bundle.path.name}: `by_layer` works on Qualcomm bundles only (`export --target qnn`)")

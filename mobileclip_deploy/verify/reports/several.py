@@ -21,11 +21,6 @@ from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject
 
-UNDECIDED = (
-    "what accuracy loses is too near to its gate to be told apart from chance; measure on more pictures (`dataset`), "
-    "or allow more with `gates`"
-)
-
 
 @dataclass(frozen=True)
 class Baseline:
@@ -100,7 +95,8 @@ class Verified:
             of = f"{len(report.not_run)} of {len(report.checks)}"
             return NotRun(f"NOT RUN: {of} checks{report.by}; what they need stands beside them.")
         if report.undecided:
-            return Undecided(f"UNDECIDED: {UNDECIDED}{report.by}.")
+            remedy = "measure on more (`dataset`), or allow more with `gates`"
+            return Undecided(f"UNDECIDED: too few pictures to tell a loss from chance{report.by}; {remedy}.")
         return None
 
     def as_dict(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pairs, the same as an evaluation set, and a reinforced dataset of them."""
     place = tmp_path_factory.mktemp("training")
     write_pairs(place / "pairs", 24)
+    (place / "pairs.csv").write_text("image,text\n")
     mcd.reinforce(place / "pairs", [mcd.load_model()], place / "reinforced", augmentations=2)
     return place
 
@@ -144,21 +145,23 @@ def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            ("steps: 4", "steps: 0"),
-            "field steps cannot be that: not above 0; for example `steps: 2000`",
-        ),
-        (("batch: 8", "# no batch"), "field batch is missing; for example `batch: 64`"),
+        (("steps: 4", "steps: -2"), "steps is -2; it must be above 0"),
+        (("batch: 8", "# no batch"), "batch is missing; for example `batch: 64`"),
         (("batch: 8", "batch: 8\nwarmpu: 0.1"), "unknown field warmpu, did you mean warmup?; known: version, steps"),
-        (("average: 0.9", "average: 1"), "for example `average: 0.995`"),
-        ((RECIPE, "- steps\n"), "a recipe is a field and its value a line, such as `steps: 2000`"),
-        (("version: 1", "version: 7"), "field version cannot be that: not 1; for example `version: 1`"),
+        (("average: 0.9", "average: 1"), "average is 1; it must be below 1"),
+        ((RECIPE, "- steps\n"), "a recipe has one `field: value` per line, such as `steps: 2000`"),
+        (("version: 1", "version: 7"), "version is 7; it must be 1"),
         (("version: 1", "version: ["), "is not YAML"),
-        (("steps: 4", "steps: yes"), "field steps cannot be that: true (as YAML reads yes"),
-        (("steps: 4", "weight_decay: .inf\nsteps: 4"), "field weight_decay cannot be that: not a finite"),
+        (("steps: 4", "steps: yes"), "steps: true (as YAML reads yes"),
+        (("steps: 4", "weight_decay: .inf\nsteps: 4"), "weight_decay is Infinity; it must be a finite number"),
         (("steps: 4", "steps: 4\nsteps: 40"), "is not YAML: steps is given twice, again in line "),
         (("variant: nano", "variant: mano"), "unknown variant"),
-        (("data: reinforced", "data: pairs"), "holds plain pairs, which have no teachers: set `distillation: 0` in"),
+        (
+            ("data: reinforced", "data: pairs"),
+            "holds plain pairs, and distillation is 0.7 (the default), which needs what",
+        ),
+        (("data: reinforced", "data: pairs/pairs.jsonl"), "pairs.jsonl holds plain pairs, and distillation is 0.7"),
+        (("data: reinforced", "data: pairs.csv"), "pairs.csv is a CSV table; training reads .jsonl or a folder"),
         (("data: reinforced", "data: ."), "is no reinforced dataset"),
         (("evaluation: pairs", "evaluation: nowhere"), "nowhere"),
         (("steps: 4", "anchors: {}\nsteps: 4"), "anchors go without teachers; set distillation to 0"),
