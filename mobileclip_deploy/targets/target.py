@@ -1,8 +1,8 @@
 """Interface of a deployment format: a target writes a tower as an artifact, and opens written artifacts.
 
 The rest of the package knows a deployment format by `Target` only. A new target is a folder, in this package or another
-one, with a subclass that an entry point of the group `mobileclip_deploy.targets` names. The smallest target, without its
-runner and imports (examples/smallest_target.py):
+one, with a subclass that an entry point of the group `mobileclip_deploy.targets` names. The smallest target, without
+its runner and imports (examples/smallest_target.py):
 
     class PlainTarget(Target):
         name, title = "plain", "Plain ONNX"

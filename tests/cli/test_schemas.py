@@ -62,6 +62,7 @@ ELSEWHERE = {
     "sweep": "sweep/test_sweep.py",
     "verify": "verify/test_several.py",
     "demo": "web/test_demo.py",
+    "publish": "web/test_publish.py",
     "search": "embeddings/test_library.py",
     "bridge": "embeddings/test_bridging.py",
 }
