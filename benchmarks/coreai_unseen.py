@@ -37,8 +37,8 @@ from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.verify.checks.graph import tower_as_stored
 from mobileclip_deploy.verify.instruments.matching import matched_weights
+from mobileclip_deploy.verify.instruments.stored_tower import tower_as_stored
 
 KEPT = Figures("coreai_unseen", "coreai.md")
 PICTURES = ROOT / "models" / "nano" / "calibration"

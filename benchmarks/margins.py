@@ -162,9 +162,9 @@ def answer(model: Any, wanted: list[tuple[Any, str, str]], folder: Path, threads
     from mobileclip_deploy.parity import Gates, compare
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.rules import storage_of
-    from mobileclip_deploy.verify.checks.graph import tower_as_stored
     from mobileclip_deploy.verify.instruments.matching import matched_weights
     from mobileclip_deploy.verify.instruments.stored_constants import StoredConstants
+    from mobileclip_deploy.verify.instruments.stored_tower import tower_as_stored
 
     rows = []
     for tower, name, precision in wanted:

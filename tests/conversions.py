@@ -35,7 +35,7 @@ from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify import opening
-from mobileclip_deploy.verify.checks import task
+from mobileclip_deploy.verify.checks import sampled
 
 STORED = [
     sys.executable,
@@ -112,7 +112,7 @@ class Store:
             return measure(embedder, dataset, how=replace(how, cache=cache), progress=progress)
 
         with contextlib.ExitStack() as patches:
-            for room in (looks, opening, task):
+            for room in (looks, opening, sampled):
                 patches.enter_context(mock.patch.object(room, "measure", stored))
             yield
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle, ClassifierEntry, Manifest, TowerEntry
+from mobileclip_deploy.artifacts.bundle.companions import write_companions
 from mobileclip_deploy.artifacts.bundle.manifest import (
     AttachmentEntry,
     PreprocessEntry,
@@ -37,7 +38,6 @@ from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
-from mobileclip_deploy.verify.checks.companions import write_companions
 from mobileclip_deploy.verify.checks.requested import BACKGROUND, EMBEDDING_SIZE
 from mobileclip_deploy.verify.instruments.learned_rounding import learned_floats, stored_sha256, tower_to_round
 from mobileclip_deploy.verify.instruments.matching import matched_weights
@@ -133,7 +133,7 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
 
 def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Writes tokenizer, preprocessing and golden embeddings, and the files that clients of the format expect."""
-    write_companions(folder, plan.target, source.variant, plan.request.head, plan.request.layout)
+    write_companions(folder, plan.target.name, source.variant, plan.request.head, plan.request.layout)
     if plan.request.head.names and not plan.request.head.own:  # nothing in the bundle can embed these labels again
         answers = plan.request.head.answers(source.model, reference.of("image"))
         reference = replace(reference, probabilities=answers)

@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance import learn_relevance
-from mobileclip_deploy.verify.checks.fit import check_cut
+from mobileclip_deploy.verify.checks.cut import check_cut
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 
@@ -183,7 +183,7 @@ def _each(
     if slow is not None:
         with _collecting(slow, results):
             with begun_bundle(slow, plan.source, evidence, progress) as work:
-                work.subject.ask_ahead()
+                work.subject.prefetch()
                 make_others()
             results[slow.path] = work.written
     make_others()

@@ -40,7 +40,7 @@ from mobileclip_deploy.spaces.relevance import LearnedRelevance
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet, read_relevance_set
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.verify.instruments.pace import told_time
+from mobileclip_deploy.verify.instruments.pace import duration_notice
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _times(source: Source, bundles: Iterable[BundlePlan]) -> tuple[str, ...]:
     """Returns notices about checks that take minutes, before they start."""
     size = source.variant.preprocess.size
     planned = ((bundle.target, bundle.precisions) for bundle in bundles if bundle.search is None)
-    notices = (told_time(target, source.variant.name, size, precisions) for target, precisions in planned)
+    notices = (duration_notice(target, source.variant.name, size, precisions) for target, precisions in planned)
     return tuple(dict.fromkeys(text for text in notices if text is not None))
 
 

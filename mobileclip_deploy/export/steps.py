@@ -174,7 +174,7 @@ def begun_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
             for step in STEPS[-CHECKED:]:
                 step(work)
         finally:
-            work.subject.stop_asking()
+            work.subject.close()
     if plan.learned_on is not None:
         forget(kept_rounding(plan))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -122,6 +122,22 @@ class Check(BaseModel, frozen=True):
         except ValueError as error:
             return cls(step=step, tower=tower, status="failed", engine=engine, detail=worded(error))
         return cls.measured(step, tower, deviation, bound, engine)
+
+    @classmethod
+    def failed(cls, step: str, tower: str, detail: str, engine: str | None = None) -> Check:
+        """Makes a check that failed for a reason."""
+        return cls(step=step, tower=tower, status="failed", engine=engine, detail=detail)
+
+    @classmethod
+    def of_fault(cls, step: str, tower: str, fault: str | None, sound: str) -> Check:
+        """Makes a check that failed with a fault, or passed with the text `sound` if there is none."""
+        return cls(step=step, tower=tower, status="failed" if fault else "passed", detail=fault or sound)
+
+    @classmethod
+    def of_faults(cls, step: str, tower: str, faults: Sequence[str], sound: str, shown: int = 6) -> Check:
+        """Makes a check that failed with the first faults, or passed with the text `sound` if there are none."""
+        more = f"; and {len(faults) - shown} more" if len(faults) > shown else ""
+        return cls.of_fault(step, tower, "; ".join(faults[:shown]) + more, sound)
 
     def describe(self) -> str:
         """Describes the gate, the figures and the detail in one line."""

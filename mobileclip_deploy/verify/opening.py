@@ -86,7 +86,8 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
                 subject.again = fitted_again(bundle, full, request.fit, request.captions, request.dataset, progress)
             subject.evidence = _evidence(request, bundle, source, reference, progress)
             subject.source = source.folded()
-        yield subject
+        with contextlib.closing(subject):
+            yield subject
 
 
 def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:

@@ -36,7 +36,7 @@ class OwnCheck:
             yield Check.not_run(name, tower, error.line)
         except Exception as error:  # code of other packages may raise anything
             detail = f"the check itself failed: {type(error).__name__}: {first_sentence(error)}"
-            yield Check(step=name, tower=tower, status="failed", detail=detail)
+            yield Check.failed(name, tower, detail)
 
 
 def own_checks() -> dict[str, OwnCheck]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle, TowerEntry
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
 from mobileclip_deploy.artifacts.towers.head import Head
@@ -41,7 +40,9 @@ from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify.instruments.learned_rounding import read_floats, tower_to_round, with_stored
 from mobileclip_deploy.verify.instruments.matching import Matched
-from mobileclip_deploy.verify.instruments.pace import AskedAhead, asked_rows, told_time
+from mobileclip_deploy.verify.instruments.pace import PrefetchedAnswers, duration_notice, sampled_rows
+from mobileclip_deploy.verify.instruments.quantized import Location
+from mobileclip_deploy.verify.instruments.stored_tower import fast_runner, stored_runner
 
 
 def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:
@@ -74,7 +75,7 @@ class Evidence:
 
 
 @dataclass
-class Subject(ABC):
+class Subject:
     """A bundle under verification, and the data that it is compared with.
 
     Attributes:
@@ -84,9 +85,7 @@ class Subject(ABC):
         thorough: convert again and measure accuracy on the whole dataset.
         place: device that artifacts are also compiled for; None for no device.
         name: name in progress lines and in the report.
-        shared: data that the conversions of a tower share.
-        matched: which weight of the file belongs to which layer, set by the check of weights; None if the weights
-            cannot be read. `layers`: deviation of each layer from its weight.
+        shared: data that the export's conversions of a tower share.
     """
 
     bundle: Bundle
@@ -99,32 +98,16 @@ class Subject(ABC):
     place: str | None = None
     name: str = ""
     progress: Progress = silent
-    shared: dict[TowerName, Shared] = field(default_factory=dict)
-    matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
-    layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
-    _artifacts: dict[TowerName, Artifact] = field(init=False, default_factory=dict)
-    _runners: dict[TowerName, Runner] = field(init=False, default_factory=dict)
-    _answers: dict[TowerName, npt.NDArray[np.float32]] = field(init=False, default_factory=dict)
-    _ahead: AskedAhead | None = field(init=False, default=None)
-    _quantized: dict[TowerName, QuantizedFile | None] = field(init=False, default_factory=dict)
-    _to_round: dict[TowerName, nn.Module] = field(init=False, default_factory=dict)
-    _converted: dict[tuple[TowerName, str], Path] = field(init=False, default_factory=dict)
+    shared: Mapping[TowerName, Shared] = field(default_factory=dict)
+    _prefetched: PrefetchedAnswers | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.name = self.name or self.bundle.path.name
 
-    @abstractmethod
-    def searched(self, tower: TowerName) -> frozenset[str]:
-        """Returns the layers of a tower that a search stored at 4 bits."""
-
-    @abstractmethod
-    def stages(self, tower: TowerName) -> list[Check]:
-        """Returns the stages of a conversion, each compared with the stage before it; empty for targets without
-        stages."""
-
-    @abstractmethod
-    def drop_shared(self, tower: TowerName) -> None:
-        """Drops the data that conversions of a tower share, if nothing more is converted."""
+    @cached_property
+    def towers(self) -> dict[TowerName, TowerProof]:
+        """Towers of the bundle, each with the data of its checks."""
+        return {name: TowerProof(self, name, self.shared.get(name, Shared())) for name in self.bundle.manifest.towers}
 
     @property
     def complete(self) -> bool:
@@ -132,47 +115,31 @@ class Subject(ABC):
         return set(self.bundle.manifest.towers) == set(TOWERS)
 
     @property
+    def slow(self) -> bool:
+        """True if the target's runtime is so slow that it runs only a sample of the inputs."""
+        return self.target.capabilities.places.slow_runtime is not None
+
+    @property
     def needs_checkpoint(self) -> str:
         """Reason why a check was not run without the checkpoint."""
         return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
 
-    def precision(self, tower: TowerName) -> str:
-        """Returns the precision in which a tower's artifact stores its weights."""
-        return self.bundle.manifest.towers[tower].precision
-
-    def bound(self, tower: TowerName) -> Bound:
-        """Returns the gate for the answers of a tower's artifact."""
-        return self.gates.shipped(self.precision(tower), self.floor(tower), bool(self.head.names))
-
-    def asked(self, tower: TowerName, inputs: npt.NDArray[np.generic] | None = None) -> npt.NDArray[np.intp]:
-        """Returns the ascending indices of the inputs [N, ...] that the runtime of a tower runs. Uses the reference's
-        inputs if `inputs` is None."""
-        rows, manifest = self.evidence.reference.inputs.of(tower) if inputs is None else inputs, self.bundle.manifest
-        return asked_rows(self.target, manifest.variant, manifest.preprocess.size, tower, rows, self.thorough)
-
-    def tell_time(self) -> None:
-        """Reports the expected duration of a slow runtime, before the runtime starts."""
-        manifest = self.bundle.manifest
-        precisions = {tower: entry.precision for tower, entry in manifest.towers.items()}
-        notice = told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
-        if self._ahead is None and notice is not None:
-            self.progress(f"{self.name}: {notice}")
-
-    def tell(self, tower: TowerName, what: str) -> None:
-        """Reports which check of a tower starts now."""
-        self.progress(f"{self.name}: {tower} tower, {what}")
-
     def artifact(self, tower: TowerName) -> Artifact:
-        """Returns the artifact of a tower, opened once for all checks."""
-        if tower not in self._artifacts:
-            function = self.bundle.manifest.towers[tower].function
-            self._artifacts[tower] = self.target.open(self.bundle.artifact(tower), function)
-        return self._artifacts[tower]
+        """Returns the artifact of a tower, for checks of other packages."""
+        return self.towers[tower].artifact
+
+    def runner(self, tower: TowerName) -> Runner:
+        """Returns the loaded artifact of a tower, for checks of other packages."""
+        return self.towers[tower].runner
+
+    def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
+        """Returns the expected answers of a tower, for checks of other packages."""
+        return self.towers[tower].expected
 
     @cached_property
     def facts(self) -> dict[TowerName, dict[str, str]]:
         """Facts about each artifact in words, from the target."""
-        return {tower: self.artifact(tower).facts for tower in self.bundle.manifest.towers}
+        return {name: tower.artifact.facts for name, tower in self.towers.items()}
 
     @cached_property
     def target(self) -> Target:
@@ -201,171 +168,41 @@ class Subject(ABC):
         text = self.bundle.manifest.towers.get("text")
         return () if text is None else text.contexts or ()
 
-    def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
-        """Returns the expected answers of a tower's artifact to the reference's inputs: [N, D], or probabilities [N,
-        L].
-
-        Raises:
-            InvalidInput: the reference has no embeddings of the tower.
-        """
-        embeddings = self.evidence.reference.of(tower)
-        if self.source is None:  # probabilities need the checkpoint's text tower
-            return self.head.scaled(embeddings)
-        return self.head.answers(self.source.model, embeddings)
-
-    def floor(self, tower: TowerName) -> float | None:
-        """Returns the noise floor of a tower: of the checkpoint if available, else the floor measured at export."""
-        if self.source is not None:
-            return self.evidence.reference.floor.get(tower)
-        recorded = self.bundle.measurements
-        return None if recorded is None else recorded.floor.get(tower)
-
-    def four_bit(self, tower: TowerName) -> frozenset[str]:
-        """Returns the 4-bit layers of a tower of precision "mixed"."""
-        return self.searched(tower) if self.precision(tower) == "mixed" else frozenset()
-
-    def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
-        """Returns the storage of a tower's weights: one row per grid, most bytes first; empty without the
-        checkpoint."""
-        if lacks_to_convert(self, tower) is not None:
-            return ()
-        return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(self.module(tower), self.grids(tower)))
-
     @cached_property
     def stored_weights(self) -> tuple[StoredWeights, ...]:
         """Storage of the weights of all towers."""
-        return tuple(row for tower in self.bundle.manifest.towers for row in self.storage(tower))
+        return tuple(row for tower in self.towers.values() for row in tower.stored_weights)
 
-    def module(self, tower: TowerName) -> nn.Module:
-        """Returns the tower of the folded checkpoint with its head, as it was converted. With learned rounding, returns
-        the tower before its weights were put on their grids.
+    def report_duration(self) -> None:
+        """Reports the expected duration of a slow runtime, before the runtime starts."""
+        manifest = self.bundle.manifest
+        precisions = {name: tower.precision for name, tower in self.towers.items()}
+        notice = duration_notice(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
+        if self._prefetched is None and notice is not None:
+            self.progress(f"{self.name}: {notice}")
 
-        Raises:
-            InvalidInput: the learned floats cannot be read.
-        """
-        assert self.source is not None
-        if not self.chosen(tower):
-            return self.head.module(self.source.model, tower)
-        if tower not in self._to_round:
-            module = tower_to_round(self.source, tower, self.target, tower == "text" and bool(self.contexts))
-            read_floats(self.bundle, tower, module)
-            self._to_round[tower] = module
-        return self._to_round[tower]
-
-    def chosen(self, tower: TowerName) -> Mapping[str, str]:
-        """Returns the SHA-256 of every weight of a tower with learned rounding, by layer; empty without learned
-        rounding."""
-        rounding = self.bundle.manifest.rounding
-        if rounding is None or tower not in rounding.towers:
-            return {}
-        return rounding.towers[tower].layers
-
-    def grids(self, tower: TowerName) -> Storage:
-        """Returns the expected storage of each tensor of a tower."""
-        return storage_of(self.target, tower, self.module(tower), self.precision(tower), self.four_bit(tower))
-
-    def runner(self, tower: TowerName) -> Runner:
-        """Returns the loaded artifact of a tower, which stays loaded until `release_runner`.
-
-        Raises:
-            NotRun, RuntimeFailed: no runtime here can run it.
-        """
-        if tower not in self._runners:
-            self._runners[tower] = self.artifact(tower).runner()
-        return self._runners[tower]
-
-    def release_runner(self, tower: TowerName) -> None:
-        """Unloads the artifact of a tower, since a runtime may hold the weights twice. `runner` loads it again."""
-        self._runners.pop(tower, None)
-
-    def answers(self, tower: TowerName, runner: Runner) -> npt.NDArray[np.float32]:
-        """Returns a runner's answers to the sampled inputs of a tower. The artifact itself runs only once.
-
-        Raises:
-            InvalidInput: the runner takes inputs of another shape.
-        """
-        is_artifact = runner is self._runners.get(tower)
-        if is_artifact and tower in self._answers:
-            return self._answers[tower]
-        outputs = self._ahead.answers(tower) if is_artifact and self._ahead is not None else None
-        if outputs is None:
-            outputs = runner(self.evidence.reference.inputs.of(tower)[self.asked(tower)])
-        if is_artifact:
-            self._answers[tower] = outputs
-        return outputs
-
-    def ask_ahead(self) -> None:
+    def prefetch(self) -> None:
         """Starts to compute the answers of the written artifacts in a background thread. Does nothing if the runtime is
         fast."""
-        if self.target.capabilities.places.slow_runtime is None:
+        if not self.slow:
             return
-        self.tell_time()
+        self.report_duration()
         requests: dict[TowerName, tuple[Runner, npt.NDArray[np.generic]]] = {}
-        for tower in self.bundle.manifest.towers:
+        for name, tower in self.towers.items():
             with contextlib.suppress(InvalidInput, RuntimeFailed):  # its check hits the same error and reports it
-                requests[tower] = (self.runner(tower), self.evidence.reference.inputs.of(tower)[self.asked(tower)])
-        self._ahead = AskedAhead(requests)
+                requests[name] = (tower.runner, tower.inputs[tower.sampled_rows(tower.inputs)])
+        self._prefetched = PrefetchedAnswers(requests)
 
-    def stop_asking(self) -> None:
-        """Cancels background answers that are no longer needed."""
-        if self._ahead is not None:
-            self._ahead.stop()
+    def prefetched(self, tower: TowerName) -> npt.NDArray[np.float32] | None:
+        """Returns the prefetched answers of a tower, and waits for them. None if there are none."""
+        return None if self._prefetched is None else self._prefetched.answers(tower)
 
-    def drop(self, tower: TowerName) -> None:
-        """Drops all data of a tower that is as large as its file, after its checks. Keeps the data needed to measure
-        accuracy."""
-        self.artifact(tower).drop()
-        self.release_runner(tower)
-        self._quantized.pop(tower, None)
-        measured = self.evidence.task is not None or self.evidence.sampled is not None
-        slow = self.target.capabilities.places.slow_runtime is not None
-        if not slow or not measured:  # else torch measures with these weights, see `task`
-            self.matched.pop(tower, None)
-
-    def quantized(self, tower: TowerName) -> QuantizedFile | None:
-        """Returns the artifact of a tower opened for activation tracing (cached). None if its precision keeps
-        activations in float.
-
-        Raises:
-            NotRun, RuntimeFailed: no runtime here can run it.
-            InvalidInput: it is damaged, or its quantization parameters are not in the file.
-        """
-        if not precision_of(self.precision(tower)).calibrated:
-            return None
-        if tower not in self._quantized:
-            self._quantized[tower] = self.artifact(tower).quantized()
-        return self._quantized[tower]
-
-    def made_again(self, tower: TowerName) -> Path | None:
-        """Returns the artifact that `converted` has written at the tower's own precision. None if there is none."""
-        return self._converted.get((tower, self.precision(tower)))
-
-    def converted(self, tower: TowerName, precision: str | None = None) -> Path:
-        """Converts a tower again with the bundle's options, at its own or another precision, and returns the artifact.
-
-        Raises:
-            NotRun: the packages that write this format are not installed.
-            ExportError: the converter failed.
-        """
-        assert self.source is not None
-        with refusing(WHY, DependencyMissing, into=NotRun):  # a bundle can be read and run without
-            self.target.require_installed(converters=True)
-        recorded = self.precision(tower)
-        precision = precision or recorded
-        if (tower, precision) not in self._converted:
-            job = tower_job(self.source, tower, precision, head=self.head, form=self.form, calibration=self.calibration)
-            job = replace(job, four_bit=self.four_bit(tower), shared=self.shared.setdefault(tower, Shared()))
-            if self.chosen(tower) and precision == recorded:
-                matches = self.matched.get(tower) or ()
-                job = replace(job, module=with_stored(self.module(tower), matches, self.chosen(tower)), shared=None)
-            path = self.folder / precision / self.target.artifact_name(job.variant, job.artifact, precision)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.target.write(job, path)
-            if self.head.names:  # Core ML's own runner reads the labels' order next to the package
-                (path.parent / "labels.json").write_text(labels_json(self.head.names), encoding="utf-8")
-            self._converted[tower, precision] = path
-            self.drop_shared(tower)
-        return self._converted[tower, precision]
+    def close(self) -> None:
+        """Cancels pending background answers, and releases the towers. Without it, these would live until the garbage
+        collector finds the cycle of references."""
+        if self._prefetched is not None:
+            self._prefetched.stop()
+        self.towers.clear()
 
 
 @dataclass
@@ -379,15 +216,6 @@ class WrittenSubject(Subject):
 
     measured: Mapping[TowerName, tuple[Check, ...]] = field(default_factory=dict)
     mixed: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
-
-    def searched(self, tower: TowerName) -> frozenset[str]:
-        return self.mixed.get(tower, frozenset())
-
-    def stages(self, tower: TowerName) -> list[Check]:
-        return list(self.measured.get(tower, ()))
-
-    def drop_shared(self, tower: TowerName) -> None:
-        self.shared[tower].clear()  # the float32 twin is converted last
 
 
 @dataclass
@@ -408,23 +236,261 @@ class OpenedSubject(Subject):
         """The inputs and answers in the bundle."""
         return Reference.read(self.bundle.golden)
 
-    def searched(self, tower: TowerName) -> frozenset[str]:
-        """Returns the 4-bit layers from the search log of the bundle."""
-        return self.bundle.four_bit.get(tower, frozenset())
 
-    def stages(self, tower: TowerName) -> list[Check]:
-        """Measures the stages again. Activations are measured on the packaged samples, since the bundle does not
-        contain its calibration images."""
-        if self.source is None or not self.target.capabilities.formats.stages:
-            return []
-        if not self.thorough:
-            return [Check.not_wanted("stages", tower)]
-        job = tower_job(self.source, tower, self.precision(tower), head=self.head)
-        return list(self.target.stage_checks(job, self.bundle.artifact(tower)))
+@dataclass
+class TowerProof:
+    """A tower under verification. Its file is opened once, and all checks share the data here.
 
-    def drop_shared(self, tower: TowerName) -> None:
-        if {(tower, self.precision(tower)), (tower, "fp32")} <= self._converted.keys():
-            self.shared[tower].clear()
+    Attributes:
+        shared: data that the conversions of the tower share.
+        matched: which weight of the file belongs to which layer, set by the check of weights; None before it.
+        unreadable: the check of weights found that the format's weights cannot be read one by one.
+        layers: deviation of each layer from its weight, set by the check of weights.
+        locations: where torch computes the values that the file quantizes, set by the check of activations.
+        converted: artifacts that were converted again, by precision.
+    """
+
+    subject: Subject
+    name: TowerName
+    shared: Shared
+    matched: tuple[Matched, ...] | None = None
+    unreadable: bool = False
+    layers: tuple[StoredLayer, ...] = ()
+    locations: Sequence[tuple[Location, ...]] = ()
+    converted: dict[str, Path] = field(default_factory=dict)
+    _runner: Runner | None = field(init=False, default=None)
+    _answers: npt.NDArray[np.float32] | None = field(init=False, default=None)
+
+    def announce(self, step: str) -> None:
+        """Reports which check starts now."""
+        self.subject.progress(f"{self.subject.name}: {self.name} tower, {step}")
+
+    @property
+    def entry(self) -> TowerEntry:
+        """Entry of the tower in the manifest."""
+        return self.subject.bundle.manifest.towers[self.name]
+
+    @property
+    def precision(self) -> str:
+        """Precision in which the artifact stores its weights."""
+        return self.entry.precision
+
+    @property
+    def floor(self) -> float | None:
+        """Noise floor: of the checkpoint if available, else the floor measured at export."""
+        if self.subject.source is not None:
+            return self.subject.evidence.reference.floor.get(self.name)
+        recorded = self.subject.bundle.measurements
+        return None if recorded is None else recorded.floor.get(self.name)
+
+    @property
+    def bound(self) -> Bound:
+        """Gate for the answers of the artifact."""
+        return self.subject.gates.shipped(self.precision, self.floor, bool(self.subject.head.names))
+
+    @property
+    def exact_bound(self) -> Bound:
+        """Gate for the answers in float32, with the floor of the checkpoint."""
+        subject = self.subject
+        return subject.gates.exact(subject.evidence.reference.floor[self.name], bool(subject.head.names))
+
+    @property
+    def inputs(self) -> npt.NDArray[np.generic]:
+        """Inputs of the reference, [N, ...]."""
+        return self.subject.evidence.reference.inputs.of(self.name)
+
+    @property
+    def expected(self) -> npt.NDArray[np.float32]:
+        """Expected answers to the reference's inputs: [N, D], or probabilities [N, L].
+
+        Raises:
+            InvalidInput: the reference has no embeddings of the tower.
+        """
+        head, embeddings = self.subject.head, self.subject.evidence.reference.of(self.name)
+        if self.subject.source is None:  # probabilities need the checkpoint's text tower
+            return head.scaled(embeddings)
+        return head.answers(self.subject.source.model, embeddings)
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """The artifact, opened once for all checks."""
+        return self.subject.target.open(self.subject.bundle.artifact(self.name), self.entry.function)
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """SHA-256 of every weight with learned rounding, by layer; empty without learned rounding."""
+        rounding = self.subject.bundle.manifest.rounding
+        if rounding is None or self.name not in rounding.towers:
+            return {}
+        return rounding.towers[self.name].layers
+
+    @property
+    def four_bit(self) -> frozenset[str]:
+        """Layers at 4 bits, if the precision is "mixed". Those of an opened bundle are in its search log."""
+        subject = self.subject
+        if self.precision != "mixed":
+            return frozenset()
+        layers = subject.mixed if isinstance(subject, WrittenSubject) else subject.bundle.four_bit
+        return layers.get(self.name, frozenset())
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The tower of the folded checkpoint with its head, as it was converted. With learned rounding, the tower
+        before its weights were put on their grids.
+
+        Raises:
+            InvalidInput: the learned floats cannot be read.
+        """
+        subject = self.subject
+        assert subject.source is not None
+        if not self.chosen:
+            return subject.head.module(subject.source.model, self.name)
+        module = tower_to_round(
+            subject.source, self.name, subject.target, self.name == "text" and bool(subject.contexts)
+        )
+        read_floats(subject.bundle, self.name, module)
+        return module
+
+    @property
+    def grids(self) -> Storage:
+        """Expected storage of each tensor."""
+        return storage_of(self.subject.target, self.name, self.module, self.precision, self.four_bit)
+
+    @property
+    def stored_weights(self) -> tuple[StoredWeights, ...]:
+        """Storage of the weights: one row per grid, most bytes first; empty without the checkpoint."""
+        if self.missing_for_conversion() is not None:
+            return ()
+        return tuple(StoredWeights(tower=self.name, **vars(row)) for row in summary(self.module, self.grids))
+
+    @property
+    def runner(self) -> Runner:
+        """The loaded artifact, which stays loaded until `release_runner`.
+
+        Raises:
+            NotRun, RuntimeFailed: no runtime here can run it.
+        """
+        if self._runner is None:
+            self._runner = self.artifact.runner()
+        return self._runner
+
+    def release_runner(self) -> None:
+        """Unloads the artifact, since a runtime may hold the weights twice. `runner` loads it again."""
+        self._runner = None
+
+    def runner_for_all(self) -> Runner:
+        """Returns the runner for all images of a dataset: see `fast_runner`."""
+
+        def stored() -> Runner | None:
+            return None if self.matched is None else stored_runner(self.module, self.matched, self.grids)
+
+        return fast_runner(self.subject.target, self.artifact, stored) or self.runner
+
+    def sampled_rows(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
+        """Returns the ascending indices of the inputs [N, ...] that the runtime runs."""
+        manifest = self.subject.bundle.manifest
+        size, thorough = manifest.preprocess.size, self.subject.thorough
+        return sampled_rows(self.subject.target, manifest.variant, size, self.name, inputs, thorough)
+
+    def answers(self, runner: Runner) -> npt.NDArray[np.float32]:
+        """Returns a runner's answers to the sampled inputs. The artifact itself runs only once.
+
+        Raises:
+            InvalidInput: the runner takes inputs of another shape.
+        """
+        is_artifact = runner is self._runner
+        if is_artifact and self._answers is not None:
+            return self._answers
+        outputs = self.subject.prefetched(self.name) if is_artifact else None
+        if outputs is None:
+            outputs = runner(self.inputs[self.sampled_rows(self.inputs)])
+        if is_artifact:
+            self._answers = outputs
+        return outputs
+
+    def check_answers(self, step: str, runner: Runner, bound: Bound) -> Check:
+        """Runs the sampled inputs, and compares the worst deviation with its bound."""
+        total, rows = len(self.inputs), self.sampled_rows(self.inputs)
+        try:
+            answers = self.answers(runner)
+        except InvalidInput as error:  # it accepts inputs of another shape
+            return Check.failed(step, self.name, str(error), runner.engine)
+        check = Check.of_answers(step, self.name, self.expected[rows], answers, bound, runner.engine)
+        if len(rows) == total:
+            return check
+        sample = f"{len(rows)} of {total} inputs"
+        return check.model_copy(update={"detail": sample if check.detail is None else f"{check.detail}; {sample}"})
+
+    @cached_property
+    def quantized(self) -> QuantizedFile | None:
+        """The artifact opened for activation tracing. None if its precision keeps activations in float.
+
+        Raises:
+            NotRun, RuntimeFailed: no runtime here can run it.
+            InvalidInput: it is damaged, or its quantization parameters are not in the file.
+        """
+        return self.artifact.quantized() if precision_of(self.precision).calibrated else None
+
+    def drop(self) -> None:
+        """Drops all data that is as large as the file, after the checks. Keeps the data needed to measure accuracy."""
+        self.artifact.drop()
+        self.release_runner()
+        self.__dict__.pop("quantized", None)
+        evidence = self.subject.evidence
+        measured = evidence.task is not None or evidence.sampled is not None
+        if not self.subject.slow or not measured:  # else torch measures with these weights
+            self.matched = None
+
+    def missing_for_conversion(self) -> str | None:
+        """Returns a text that names the missing input of a conversion: the checkpoint, the calibration images, or the
+        layers that a search chose. None if nothing is missing.
+
+        Raises:
+            InvalidInput: the given folder contains other images.
+        """
+        if self.subject.source is None:
+            return self.subject.needs_checkpoint
+        bundle, folder = self.subject.bundle, self.subject.calibration
+        options = bundle.manifest.options
+        if self.precision == "mixed" and not self.four_bit:
+            return f"needs {SEARCH_LOG}, which says the layers that have 4 bits; it is not in the bundle"
+        if not precision_of(self.precision).calibrated or "calibration" not in options:
+            return None
+        if folder is None:
+            images = options["calibration"]
+            return f"needs the images in {images!r} that it was calibrated on; give them with `calibration`"
+        if options.get("calibration_sha256") != calibration_digest(folder):
+            raise InvalidInput(f"{folder} does not hold the images that {bundle.path.name} was calibrated on")
+        return None
+
+    def convert(self, precision: str | None = None) -> Path:
+        """Returns the tower's artifact, converted again with the bundle's options, at its own or another precision.
+
+        Raises:
+            NotRun: the packages that write this format are not installed.
+            ExportError: the converter failed.
+        """
+        subject, precision = self.subject, precision or self.precision
+        assert subject.source is not None
+        with refusing(WHY, DependencyMissing, into=NotRun):  # a bundle can be read and run without
+            subject.target.require_installed(converters=True)
+        if precision not in self.converted:
+            form, calibration = subject.form, subject.calibration
+            job = tower_job(subject.source, self.name, precision, head=subject.head, form=form, calibration=calibration)
+            job = replace(job, four_bit=self.four_bit, shared=self.shared)
+            if self.chosen and precision == self.precision:
+                job = replace(job, module=with_stored(self.module, self.matched or (), self.chosen), shared=None)
+            path = subject.folder / precision / subject.target.artifact_name(job.variant, job.artifact, precision)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            subject.target.write(job, path)
+            if subject.head.names:  # Core ML's own runner reads the labels' order next to the package
+                (path.parent / "labels.json").write_text(labels_json(subject.head.names), encoding="utf-8")
+            self.converted[precision] = path
+            # An export converts the float32 twin alone, and a verification the artifact, too.
+            last = {"fp32"} if isinstance(subject, WrittenSubject) else {"fp32", self.precision}
+            if last <= self.converted.keys():
+                self.shared.clear()
+        return self.converted[precision]
 
 
 def head_of(bundle: Bundle) -> Head:
@@ -433,25 +499,3 @@ def head_of(bundle: Bundle) -> Head:
     if classifier is not None:
         return Head(LabelSet(classifier.labels, classifier.template), own=classifier.template is None)
     return Head(normalised=any(entry.output.normalised for entry in bundle.manifest.towers.values()))
-
-
-def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:
-    """Returns a text that names the missing input of a conversion: the checkpoint, the calibration images, or the
-    layers that a search chose. None if nothing is missing.
-
-    Raises:
-        InvalidInput: the given folder contains other images.
-    """
-    if subject.source is None:
-        return subject.needs_checkpoint
-    bundle, folder = subject.bundle, subject.calibration
-    options, precision = bundle.manifest.options, subject.precision(tower)
-    if precision == "mixed" and not subject.four_bit(tower):
-        return f"needs {SEARCH_LOG}, which says the layers that have 4 bits; it is not in the bundle"
-    if not precision_of(precision).calibrated or "calibration" not in options:
-        return None
-    if folder is None:
-        return f"needs the images in {options['calibration']!r} that it was calibrated on; give them with `calibration`"
-    if options.get("calibration_sha256") != calibration_digest(folder):
-        raise InvalidInput(f"{folder} does not hold the images that {bundle.path.name} was calibrated on")
-    return None

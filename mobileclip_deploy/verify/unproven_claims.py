@@ -19,7 +19,7 @@ ROUNDED = ("method", "calibration", "calibration_sha256", "images", "captions")
 NEARNESS = ("method", "nearest_db", "learned_db")
 
 
-def on_word(subject: Subject, checks: Sequence[Check]) -> tuple[str, ...]:
+def unproven_claims(subject: Subject, checks: Sequence[Check]) -> tuple[str, ...]:
     """Returns the claims, as paths in the manifest and names of files; empty if everything was computed.
 
     Versions, processors and threads are records of a machine and no claims about the artifacts.
@@ -55,8 +55,10 @@ def _is_unrepeated(recorded: Check, checks: Sequence[Check]) -> bool:
     """Returns whether today's checks have no such row, for example with another engine or other inputs. False if the
     check was not run today, which the report says anyway."""
     today = [check for check in checks if (check.tower, check.step) == (recorded.tower, recorded.step)]
-    return all(check.status != "not run" and _asked(check) != _asked(recorded) for check in today)
+    return all(
+        check.status != "not run" and _engine_and_inputs(check) != _engine_and_inputs(recorded) for check in today
+    )
 
 
-def _asked(check: Check) -> tuple[str | None, int | None]:
+def _engine_and_inputs(check: Check) -> tuple[str | None, int | None]:
     return check.engine, None if check.deviation is None else check.deviation.inputs

@@ -25,7 +25,11 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mil import load
-from mobileclip_deploy.verify.chain import check_semantic, check_shipped, check_structure
+from mobileclip_deploy.verify.checks.folded import check_folded
+from mobileclip_deploy.verify.checks.shipped import check_shipped
+from mobileclip_deploy.verify.checks.structure import check_structure
+from mobileclip_deploy.verify.checks.tower import check_tower
+from mobileclip_deploy.verify.checks.twin import check_twin
 from mobileclip_deploy.verify.inspect.linting import program_input
 from mobileclip_deploy.verify.reports.explanation import Followed
 from mobileclip_deploy.verify.subject import OpenedSubject
@@ -73,12 +77,13 @@ class Healthy:
     def checks(self, bundle: Bundle, tower: TowerName) -> list[Check]:
         """What `verify` finds in a bundle of one tower; a package that does not load is not run."""
         own = self.subject(bundle)
-        structure = check_structure(own, tower)
+        proof = own.towers[tower]
+        structure = check_structure(proof)
         try:
             load(bundle.artifact(tower))
         except mcd.MobileClipDeployError:
             return structure
-        return [*structure, *check_semantic(own, tower), *check_shipped(own, tower)]
+        return [*structure, *check_folded(proof), *check_tower(proof), *check_twin(proof), *check_shipped(proof)]
 
     def subject(self, bundle: Bundle, **more: Any) -> OpenedSubject:
         """A bundle of this checkpoint, to be verified."""

@@ -27,13 +27,16 @@ from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.chain import check_structure
 from mobileclip_deploy.verify.checks.attachments import check_attachments
-from mobileclip_deploy.verify.checks.companions import check_companions, check_golden, check_settings
-from mobileclip_deploy.verify.checks.contents import check_contents, check_measured
+from mobileclip_deploy.verify.checks.companions import check_companions
+from mobileclip_deploy.verify.checks.contents import check_contents
 from mobileclip_deploy.verify.checks.files import check_files
+from mobileclip_deploy.verify.checks.golden import check_golden
+from mobileclip_deploy.verify.checks.measured import check_measured
 from mobileclip_deploy.verify.checks.relevance import check_relevance
 from mobileclip_deploy.verify.checks.requested import check_requested
+from mobileclip_deploy.verify.checks.settings import check_settings
+from mobileclip_deploy.verify.checks.structure import check_structure
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 FILES: dict[str, type[BaseModel]] = {"manifest.json": Manifest, "parity.json": Measurements}
@@ -170,9 +173,9 @@ class Trial:
         for whole in (check_requested, check_settings, check_relevance, check_files, check_golden):
             yield from whole(subject)
         yield from check_measured(subject, self.checks)
-        for tower in subject.bundle.manifest.towers:
+        for tower in subject.towers.values():
             for part in (check_structure, check_contents, check_attachments):
-                yield from part(subject, tower)
+                yield from part(tower)
         yield from check_companions(subject)
 
     def table(self, only: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:

@@ -78,7 +78,7 @@ def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: St
     model = mcd.load_model(WORDS, small) if small.exists() else mcd.load_model()
     own = subject(opened, model, Reference.read(opened.golden), folder / "again")
     with store.conversions():
-        return {check.step: check for check in check_attachments(own, tower)}
+        return {check.step: check for check in check_attachments(own.towers[tower])}
 
 
 def failed(found: dict[str, Check]) -> set[str]:

@@ -28,9 +28,11 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import StoredWeights
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.checks.companions import check_companions, check_golden, check_settings, same_card
+from mobileclip_deploy.verify.checks.companions import check_companions, same_card
 from mobileclip_deploy.verify.checks.files import check_files
+from mobileclip_deploy.verify.checks.golden import check_golden
 from mobileclip_deploy.verify.checks.requested import check_requested
+from mobileclip_deploy.verify.checks.settings import check_settings
 
 Edit = Callable[[Path], object]
 

@@ -14,6 +14,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.verify.checks.activations import check_activations
 from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.ranges import check_ranges
 from mobileclip_deploy.verify.checks.weights import check_weights
 
 
@@ -34,9 +35,10 @@ def test_steps_of_activations_are_checked_without_a_conversion(
     edited(files.path("coreml", tower, "w8a8-iOS17"), plant, tmp_path / entry.file)
     update = {"towers": {tower: entry}, "options": {"deployment_target": "iOS17"}}
     own = half.subject(restamped(Bundle(tmp_path, half.bundle.manifest.model_copy(update=update))))
-    (weights,) = check_weights(own, tower)
-    (graph,) = check_graph(own, tower)
-    checks = check_activations(own, tower)
+    (weights,) = check_weights(own.towers[tower])
+    (graph,) = check_graph(own.towers[tower])
+    checks = check_activations(own.towers[tower])
+    checks += check_ranges(own.towers[tower]) if own.towers[tower].locations else []
     assert weights.status == "passed", weights.detail
     assert graph.status == ("not run" if "activations" in failed else "passed")
     assert [check.step for check in checks if check.status == "failed"] == failed

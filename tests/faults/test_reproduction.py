@@ -22,7 +22,7 @@ from mobileclip_deploy.verify import chain
 from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.reproduced import check_reproduced
 from mobileclip_deploy.verify.reports.explanation import explain_subject
-from mobileclip_deploy.verify.subject import Subject, WrittenSubject
+from mobileclip_deploy.verify.subject import Subject, TowerProof, WrittenSubject
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def converted_once(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What a conversion gives is what it gave before, as the first test shows: so it is not made again."""
 
     def use(healthy: Healthy) -> None:
-        monkeypatch.setattr(Subject, "converted", lambda _, tower, *__: healthy.bundle.artifact(tower))
+        monkeypatch.setattr(TowerProof, "convert", lambda tower: healthy.bundle.artifact(tower.name))
 
     return use
 
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_a_package_is_reproduced_byte_for_byte(half: Healthy, tower: TowerName) -> None:
-    (check,) = check_reproduced(half.subject(half.bundle), tower)
+    (check,) = check_reproduced(half.subject(half.bundle).towers[tower])
     assert (check.step, check.tower, check.status, check.detail) == ("reproduced", tower, "passed", "byte for byte")
 
 
@@ -48,7 +48,7 @@ def test_a_difference_is_not_judged_where_other_versions_wrote_the_package(
     bundle, _ = half.planted("text", tmp_path, epsilon)
     environment = bundle.manifest.environment | {"coremltools": "8.3"}
     older = replace(bundle, manifest=bundle.manifest.model_copy(update={"environment": environment}))
-    (check,) = check_reproduced(half.subject(older), "text")
+    (check,) = check_reproduced(half.subject(older).towers["text"])
     assert check.status == "not run"
     assert "coremltools 8.3, here" in str(check.detail)
 
@@ -59,14 +59,14 @@ def test_a_package_calibrated_on_images_of_ones_own_needs_them(half: Healthy, tm
     own.mkdir()
     shutil.copy(image_paths()[0], own)
     bundle = calibrated(half, own, tmp_path / "out")
-    (check,) = check_reproduced(half.subject(bundle), "image")
+    (check,) = check_reproduced(half.subject(bundle).towers["image"])
     assert check.status == "not run"
     assert check.detail == "needs the images in 'like-mine' that it was calibrated on; give them with `calibration`"
     with pytest.raises(UsageError, match="explaining the image tower needs the images"):
         explain_subject(half.subject(bundle))
     with pytest.raises(InvalidInput, match="does not hold the images that nano-coreml-w8a8 was calibrated on"):
-        check_reproduced(half.subject(bundle, calibration=image_paths()[0].parent), "image")
-    (check,) = check_reproduced(half.subject(bundle, calibration=own), "image")
+        check_reproduced(half.subject(bundle, calibration=image_paths()[0].parent).towers["image"])
+    (check,) = check_reproduced(half.subject(bundle, calibration=own).towers["image"])
     assert check.detail == "byte for byte"
 
 
@@ -78,8 +78,8 @@ def calibrated(healthy: Healthy, images: Path, output: Path) -> Bundle:
 def test_the_check_is_one_of_those_of_verify_and_needs_the_checkpoint(
     half: Healthy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chain, "TOWER_CHECKS", [check for check in chain.TOWER_CHECKS if check[1] is check_reproduced])
-    monkeypatch.setattr(Subject, "converted", lambda own, tower, *_: own.bundle.artifact(tower))
+    monkeypatch.setattr(chain, "TOWER_CHECKS", [check for check in chain.TOWER_CHECKS if check[0] is check_reproduced])
+    monkeypatch.setattr(TowerProof, "convert", lambda tower: tower.subject.bundle.artifact(tower.name))
 
     def statuses(own: Subject) -> list[tuple[str, str]]:
         found = [(check.step, check.status) for check in verify_subject(own).checks]

@@ -22,13 +22,16 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.verify.chain import TowerCheck, check_shipped, check_structure
+from mobileclip_deploy.verify.chain import step_of
 from mobileclip_deploy.verify.checks.activations import check_activations
 from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.ranges import check_ranges
+from mobileclip_deploy.verify.checks.shipped import check_shipped
+from mobileclip_deploy.verify.checks.structure import check_structure
 from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.subject import OpenedSubject
 
-CHECKS: tuple[TowerCheck, ...] = (check_structure, check_shipped, check_weights, check_graph, check_activations)
+CHECKS = (check_structure, check_shipped, check_weights, check_graph, check_activations, check_ranges)
 """All that need neither a converter nor the versions that wrote a bundle, but for those of claims and companions."""
 
 
@@ -63,8 +66,10 @@ class Unconverted:
             for check in CHECKS:
                 if check is check_activations and not self._calibrated:
                     continue
-                if any(one.status == "failed" for one in check(planted, self.tower)):
-                    return check.__name__.removeprefix("check_")
+                if check is check_ranges and not planted.towers[self.tower].locations:
+                    continue
+                if any(one.status == "failed" for one in check(planted.towers[self.tower])):
+                    return step_of(check)
             return "equal" if np.array_equal(self.asked(planted), self.asked(self.own)) else "other answers that pass"
         except (InvalidInput, RuntimeFailed):
             return "refused"

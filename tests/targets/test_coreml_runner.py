@@ -20,7 +20,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner
 from mobileclip_deploy.targets.mil import load
 from mobileclip_deploy.targets.values import as_bytes
-from mobileclip_deploy.verify.chain import check_shipped
+from mobileclip_deploy.verify.checks.shipped import check_shipped
 
 
 class StandIn:
@@ -73,7 +73,7 @@ def reference(exports: Exports) -> Reference:
 
 def shipped(exports: Exports, tower: TowerName, reference: Reference) -> list[Check]:
     """The checks of a package as written, which needs neither its checkpoint nor a folder to convert into."""
-    return check_shipped(subject(exports.bundle("coreml", "fp16"), None, reference, Path()), tower)
+    return check_shipped(subject(exports.bundle("coreml", "fp16"), None, reference, Path()).towers[tower])
 
 
 @pytest.mark.parametrize("tower", ["image", "text"])

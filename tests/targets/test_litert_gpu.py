@@ -141,14 +141,12 @@ def test_products_keep_three_dimensions(files: Files, precision: str) -> None:
 
 def checked(outcome: Compiled | NotRun) -> list[tuple[str, str, str | None]]:
     """Steps, statuses and details of what the check makes of a compiler's outcome; answers should be ones."""
-    subject = mock.MagicMock(place="gpu", gates=Gates())
-    subject.head.names = ()
-    subject.evidence.reference.inputs.of.return_value = np.repeat(ids(), 6, axis=0)
-    subject.wanted.return_value = np.ones((6, 4), np.float32)
-    subject.precision.return_value = "fp32"
-    compiled = subject.artifact.return_value.compiled
+    tower = mock.MagicMock(inputs=np.repeat(ids(), 6, axis=0), expected=np.ones((6, 4), np.float32), precision="fp32")
+    tower.name, tower.subject = "text", mock.MagicMock(place="gpu", gates=Gates())
+    tower.subject.head.names = ()
+    compiled = tower.artifact.compiled
     compiled.side_effect = [outcome]
-    found = list(check_place(subject, "text"))
+    found = list(check_place(tower))
     (call,) = compiled.call_args_list
     assert (call.args[0], len(call.args[1])) == ("gpu", 4)
     return [(check.step, check.status, check.detail) for check in found]

@@ -32,8 +32,9 @@ from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 from mobileclip_deploy.targets.quantized import Flow, QuantizedValue
 from mobileclip_deploy.verify.checks.activations import check_activations
 from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.ranges import check_ranges
 from mobileclip_deploy.verify.checks.weights import check_weights
-from mobileclip_deploy.verify.instruments.quantized import QuantizedTower, found_sites
+from mobileclip_deploy.verify.instruments.quantized import QuantizedTower, locate_values
 from mobileclip_deploy.verify.subject import Subject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -47,7 +48,7 @@ def whole(exports: Exports) -> Subject:
     only = {"image": bundle.manifest.towers["image"]}
     own = Bundle(bundle.path, bundle.manifest.model_copy(update={"towers": only}))
     found = subject(own, mcd.load_model(None, exports.checkpoint), Reference.read(bundle.golden), Path("nowhere"))
-    (check,) = check_weights(found, "image")
+    (check,) = check_weights(found.towers["image"])
     assert check.status == "passed", check.detail
     return found
 
@@ -56,13 +57,16 @@ def outcomes(whole: Subject, plant: Plant, folder: Path) -> dict[str, tuple[str,
     """What the checks that need no converter say of a copy with an edit: step -> status and detail."""
     own = replace(whole, bundle=Bundle(folder, whole.bundle.manifest))
     edited(whole.bundle.artifact("image"), plant, own.bundle.artifact("image"))
-    checks = [*check_graph(own, "image"), *check_activations(own, "image")]
+    image = own.towers["image"]
+    image.matched = whole.towers["image"].matched
+    checks = [*check_graph(image), *check_activations(image), *(check_ranges(image) if image.locations else [])]
     return {check.step: (check.status, str(check.detail)) for check in checks}
 
 
 def test_torch_rounds_what_the_file_rounds_to_the_same_integers(whole: Subject) -> None:
-    (graph,) = check_graph(whole, "image")
-    rounded, ranges = check_activations(whole, "image")
+    (graph,) = check_graph(whole.towers["image"])
+    (rounded,) = check_activations(whole.towers["image"])
+    (ranges,) = check_ranges(whole.towers["image"])
     assert (graph.step, graph.status) == ("graph", "passed")
     assert str(graph.gate).startswith("relative")  # nothing is left that would need a cosine
     assert (rounded.step, rounded.status, rounded.gate) == ("activations", "passed", "cosine >= 0.999")
@@ -103,7 +107,7 @@ class Small:
 
     def answer(self, row: Tensor, integers: list[int]) -> tuple[list[float], int]:
         """The answer, and how many integers were others."""
-        places, missing = found_sites(
+        places, missing = locate_values(
             self.module, row, {"first": row.numpy() * 2, "second": row.numpy() * 2 + 1}, [self.value]
         )
         assert not missing

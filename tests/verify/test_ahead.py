@@ -17,7 +17,7 @@ from mobileclip_deploy.export import steps
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import Pace
 from mobileclip_deploy.verify import subject
-from mobileclip_deploy.verify.instruments.pace import AskedAhead
+from mobileclip_deploy.verify.instruments.pace import PrefetchedAnswers
 
 LONG = 60  # seconds, after which a test gives up waiting for another thread
 INPUTS = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -39,7 +39,7 @@ class Doubling:
 
 def test_each_input_is_asked_once_and_answers_are_in_their_order() -> None:
     image, text = Doubling(), Doubling()
-    ahead = AskedAhead({"image": (image, INPUTS), "text": (text, INPUTS[:3])})
+    ahead = PrefetchedAnswers({"image": (image, INPUTS), "text": (text, INPUTS[:3])})
     for tower, inputs in (("text", INPUTS[:3]), ("image", INPUTS)):
         found = ahead.answers(tower)  # type: ignore[arg-type]
         assert found is not None
@@ -51,7 +51,7 @@ def test_each_input_is_asked_once_and_answers_are_in_their_order() -> None:
 
 def test_who_waits_for_answers_helps() -> None:
     both = threading.Barrier(2, timeout=LONG)  # is passed by two threads at once alone
-    found = AskedAhead({"image": (Doubling(both.wait), INPUTS)}).answers("image")
+    found = PrefetchedAnswers({"image": (Doubling(both.wait), INPUTS)}).answers("image")
     assert found is not None
     np.testing.assert_array_equal(found, 2 * INPUTS)
 
@@ -60,7 +60,7 @@ def test_what_a_runner_raises_is_raised_where_its_answers_are_asked_for() -> Non
     def refuse() -> None:
         raise RuntimeFailed("no such operation")
 
-    ahead = AskedAhead({"image": (Doubling(refuse), INPUTS), "text": (Doubling(), INPUTS)})
+    ahead = PrefetchedAnswers({"image": (Doubling(refuse), INPUTS), "text": (Doubling(), INPUTS)})
     assert ahead.answers("text") is not None
     with pytest.raises(RuntimeFailed, match="no such operation"):
         ahead.answers("image")
@@ -74,7 +74,7 @@ def test_nothing_is_asked_or_computed_any_more_once_it_is_stopped() -> None:
         assert go_on.wait(LONG)
 
     runner = Doubling(wait)
-    ahead = AskedAhead({"image": (runner, INPUTS)})
+    ahead = PrefetchedAnswers({"image": (runner, INPUTS)})
     assert begun.wait(LONG)
     stopping = threading.Thread(target=ahead.stop)
     stopping.start()
@@ -124,14 +124,14 @@ def test_the_first_slow_bundle_is_written_before_the_others_and_checked_after_th
 def test_a_bundle_that_is_asked_ahead_is_written_where_another_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[AskedAhead] = []
+    begun: list[PrefetchedAnswers] = []
 
-    class Noted(AskedAhead):
+    class Noted(PrefetchedAnswers):
         def stop(self) -> None:
             super().stop()
             begun.append(self)
 
-    monkeypatch.setattr(subject, "AskedAhead", Noted)
+    monkeypatch.setattr(subject, "PrefetchedAnswers", Noted)
     check = steps.check
 
     def fails(work: steps.Work) -> None:

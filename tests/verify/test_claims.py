@@ -20,8 +20,9 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.checks.companions import check_settings
-from mobileclip_deploy.verify.checks.contents import check_contents, check_measured
+from mobileclip_deploy.verify.checks.contents import check_contents
+from mobileclip_deploy.verify.checks.measured import check_measured
+from mobileclip_deploy.verify.checks.settings import check_settings
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -69,7 +70,7 @@ def smaller_weights(data: dict[str, Any]) -> None:
 def test_what_an_artifact_is_made_of_is_counted_again(
     sound: Bundle, change: Change, said: str | None, tmp_path: Path
 ) -> None:
-    (check,) = check_contents(edited(sound, tmp_path, "manifest.json", change, None), "text")
+    (check,) = check_contents(edited(sound, tmp_path, "manifest.json", change, None).towers["text"])
     assert (check.status, said is None or said in str(check.detail)) == ("passed" if said is None else "failed", True)
 
 
@@ -95,7 +96,7 @@ def test_what_another_version_counted_is_compared_where_it_counts_alike(
     sound: Bundle, version: str, change: Change, status: str, tmp_path: Path
 ) -> None:
     own = edited(sound, tmp_path, "manifest.json", written_by(version, change), None)
-    (check,) = check_contents(own, "text")
+    (check,) = check_contents(own.towers["text"])
     assert check.status == status
     assert status == "passed" or "in the manifest" in str(check.detail)
 
@@ -105,7 +106,7 @@ def test_what_counted_nothing_claims_nothing(sound: Bundle, tmp_path: Path) -> N
         del data["towers"]["text"]["contents"]
 
     own = edited(sound, tmp_path, "manifest.json", written_by("0.1.0", without), None)
-    assert not list(check_contents(own, "text"))
+    assert not list(check_contents(own.towers["text"]))
 
 
 def row(data: dict[str, Any], tower: str, step: str) -> dict[str, Any]:

@@ -18,9 +18,9 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.chain import check_shipped
-from mobileclip_deploy.verify.checks.companions import check_golden
+from mobileclip_deploy.verify.checks.golden import check_golden
 from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.shipped import check_shipped
 from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.subject import OpenedSubject
 
@@ -49,7 +49,8 @@ def checked(own: OpenedSubject, plant: Plant, folder: Path) -> dict[str, Check]:
     plant(file)
     planted = replace(own, bundle=Bundle(folder, own.bundle.manifest))
     file.save(planted.bundle.artifact("image"))
-    checks = [*check_weights(planted, "image"), *check_graph(planted, "image"), *check_shipped(planted, "image")]
+    image = planted.towers["image"]
+    checks = [*check_weights(image), *check_graph(image), *check_shipped(image)]
     return {check.step: check for check in reversed(checks)}  # the first of each step: answers, then settings
 
 

@@ -11,7 +11,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.samples import calibration_prompts, prompts
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.checks.companions import check_golden
+from mobileclip_deploy.verify.checks.golden import check_golden
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 
 

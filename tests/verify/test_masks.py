@@ -100,10 +100,11 @@ def test_the_graph_is_asked_with_a_text_that_fills_the_context(
         bundle = mcd.export(model, "onnx", "fp16", tmp_path / "out", tower="text", verify=False)
     reference = Reference.compute(model, Reference.read(bundle.golden).inputs)
     own = subject(bundle, model, reference, tmp_path / "again")
-    assert [check.status for check in (*check_weights(own, "text"), *check_graph(own, "text"))] == ["passed", "passed"]
+    text = own.towers["text"]
+    assert [check.status for check in (*check_weights(text), *check_graph(text))] == ["passed", "passed"]
 
     planted = replace(own, bundle=Bundle(tmp_path / "planted", bundle.manifest))
     edited(bundle.artifact("text"), late_position, planted.bundle.artifact("text"))
-    check_weights(planted, "text")
-    (check,) = check_graph(planted, "text")
+    check_weights(planted.towers["text"])
+    (check,) = check_graph(planted.towers["text"])
     assert check.status == "failed"

@@ -31,13 +31,13 @@ def mixed(exports: Exports, tmp_path: Path) -> Subject:
 
 
 def test_the_log_names_the_layers_that_have_4_bits_and_without_it_they_are_not_judged(mixed: Subject) -> None:
-    (check,) = check_reproduced(mixed, "image")
+    (check,) = check_reproduced(mixed.towers["image"])
     assert (check.status, "needs smallest.json" in str(check.detail)) == ("not run", True)
-    assert mixed.storage("image") == ()
+    assert mixed.towers["image"].stored_weights == ()
     log = {"trials": [{"four_bit": {}}, {"four_bit": {"image": [LAYER]}}]}
     (mixed.bundle.path / "smallest.json").write_text(json.dumps(log), encoding="utf-8")
-    assert mixed.four_bit("image") == {LAYER}
-    assert any(row.grid.startswith("int4") and row.layers == 1 for row in mixed.storage("image"))
+    assert mixed.towers["image"].four_bit == {LAYER}
+    assert any(row.grid.startswith("int4") and row.layers == 1 for row in mixed.towers["image"].stored_weights)
     (mixed.bundle.path / "smallest.json").write_text('{"trials": []}', encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"smallest\.json cannot be read"):
-        mixed.four_bit("image")
+        _ = mixed.towers["image"].four_bit

@@ -17,8 +17,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import TorchRunner
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
-from mobileclip_deploy.verify.checks.task import runner_for_all
-from mobileclip_deploy.verify.instruments.pace import asked_inputs, spread_rows, told_time
+from mobileclip_deploy.verify.instruments.pace import duration_notice, sample_size, spread_rows
 
 
 @pytest.mark.parametrize(
@@ -34,9 +33,9 @@ from mobileclip_deploy.verify.instruments.pace import asked_inputs, spread_rows,
 )
 def test_core_ai_is_asked_fewer_inputs_the_more_a_tower_computes(variant: str, tower: TowerName, asked: int) -> None:
     size = load_variant(variant).preprocess.size
-    assert asked_inputs(get_target("coreai"), variant, size, tower) == asked
-    assert asked_inputs(get_target("coreai"), variant, size, tower, thorough=False) == 2
-    assert asked_inputs(get_target("onnx"), variant, size, tower) is None
+    assert sample_size(get_target("coreai"), variant, size, tower) == asked
+    assert sample_size(get_target("coreai"), variant, size, tower, thorough=False) == 2
+    assert sample_size(get_target("onnx"), variant, size, tower) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 8, 16])
@@ -54,11 +53,11 @@ def test_the_shortest_and_the_longest_prompt_are_asked(count: int) -> None:
 
 def test_minutes_are_told_before_they_are_spent() -> None:
     s0: dict[TowerName, str] = {"image": "fp16", "text": "fp16"}
-    told = told_time(get_target("coreai"), "mobileclip_s0", 256, s0)
+    told = duration_notice(get_target("coreai"), "mobileclip_s0", 256, s0)
     assert told.startswith("Core AI: about ")
     assert told.endswith(" min of CPU time for 8 inputs in the vendor's runtime; the quick checks ask 4.")
-    assert told_time(get_target("coreai"), "nano", 64, s0) is None
-    assert told_time(get_target("onnx"), "mobileclip_s0", 256, s0) is None
+    assert duration_notice(get_target("coreai"), "nano", 64, s0) is None
+    assert duration_notice(get_target("onnx"), "mobileclip_s0", 256, s0) is None
 
 
 @pytest.mark.whole
@@ -84,7 +83,7 @@ def test_an_artifact_s_own_stand_in_is_asked_where_its_weights_were_not_matched(
     bundle = exports.bundle("onnx", "fp16")
     opened = subject(bundle, None, Reference.read(bundle.golden), tmp_path)
     slow_runtime(monkeypatch, "onnx", 3)
-    assert runner_for_all(opened, "image") is opened.runner("image")
+    assert opened.towers["image"].runner_for_all() is opened.runner("image")
     own = TorchRunner("its own", lambda inputs: np.zeros((len(inputs), 1), np.float32))
     monkeypatch.setattr(OnnxArtifact, "stand_in", lambda self: own)
-    assert runner_for_all(opened, "image") is own
+    assert opened.towers["image"].runner_for_all() is own

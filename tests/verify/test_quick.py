@@ -14,9 +14,9 @@ from exports import Exports
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.parity import Check, Gates
-from mobileclip_deploy.verify import chain
-from mobileclip_deploy.verify.checks import task
+from mobileclip_deploy.verify.checks import sampled, task
 from mobileclip_deploy.verify.checks.reproduced import check_reproduced
+from mobileclip_deploy.verify.checks.twin import check_twin
 
 
 def test_quick_checks_measure_accuracy_on_some_images_and_say_on_how_many(exports: Exports) -> None:
@@ -49,14 +49,14 @@ def test_a_sample_is_spread_evenly_and_keeps_captions_and_classes() -> None:
     assert dataset(4).sample(4) == dataset(4)
 
 
-def sampled(lost: int, monkeypatch: pytest.MonkeyPatch) -> list[Check]:
+def after_losing(lost: int, monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     """The check of an artifact that misses `lost` of 128 images, all of which the checkpoint hits."""
     right, found = np.ones(128, bool), np.arange(128) >= lost
     interval = SimpleNamespace(value=100 * found.mean())
     result = SimpleNamespace(figures={"top1": interval}, engine="engine")
     measured = SimpleNamespace(hits={"top1": found}, result=result)
-    monkeypatch.setattr(task, "bundle_embedder", lambda *_, **__: None)
-    monkeypatch.setattr(task, "measure", lambda *_, **__: measured)
+    monkeypatch.setattr(sampled, "bundle_embedder", lambda *_, **__: None)
+    monkeypatch.setattr(sampled, "measure", lambda *_, **__: measured)
     reference = SimpleNamespace(dataset=dataset(128), checkpoint=SimpleNamespace(hits={"top1": right}), total=1911)
     own: Any = SimpleNamespace(
         evidence=SimpleNamespace(sampled=reference),
@@ -66,14 +66,14 @@ def sampled(lost: int, monkeypatch: pytest.MonkeyPatch) -> list[Check]:
         name="b",
         progress=lambda _: None,
     )
-    return task.check_sampled(own)
+    return sampled.check_sampled(own)
 
 
 def test_what_a_few_images_lose_by_chance_passes_and_a_real_loss_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    (two,) = sampled(2, monkeypatch)
+    (two,) = after_losing(2, monkeypatch)
     assert (two.status, two.detail) == ("passed", "on 128 of 1,911 images")
     assert two.figures == {"top1": pytest.approx(98.4375), "top1_drop": pytest.approx(1.5625)}
-    (ten,) = sampled(10, monkeypatch)
+    (ten,) = after_losing(10, monkeypatch)
     assert ten.status == "failed"
 
 
@@ -81,24 +81,23 @@ def test_without_a_runtime_it_was_not_run(monkeypatch: pytest.MonkeyPatch) -> No
     def none(*_: Any, **__: Any) -> None:
         raise NotRun("no runtime here")
 
-    monkeypatch.setattr(task, "bundle_embedder", none)
+    monkeypatch.setattr(sampled, "bundle_embedder", none)
     own: Any = SimpleNamespace(evidence=SimpleNamespace(sampled=object()), gates=Gates(), bundle=None, runner=None)
-    (check,) = task.check_sampled(own)
+    (check,) = sampled.check_sampled(own)
     assert (check.status, check.left_out, check.detail) == ("not run", False, "no runtime here")
 
 
 def test_quick_checks_leave_out_twin_task_and_reproduced_and_say_so() -> None:
-    manifest = SimpleNamespace(towers={"image": SimpleNamespace(precision="fp16")})
     own: Any = SimpleNamespace(
-        bundle=SimpleNamespace(manifest=manifest, path=Path("b")),
+        bundle=None,
         evidence=SimpleNamespace(task=None, sampled=None),
         gates=Gates(),
         source=object(),
-        precision=lambda tower: "fp16",
         target=None,
         thorough=False,
         complete=True,
     )
-    found = [chain._twin(own, "image", Gates().exact(None)), *task.check_task(own), *check_reproduced(own, "image")]
+    image: Any = SimpleNamespace(subject=own, name="image", precision="fp16")
+    found = [*check_twin(image), *task.check_task(own), *check_reproduced(image)]
     assert [(check.step, check.left_out) for check in found] == [("twin", True), ("task", True), ("reproduced", True)]
     assert {check.detail for check in found} == {"left out of the quick checks"}

@@ -32,7 +32,7 @@ from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.relevance import check_relevance
 from mobileclip_deploy.verify.checks.requested import check_requested
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
-from mobileclip_deploy.verify.unproven_claims import on_word
+from mobileclip_deploy.verify.unproven_claims import unproven_claims
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 Manifest = dict[str, Any]
@@ -123,7 +123,7 @@ def test_a_threshold_is_learned_again_from_the_background(learned: tuple[Path, S
     path, source = learned
     (check,) = check_relevance(subject := opened(path, source))
     assert check.status == "passed", check.detail
-    assert on_word(subject, [check]) == ("relevance.background", "relevance.images_sha256")
+    assert unproven_claims(subject, [check]) == ("relevance.background", "relevance.images_sha256")
     whole = (path / MANIFEST).read_text(encoding="utf-8")
     moved = 0.01 * np.log(1000)  # so that what golden prompts need in 1,000 pictures stays
     for change, reason in (

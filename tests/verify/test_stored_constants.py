@@ -92,8 +92,8 @@ def checked(own: OpenedSubject, plant: Plant, folder: Path) -> list[Check]:
     plant(file)
     planted = replace(own, bundle=Bundle(folder, own.bundle.manifest))
     file.save(planted.bundle.artifact("image"))
-    assert [check.status for check in check_weights(planted, "image")] == ["passed"]
-    return check_graph(planted, "image")
+    assert [check.status for check in check_weights(planted.towers["image"])] == ["passed"]
+    return check_graph(planted.towers["image"])
 
 
 def bumped(values: Array) -> Array:

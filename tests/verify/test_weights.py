@@ -20,11 +20,15 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.decode import StoredWeight, as_float
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.verify.chain import check_semantic, check_shipped, verify_subject
+from mobileclip_deploy.verify.chain import verify_subject
+from mobileclip_deploy.verify.checks.folded import check_folded
 from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.shipped import check_shipped
+from mobileclip_deploy.verify.checks.tower import check_tower
+from mobileclip_deploy.verify.checks.twin import check_twin
 from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.instruments.matching import Matched
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import Subject, TowerProof
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -51,7 +55,7 @@ def whole(request: pytest.FixtureRequest, exports: Exports, model: mcd.MobileCLI
     bundle = exports.unverified("onnx", request.param, "both")
     only = Bundle(bundle.path, bundle.manifest.model_copy(update={"towers": {"text": bundle.manifest.towers["text"]}}))
     found = subject(only, model, reference, Path("nowhere"))
-    (check,) = check_weights(found, "text")
+    (check,) = check_weights(found.towers["text"])
     assert check.status == "passed", check.detail
     return found
 
@@ -59,7 +63,7 @@ def whole(request: pytest.FixtureRequest, exports: Exports, model: mcd.MobileCLI
 def checked(whole: Subject, change: Callable[[StoredWeight], StoredWeight] | None, layer: str = LAYER) -> Check:
     """The check of weights where the file's weight of one layer is another; None takes it out of the file."""
     own = get_target("onnx")
-    name = next(match.stored.name for match in whole.matched["text"] if match.layer == layer)
+    name = next(match.stored.name for match in (whole.towers["text"].matched or ()) if match.layer == layer)
     stored = own.open(whole.bundle.artifact("text")).weights
     changed = [change(weight) if change else None for weight in stored if weight.name == name]
     others = [weight for weight in stored if weight.name != name]
@@ -68,9 +72,9 @@ def checked(whole: Subject, change: Callable[[StoredWeight], StoredWeight] | Non
 
 def judged(whole: Subject, stored: Sequence[StoredWeight]) -> Check:
     """The check of weights where these stand in the file."""
-    own = replace(whole, matched={}, layers={})
+    own = replace(whole)
     with mock.patch.dict(vars(own.artifact("text")), weights=tuple(stored)):
-        (check,) = check_weights(own, "text")
+        (check,) = check_weights(own.towers["text"])
     return check
 
 
@@ -126,7 +130,7 @@ def test_two_words_that_no_prompt_holds_are_missed_by_nobody(whole: Subject) -> 
         table[rows] = table[rows[::-1]]
 
     words = "encoder.token_embedding.weight"
-    trained = np.abs(whole.module("text").get_parameter(words).detach().numpy()[[40_000, 41_000]]).max()
+    trained = np.abs(whole.towers["text"].module.get_parameter(words).detach().numpy()[[40_000, 41_000]]).max()
     assert trained > 0
     check = checked(whole, edited(edit), words)
     assert (check.status, words in str(check.detail)) == ("failed", True)
@@ -142,12 +146,13 @@ def test_a_layer_on_a_coarser_grid_or_not_in_the_file_fails(whole: Subject) -> N
 def test_a_layer_on_a_grid_that_another_version_chose_is_judged_on_that_grid(
     whole: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = whole.grids("text") | {LAYER: Grid(2, "integers")}
-    monkeypatch.setattr(type(whole), "grids", lambda *_: here)
+    here = whole.towers["text"].grids | {LAYER: Grid(2, "integers")}
+    monkeypatch.setattr(TowerProof, "grids", here)
     assert checked(whole, lambda weight: weight).status == "failed"
     manifest = whole.bundle.manifest
     written = manifest.model_copy(update={"environment": manifest.environment | {"mobileclip-deploy": "0.3.0"}})
     older = replace(whole, bundle=Bundle(whole.bundle.path, written))
+    older.towers["text"].matched = whole.towers["text"].matched
     check = checked(older, lambda weight: weight)
     assert check.status == "passed", check.detail
     assert "1 on others than this version stores them on, as mobileclip-deploy 0.3.0 did" in str(check.detail)
@@ -163,7 +168,7 @@ def test_names_and_order_say_nothing(whole: Subject) -> None:
 
 
 def test_the_graph_answers_as_torch_with_the_stored_weights(whole: Subject) -> None:
-    (check,) = check_graph(whole, "text")
+    (check,) = check_graph(whole.towers["text"])
     assert check.status == "passed"
     if whole.bundle.manifest.towers["text"].precision == "fp32":
         assert check.deviation is None  # `shipped` is that check: here its settings alone are compared
@@ -206,12 +211,13 @@ def test_a_file_is_loaded_once_for_its_twin_and_its_answers_and_is_let_go_after(
         return answer
 
     with mock.patch.object(artifact, "runner", runner), mock.patch.object(artifact, "runners", return_value=[runner]):
-        checks = [*check_semantic(own, "text"), *check_shipped(own, "text")]
+        text = own.towers["text"]
+        checks = [*check_folded(text), *check_tower(text), *check_twin(text), *check_shipped(text)]
     found = {check.step: check for check in checks}
     assert found["twin"].figures == found["shipped"].figures
     assert {check.status for check in checks} == {"passed"}
     assert asked == [len(reference.inputs.ids)]
-    assert not own._runners
+    assert text._runner is None
 
 
 def test_what_is_as_large_as_a_file_is_kept_of_no_tower_whose_checks_are_done(
@@ -221,6 +227,5 @@ def test_what_is_as_large_as_a_file_is_kept_of_no_tower_whose_checks_are_done(
     report = verify_subject(own)
     assert not report.failed
     assert {check.step for check in report.checks} >= {"weights", "graph", "shipped"}
-    assert not own.matched
-    assert not own._runners
-    assert not any("weights" in vars(own.artifact(tower)) for tower in own.bundle.manifest.towers)
+    assert [(tower.matched, tower._runner) for tower in own.towers.values()] == [(None, None)] * 2
+    assert not any("weights" in vars(tower.artifact) for tower in own.towers.values())

@@ -25,9 +25,10 @@ from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify.checks.task import TASK_FIGURES, stand_in, stored_runner
+from mobileclip_deploy.verify.checks.task import TASK_FIGURES
 from mobileclip_deploy.verify.instruments.matching import matched_weights
-from mobileclip_deploy.verify.instruments.pace import asked_rows
+from mobileclip_deploy.verify.instruments.pace import sampled_rows
+from mobileclip_deploy.verify.instruments.stored_tower import fast_runner, stored_runner
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Trials:
             self.progress(f"{tower} tower at {precision}: measuring")
             runner = target.open(artifact).runner()
             variant, inputs = self.source.variant, self.reference.inputs.of(tower)
-            rows = asked_rows(target, variant.name, variant.preprocess.size, tower, inputs)
+            rows = sampled_rows(target, variant.name, variant.preprocess.size, tower, inputs)
             deviation = compare(self.reference.of(tower)[rows], runner(inputs[rows]))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
@@ -138,4 +139,4 @@ class Trials:
             grids = storage_of(target, tower, module, choice.precision, choice.four_bit)
             return stored_runner(module, matched_weights(module, weights)[0], grids)
 
-        return stand_in(target, artifact, stored) or artifact.runner()
+        return fast_runner(target, artifact, stored) or artifact.runner()

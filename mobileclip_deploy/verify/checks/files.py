@@ -9,7 +9,7 @@ from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, PREPROCESS
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.layouts import default_layout
 from mobileclip_deploy.base.files import files_of
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, listed
 from mobileclip_deploy.network.model.tokenizer import tokenizer_names
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import targets
@@ -17,39 +17,18 @@ from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 SHOWN = 5
 LIBRARIES = frozenset(
-    {
+    [
         # transformers, tokenizers, transformers.js, swift-transformers, optimum
-        "adapter_config.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "chat_template.json",
-        "config.json",
-        "generation_config.json",
-        "image_processor_config.json",
-        "merges.txt",
-        "ort_config.json",
-        "preprocessor_config.json",
-        "processor_config.json",
-        "quantization_config.json",
-        "quantize_config.json",
-        "sentencepiece.bpe.model",
-        "special_tokens_map.json",
-        "spiece.model",
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-        "video_preprocessor_config.json",
-        "vocab.json",
-        "vocab.txt",
+        *("adapter_config.json", "added_tokens.json", "chat_template.jinja", "chat_template.json", "config.json"),
+        *("generation_config.json", "image_processor_config.json", "merges.txt", "ort_config.json"),
+        *("preprocessor_config.json", "processor_config.json", "quantization_config.json", "quantize_config.json"),
+        *("sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer.model"),
+        *("tokenizer_config.json", "video_preprocessor_config.json", "vocab.json", "vocab.txt"),
         # open_clip, sentence-transformers
-        "config_sentence_transformers.json",
-        "modules.json",
-        "open_clip_config.json",
-        "sentence_bert_config.json",
+        *("config_sentence_transformers.json", "modules.json", "open_clip_config.json", "sentence_bert_config.json"),
         # Core ML's runner here, and apps that show the names of a classifier's answers
-        "labels.json",
-        "labels.txt",
-    }
+        *("labels.json", "labels.txt"),
+    ]
 )
 """Names that libraries look for in a model's folder."""
 WEIGHTS = (
@@ -62,26 +41,25 @@ WEIGHTS = (
 def check_files(subject: OpenedSubject) -> list[Check]:
     """Fails for a file that nothing lists and a library would read, and for a JSON file with a key twice."""
     read, _ = unlisted_files(subject.bundle)
-    wrong = f"{_listed(read)}: not in the manifest, and a library would read it; remove it" if read else None
+    fault = f"{listed(read, SHOWN)}: not in the manifest, and a library would read it; remove it" if read else None
     try:
         subject.bundle.check_keys()
     except InvalidInput as error:
-        wrong = wrong or str(error)
-    detail = wrong or "no file that a library reads is unlisted"
-    return [Check(step="files", tower="both", status="failed" if wrong else "passed", detail=detail)]
+        fault = fault or str(error)
+    return [Check.of_fault("files", "both", fault, "no file that a library reads is unlisted")]
 
 
 def unlisted_note(subject: Subject) -> tuple[str, ...]:
     """Returns a sentence on unlisted files that no library reads; empty without any."""
     _, rest = unlisted_files(subject.bundle)
-    return (f"Not in the manifest, and read by no library known here: {_listed(rest)}.",) if rest else ()
+    return (f"Not in the manifest, and read by no library known here: {listed(rest, SHOWN)}.",) if rest else ()
 
 
 def unlisted_files(bundle: Bundle) -> tuple[list[str], list[str]]:
     """Returns the unlisted files that a library would read, and all others."""
-    listed = _listed_files(bundle)
+    entries = _listed_files(bundle)
     names = (path.relative_to(bundle.path).as_posix() for path in files_of(bundle.path))
-    unlisted = [name for name in names if not any(name == entry or name.startswith(f"{entry}/") for entry in listed)]
+    unlisted = [name for name in names if not any(name == entry or name.startswith(f"{entry}/") for entry in entries)]
     read = [name for name in unlisted if _is_read(name)]
     return read, [name for name in unlisted if name not in read]
 
@@ -106,8 +84,3 @@ def _is_read(name: str) -> bool:
     if any(part.endswith(suffix) for part in parts for suffix in (*artifacts, *WEIGHTS)):
         return True
     return parts[-1] in LIBRARIES or ".onnx_data" in parts[-1]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

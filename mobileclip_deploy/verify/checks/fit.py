@@ -16,8 +16,6 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
-from mobileclip_deploy.evaluation.evaluate import Measurement
-from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.provenance import Compacted
@@ -28,7 +26,6 @@ from mobileclip_deploy.verify.subject import OpenedSubject
 NEAR = 1e-4
 """Largest difference of elements of axes. Other processors move them by less than their rounding (1e-6), except for two
 directions of almost equal strength."""
-SHOWN = ("text_to_image_recall@1", "text_to_image_recall@5", "text_to_image_recall@10", "top1")
 SETTINGS = ("logit_scale", "full_logit_scale", "int8_scale", "clipped")
 FITTED_TO = ("fit", "pictures", "captions", "own_captions")
 
@@ -59,19 +56,6 @@ def fitted_again(
     return fit_compact(source, data, progress)
 
 
-def check_cut(told: Compacted, full: Measurement, cut: Measurement) -> Check:
-    """Returns the accuracy that smaller embeddings lost, in the words of a search. It is recorded without a bound,
-    since the user chose the size. The artifacts are compared with the smaller embeddings."""
-    changes = {name: paired_difference(cut.hits[name], full.hits[name]) for name in SHOWN if name in full.hits}
-    figures = {name: cut.result.figures[name].value for name in changes}
-    parts = [
-        f"{name} {figures[name]:.1f}% ({change.value:+.1f} points, {change.low:+.1f} to {change.high:+.1f})"
-        for name, change in changes.items()
-    ]
-    detail = f"{told.size} of {told.full_size} numbers: {', '.join(parts)}"
-    return Check(step="cut", tower="both", status="passed", figures=figures, detail=detail)
-
-
 def check_fit(subject: OpenedSubject) -> Iterator[Check]:
     """Checks axes, logit scale and int8 scale against those of the repeated fit; yields nothing without one."""
     recorded = subject.bundle.manifest.checkpoint.compacted
@@ -87,5 +71,4 @@ def check_fit(subject: OpenedSubject) -> Iterator[Check]:
     for name in FITTED_TO:
         if getattr(recorded, name) != getattr(refitted, name):
             wrong.append(f"{name} is {getattr(recorded, name)}, the fit has {getattr(refitted, name)}")
-    detail = "; ".join(wrong) or f"axes and scales are those of a fit to {recorded.pictures:,} pictures"
-    yield Check(step="fit", tower="both", status="failed" if wrong else "passed", detail=detail)
+    yield Check.of_faults("fit", "both", wrong, f"axes and scales are those of a fit to {recorded.pictures:,} pictures")

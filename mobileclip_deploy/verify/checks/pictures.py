@@ -1,25 +1,20 @@
-"""Checks of artifacts with several forms of input: pictures of any size, prompts of several lengths."""
+"""Check of artifacts that take pictures of any size."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
-from mobileclip_deploy.artifacts.towers.contexts import fitting
-from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
-from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.values import PictureRunner
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import TowerProof
 
-PICTURES = "pictures"
 SIZES = ((64, 48), (48, 64), (85, 64), (427, 640), (1001, 751), (4000, 3000), (3000, 4000))
 """Width and height from 64 pixels to 12 megapixels, landscape and portrait. Two of the sizes have an odd number of
 columns to crop."""
@@ -30,7 +25,7 @@ photographs, the same filter in exact arithmetic moves nano's embeddings by up t
 TIMES = 3
 
 
-def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
+def check_pictures(tower: TowerProof) -> list[Check]:
     """Checks the artifact's answers to unscaled photographs against its answers to Pillow's pixels of them.
 
     The photographs are those of the package, scaled to `SIZES`; every second one has a fourth channel. Activations are
@@ -38,19 +33,19 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
     error of resizing.
     """
     try:
-        runner = subject.artifact(tower).plain_runner()
+        runner = tower.artifact.plain_runner()
     except NotRun as error:
-        return [Check.not_run(PICTURES, tower, str(error))]
+        return [Check.not_run("pictures", tower.name, str(error))]
     assert isinstance(runner, PictureRunner)
-    spec = subject.bundle.manifest.preprocess
+    subject, spec = tower.subject, tower.subject.bundle.manifest.preprocess
     expected, actual = [], []
     for index, (path, size) in enumerate(zip(image_paths(), SIZES, strict=False)):
         picture = load_image(path).resize(size, Image.Resampling.LANCZOS)
         expected.append(runner(preprocess(picture, spec).numpy()[None])[0])
         actual.append(runner.picture(np.asarray(picture.convert("RGBA") if index % 2 else picture, dtype=np.uint8)))
     bound = subject.gates.shipped("fp16", None, True) if subject.head.names else RESIZED
-    check = Check.of_answers(PICTURES, tower, np.stack(expected), np.stack(actual), bound, runner.engine)
-    shipped = subject.runner(tower)
+    check = Check.of_answers("pictures", tower.name, np.stack(expected), np.stack(actual), bound, runner.engine)
+    shipped = tower.runner
     assert isinstance(shipped, PictureRunner)
     cost = f"a photograph of 12 megapixels adds {_cost(shipped, spec.size):.2f} times the tower's CPU time"
     return [check.model_copy(update={"detail": cost if check.detail is None else f"{check.detail}; {cost}"})]
@@ -69,38 +64,3 @@ def _cost(runner: PictureRunner, size: int) -> float:
             times.append(time.process_time() - start)
     large, small = (statistics.median(times[1:]) for times in durations)
     return max(large / small - 1, 0.0)
-
-
-CONTEXTS = "contexts"
-
-
-def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
-    """Checks the answers to prompts cut to each shorter context against the checkpoint's answers at full length.
-
-    The bound is that of `shipped`, whose inputs have the full length. A slow runtime runs as few prompts as there.
-    """
-    bound = subject.bound(tower)
-    for load in subject.artifact(tower).runners():
-        try:
-            runner = load()
-        except RuntimeFailed as error:  # if no engine accepts it, `shipped` has reported that
-            yield Check.not_run(CONTEXTS, tower, str(error))
-            continue
-        for length in subject.contexts[:-1]:
-            yield _at_length(subject, length, runner, bound)
-
-
-def _at_length(subject: Subject, length: int, runner: Runner, bound: Bound) -> Check:
-    ids = subject.evidence.reference.inputs.ids
-    tokenizer = subject.bundle.manifest.tokens
-    rows = np.flatnonzero(fitting(ids, (length,), tokenizer) == length)
-    if not len(rows):
-        return Check.not_run(CONTEXTS, "text", f"none of the {len(ids)} prompts fits into {length} tokens")
-    rows = rows[subject.asked("text", ids[rows, :length])]
-    try:
-        answers = runner(np.ascontiguousarray(ids[rows, :length]))
-    except (InvalidInput, RuntimeFailed) as error:  # it accepts the full length only
-        detail = f"{length} tokens: {error}"
-        return Check(step=CONTEXTS, tower="text", status="failed", engine=runner.engine, detail=detail)
-    check = Check.of_answers(CONTEXTS, "text", subject.wanted("text")[rows], answers, bound, runner.engine)
-    return check.model_copy(update={"detail": f"{length} tokens, {len(rows)} of {len(ids)} prompts"})

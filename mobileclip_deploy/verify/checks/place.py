@@ -13,7 +13,7 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.artifact import Compiled
-from mobileclip_deploy.verify.subject import Subject
+from mobileclip_deploy.verify.subject import TowerProof
 
 INPUTS = 4
 """Number of inputs that are run: a GPU emulated in software is slow."""
@@ -33,44 +33,44 @@ def require_place(target: Target, place: str) -> None:
         raise UsageError(f"`place` {place!r} is for bundles of {names}; leave it out for {target.title}")
 
 
-def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
+def check_place(tower: TowerProof) -> Iterator[Check]:
     """Checks that every operation runs at the place, and checks the answers.
 
     A GPU computes in float16, whatever the artifact stores. So no value may exceed float16's range. The answers must be
     within the gate of float16, or of the precision if that is looser.
     """
-    place = subject.place
+    subject, place = tower.subject, tower.subject.place
     assert place is not None
-    inputs, answers = subject.evidence.reference.inputs.of(tower)[:INPUTS], f"{place} answers"
+    answers = f"{place} answers"
     try:
-        compiled = subject.artifact(tower).compiled(place, inputs)
+        compiled = tower.artifact.compiled(place, tower.inputs[:INPUTS])
     except NotRun as error:
-        yield from (Check.not_run(step, tower, str(error)) for step in (place, answers))
+        yield from (Check.not_run(step, tower.name, str(error)) for step in (place, answers))
         return
     on_cpu = compiled.operations if compiled.refusal is not None else len(compiled.left)
     yield Check(
         step=place,
-        tower=tower,
+        tower=tower.name,
         status="failed" if compiled.left or compiled.refusal is not None else "passed",
         engine=compiled.engine,
         gate="every operation",
         figures={"operations": compiled.operations, "on_cpu": on_cpu},
-        detail=compiled.refusal or _told(compiled),
+        detail=compiled.refusal or _operations_left(compiled),
     )
     if compiled.largest is not None:
-        yield _range(compiled, tower, f"{place} range")
+        yield _range(compiled, tower.name, f"{place} range")
     if compiled.answers is None:
-        yield Check.not_run(answers, tower, compiled.silence or "it gave no answers")
+        yield Check.not_run(answers, tower.name, compiled.silence or "it gave no answers")
         return
-    precision = subject.precision(tower)
-    bound = subject.gates.shipped("fp16" if precision == "fp32" else precision, None, bool(subject.head.names))
-    expected = subject.wanted(tower)[: len(compiled.answers)]
-    yield Check.of_answers(answers, tower, expected, compiled.answers, bound, compiled.engine)
+    precision = "fp16" if tower.precision == "fp32" else tower.precision
+    bound = subject.gates.shipped(precision, None, bool(subject.head.names))
+    expected = tower.expected[: len(compiled.answers)]
+    yield Check.of_answers(answers, tower.name, expected, compiled.answers, bound, compiled.engine)
 
 
-def _range(found: Compiled, tower: TowerName, step: str) -> Check:
+def _range(compiled: Compiled, tower: TowerName, step: str) -> Check:
     """Returns the check that all values on the inputs, and the sums of means, are within float16's range."""
-    values = {"largest": found.largest, "largest_sum": found.largest_sum}
+    values = {"largest": compiled.largest, "largest_sum": compiled.largest_sum}
     peaks = {name: peak for name, peak in values.items() if peak is not None}
     over = [f"{name} in {peak.name}" for name, peak in peaks.items() if not peak.value <= HALF]
     return Check(
@@ -84,11 +84,11 @@ def _range(found: Compiled, tower: TowerName, step: str) -> Check:
     )
 
 
-def _told(found: Compiled) -> str | None:
+def _operations_left(compiled: Compiled) -> str | None:
     """Returns the operations that stay on the CPU: each type with its count, the reason, and the first names."""
     texts = []
-    for kind, count in Counter(operation.type for operation in found.left).items():
-        same_type = [operation for operation in found.left if operation.type == kind]
+    for kind, count in Counter(operation.type for operation in compiled.left).items():
+        same_type = [operation for operation in compiled.left if operation.type == kind]
         names = ", ".join(operation.name for operation in same_type[:NAMED]) + (", ..." if count > NAMED else "")
         reason = f" ({same_type[0].reason})" if same_type[0].reason else ""
         texts.append(f"{count} {kind}{reason}: {names}")

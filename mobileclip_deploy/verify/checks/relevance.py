@@ -14,10 +14,9 @@ from mobileclip_deploy.spaces.axes import told_apart
 from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Samples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import words_at_random
-from mobileclip_deploy.verify.checks.contents import written_by_this_version
+from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
-EVERY = "both"
 LENGTH = 0.02
 """Largest deviation of an embedding's length from 1 that int8 causes."""
 LAST_DIGIT = 2e-6
@@ -37,9 +36,8 @@ def check_relevance(subject: Subject) -> list[Check]:
     """
     if subject.bundle.manifest.relevance is None:
         return []
-    wrong = _wrong(subject)
-    detail = wrong or "the background pictures and the threshold give what is recorded of the golden prompts"
-    return [Check(step="relevance", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
+    sound = "the background pictures and the threshold give what is recorded of the golden prompts"
+    return [Check.of_fault("relevance", "both", _wrong(subject), sound)]
 
 
 def _wrong(subject: Subject) -> str | None:
@@ -66,7 +64,7 @@ def _wrong(subject: Subject) -> str | None:
             recorded, computed = getattr(have, name), getattr(want, name)
             if not abs(recorded - computed) <= LAST_DIGIT:
                 return f"{name} of golden prompt {index} is {recorded}, and comes to {computed}"
-    if written_by_this_version(subject) and entry.false_alarms != FALSE_ALARMS:
+    if written_by_this_version(subject.bundle) and entry.false_alarms != FALSE_ALARMS:
         return f"false_alarms is {entry.false_alarms:g}, and exports aim at {FALSE_ALARMS:g}"
     return _unlike_fit(subject, relevance) if is_learned_again(subject) else None
 
@@ -75,10 +73,10 @@ def is_learned_again(subject: Subject) -> bool:
     """Returns whether the threshold can be learned again: from the bundle's pictures and packaged words."""
     entry = subject.bundle.manifest.relevance
     opened = isinstance(subject, OpenedSubject) and subject.thorough and subject.source is not None
-    return opened and entry is not None and entry.queries is None and written_by_this_version(subject)
+    return opened and entry is not None and entry.queries is None and written_by_this_version(subject.bundle)
 
 
-def _unlike_fit(subject: Subject, found: Relevance) -> str | None:
+def _unlike_fit(subject: Subject, relevance: Relevance) -> str | None:
     """Returns the first value that differs from the repeated fit. None if all agree."""
     entry = subject.bundle.manifest.relevance
     assert entry is not None
@@ -87,10 +85,10 @@ def _unlike_fit(subject: Subject, found: Relevance) -> str | None:
     words = words_at_random(builtin_dataset().captions)
     nonsense = told_apart(exact_texts(model, encode(words, model.variant.tokens)), "texts")
     none = np.zeros((0, nonsense.shape[1]))
-    samples = Samples(none, none, nonsense, found.pictures)
+    samples = Samples(none, none, nonsense, relevance.pictures)
     fitted, curve = fit(samples), measured_curve(samples)
     pairs = [
-        ("the largest of weights", np.abs(found.fitted.weights).max(), 0.0),
+        ("the largest of weights", np.abs(relevance.fitted.weights).max(), 0.0),
         ("spread", entry.spread, 0.0),
         ("intercept", entry.intercept, fitted.intercept),
         ("slope", entry.slope, fitted.slope),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.verify.checks.contents import written_by_this_version
+from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 BACKGROUND, EMBEDDING_SIZE = "background", "embedding_size"
@@ -21,12 +21,11 @@ def check_requested(subject: OpenedSubject) -> Iterator[Check]:
     bundle without such options and errors.
     """
     wrong = [*_missing(subject)]
-    if written_by_this_version(subject):
+    if written_by_this_version(subject.bundle):
         wrong += _unrequested(subject)
     options = subject.bundle.manifest.options
     if wrong or options.keys() & {BACKGROUND, EMBEDDING_SIZE}:
-        detail = "; ".join(wrong) or "every entry that the options request is there"
-        yield Check(step="requested", tower="both", status="failed" if wrong else "passed", detail=detail)
+        yield Check.of_faults("requested", "both", wrong, "every entry that the options request is there")
 
 
 def _missing(subject: OpenedSubject) -> Iterator[str]:

@@ -81,10 +81,10 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def with_stored(module: nn.Module, found: Sequence[Matched], layers: Mapping[str, str]) -> nn.Module:
+def with_stored(module: nn.Module, matches: Sequence[Matched], layers: Mapping[str, str]) -> nn.Module:
     """Returns a copy of a tower with the weights of a file for these layers: the module that was converted."""
     rounded = copy.deepcopy(module)
-    for match in found:
+    for match in matches:
         if match.layer in layers:
             weight = rounded.get_parameter(match.layer)
             weight.copy_(torch.from_numpy(np.require(match.stored.values, requirements="W")).reshape(weight.shape))
@@ -98,7 +98,7 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
     Args:
         sha256: of the learned elements, as the manifest records it (see `stored_sha256`).
     """
-    if (text := match.elsewhere(grid)) is not None:
+    if (text := match.other_grid(grid)) is not None:
         return text
     if stored_sha256(match.stored) != sha256:
         return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"

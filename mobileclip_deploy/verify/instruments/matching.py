@@ -17,7 +17,7 @@ from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.storage import layers
 
-Held = Literal["plain", "scaled", "normed"]
+WeightForm = Literal["plain", "scaled", "normed"]
 """Form of a layer's weight in a file: unchanged, or with the layer scale or the norm multiplied in."""
 # Share of a weight's largest element: float32 rounding of a product with a layer scale, on either side.
 ROUNDING = 1e-6
@@ -41,7 +41,7 @@ class Matched:
     layer: str
     wanted: Floats
     stored: StoredWeight
-    form: Held
+    form: WeightForm
 
     @property
     def relative(self) -> float:
@@ -56,18 +56,18 @@ class Matched:
         Args:
             half: the elements were float16 before they were rounded to the grid.
         """
-        if (text := self.elsewhere(grid)) is not None:
+        if (text := self.other_grid(grid)) is not None:
             return text
-        return self.off_its_own(half)
+        return self.off_stored_grid(half)
 
-    def elsewhere(self, grid: Grid) -> str | None:
+    def other_grid(self, grid: Grid) -> str | None:
         """Returns a text if the weight is stored on a grid of another kind. None otherwise."""
         stored = self.stored
         if stored.kind == grid.kind and stored.bits == grid.bits:
             return None
         return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
 
-    def off_its_own(self, half: bool) -> str | None:
+    def off_stored_grid(self, half: bool) -> str | None:
         """Returns the difference between the stored weight and the layer's weight on the grid in the file; see
         `wrong`."""
         stored = self.stored
@@ -93,7 +93,7 @@ def matched_weights(module: nn.Module, stored: Sequence[StoredWeight]) -> tuple[
     Returns:
         The layers with a weight, and the names of the others.
     """
-    candidates: dict[tuple[int, ...], list[tuple[str, Floats, Held]]] = defaultdict(list)
+    candidates: dict[tuple[int, ...], list[tuple[str, Floats, WeightForm]]] = defaultdict(list)
     for name, values, form in _forms(module):
         candidates[_rows(values)].append((name, values, form))
     pairs = []
@@ -112,7 +112,7 @@ def matched_weights(module: nn.Module, stored: Sequence[StoredWeight]) -> tuple[
     return [matches[name] for name in names if name in matches], [name for name in names if name not in matches]
 
 
-def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, Held]]:
+def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, WeightForm]]:
     """Yields every layer's weight in each form that a file may use: unchanged, with the layer scale after it, and with
     the norm's weight before it multiplied in."""
     scales = {f"{name}.weight": scale for name, _, scale in scaled_layers(module)}

@@ -20,7 +20,7 @@ QUICK = 2
 LEAST_SECONDS = 60
 
 
-def asked_inputs(target: Target, variant: str, size: int, tower: TowerName, thorough: bool = True) -> int | None:
+def sample_size(target: Target, variant: str, size: int, tower: TowerName, thorough: bool = True) -> int | None:
     """Returns the number of inputs that the target's runtime runs for a tower. None for all inputs.
 
     Args:
@@ -55,23 +55,23 @@ def spread_rows(inputs: npt.NDArray[np.generic], tower: TowerName, count: int) -
     return np.sort(order[positions])
 
 
-def asked_rows(
+def sampled_rows(
     target: Target, variant: str, size: int, tower: TowerName, inputs: npt.NDArray[np.generic], thorough: bool = True
 ) -> npt.NDArray[np.intp]:
     """Returns ascending indices of the inputs [N, ...] that the target's runtime runs for a tower; all inputs for a
     fast runtime.
 
     Args:
-        variant, size, thorough: see `asked_inputs`.
+        variant, size, thorough: see `sample_size`.
 
     Raises:
         UsageError: no such variant.
     """
-    count = asked_inputs(target, variant, size, tower, thorough)
+    count = sample_size(target, variant, size, tower, thorough)
     return spread_rows(inputs, tower, len(inputs) if count is None else count)
 
 
-def told_time(
+def duration_notice(
     target: Target, variant: str, size: int, precisions: Mapping[TowerName, str], thorough: bool = True
 ) -> str | None:
     """Returns a sentence on the expected duration of a slow runtime. None below one minute.
@@ -86,34 +86,34 @@ def told_time(
     if pace is None:
         return None
     for tower, precision in precisions.items():
-        count = asked_inputs(target, variant, size, tower, thorough) or 0
+        count = sample_size(target, variant, size, tower, thorough) or 0
         passes = ["float32" if precision == "fp32" else "float16", *(["float32"] if thorough else [])]
         seconds += count * _operations(variant, size, tower) / 1e9 * sum(pace.seconds[name] for name in passes)
         inputs += count
     if seconds < LEAST_SECONDS:
         return None
-    fewer = sum(asked_inputs(target, variant, size, tower, thorough=False) or 0 for tower in precisions)
+    fewer = sum(sample_size(target, variant, size, tower, thorough=False) or 0 for tower in precisions)
     quick = f"; the quick checks ask {fewer}" if fewer < inputs else ""
     minutes = f"about {max(1, round(seconds / 60))} min of CPU time"
     return f"{target.title}: {minutes} for {inputs} inputs in the vendor's runtime{quick}."
 
 
-class AskedAhead:
+class PrefetchedAnswers:
     """Answers of a bundle's runners, computed one input at a time in a background thread while other bundles are made.
     This uses one core.
 
     If the answers are needed early, the caller's thread computes the remaining ones too, so that no core waits.
 
     Args:
-        asked: a loaded runner of each tower, safe for two threads at once, and its inputs [N, ...].
+        requests: a loaded runner of each tower, safe for two threads at once, and its inputs [N, ...].
     """
 
-    def __init__(self, asked: Mapping[TowerName, tuple[Runner, npt.NDArray[np.generic]]]) -> None:
-        self._pool = ThreadPoolExecutor(1, "asked-ahead")
-        self._asked: dict[TowerName, list[tuple[Future[Answers], Runner, npt.NDArray[np.generic]]]] = {}
-        for tower, (runner, inputs) in asked.items():
+    def __init__(self, requests: Mapping[TowerName, tuple[Runner, npt.NDArray[np.generic]]]) -> None:
+        self._pool = ThreadPoolExecutor(1, "prefetch")
+        self._pending: dict[TowerName, list[tuple[Future[Answers], Runner, npt.NDArray[np.generic]]]] = {}
+        for tower, (runner, inputs) in requests.items():
             rows = (inputs[index : index + 1] for index in range(len(inputs)))
-            self._asked[tower] = [(self._pool.submit(runner, row), runner, row) for row in rows]
+            self._pending[tower] = [(self._pool.submit(runner, row), runner, row) for row in rows]
 
     def answers(self, tower: TowerName) -> Answers | None:
         """Returns the answers of a tower, [N, D], and waits for them. None if the tower was not requested, or its
@@ -122,7 +122,7 @@ class AskedAhead:
         Raises:
             MobileClipDeployError: any error of its runner.
         """
-        jobs = self._asked.pop(tower, None)
+        jobs = self._pending.pop(tower, None)
         if jobs is None:
             return None
         # From the end: the rows that the thread has not started.

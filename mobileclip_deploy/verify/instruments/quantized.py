@@ -32,16 +32,16 @@ TIE = 0.05
 
 
 @dataclass(frozen=True)
-class Site:
-    """Location of a file's value in torch: result `index` of an operation, or its argument `index` if `taken`. `order`:
-    permutation of the file's dimensions, without those of size 1, that gives torch's order.
+class Location:
+    """Location of a file's value in torch: result `index` of an operation, or its argument `index` if `is_argument`.
 
-    `operation`: index of the operation; -1 for the tower's own input.
+    `operation`: index of the operation; -1 for the tower's own input. `order`: permutation of the file's dimensions,
+    without those of size 1, that gives torch's order.
     """
 
     operation: int
     index: int
-    taken: bool
+    is_argument: bool
     order: tuple[int, ...]
 
 
@@ -53,36 +53,36 @@ class _Followed(TorchFunctionMode):
 
     def __init__(
         self,
-        took: Callable[[int, list[Any]], list[Any]],
-        gave: Callable[[int, list[Any], list[Any]], list[Any]],
+        on_arguments: Callable[[int, list[Any]], list[Any]],
+        on_results: Callable[[int, list[Any], list[Any]], list[Any]],
     ) -> None:
         super().__init__()
-        self._took, self._gave, self._number = took, gave, 0
+        self._on_arguments, self._on_results, self._next = on_arguments, on_results, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        number, self._number = self._number, self._number + 1
-        taken = self._took(number, list(args))
-        result = func(*taken, **(kwargs or {}))
+        operation, self._next = self._next, self._next + 1
+        arguments = self._on_arguments(operation, list(args))
+        result = func(*arguments, **(kwargs or {}))
         if isinstance(result, (tuple, list)):
-            return type(result)(self._gave(number, list(result), taken))
-        return self._gave(number, [result], taken)[0]
+            return type(result)(self._on_results(operation, list(result), arguments))
+        return self._on_results(operation, [result], arguments)[0]
 
 
 @dataclass
-class _Wanted:
+class _Sought:
     """A value of the file to be located, and its best location so far."""
 
     values: Floats
     sums: tuple[float, float]
     distance: float = SAME
-    place: Site | None = None
-    taken: list[Any] | None = None
+    location: Location | None = None
+    arguments: list[Any] | None = None
     """Arguments of the operation that computes it."""
 
 
-def found_sites(
+def locate_values(
     module: nn.Module, row: Tensor, plain: Mapping[str, Floats], values: Sequence[QuantizedValue]
-) -> tuple[list[tuple[Site, ...]], list[str]]:
+) -> tuple[list[tuple[Location, ...]], list[str]]:
     """Locates the values that a file quantizes in a tower.
 
     Args:
@@ -94,42 +94,45 @@ def found_sites(
         The locations of each value in torch, and the sources of values that torch does not compute.
     """
     used_as_arguments = {name for value in values for name in value.takers}
-    targets = {name: _Wanted(numbers, _sums(torch.from_numpy(numbers))) for name, numbers in plain.items()}
+    targets = {name: _Sought(numbers, _sums(torch.from_numpy(numbers))) for name, numbers in plain.items()}
 
-    def gave(number: int, results: list[Any], taken: list[Any]) -> list[Any]:
+    def on_results(operation: int, results: list[Any], arguments: list[Any]) -> list[Any]:
         for index, result in enumerate(results):
             if isinstance(result, Tensor) and result.is_floating_point():
-                for name in _alike(targets, result):
+                for name in _equal_sums(targets, result):
                     # Later results with the same elements are the same value in another shape.
                     arrangement, target = _arrangement(targets[name].values, result), targets[name]
                     if arrangement is not None and arrangement[0] < target.distance / 2:
-                        target.distance, target.place = arrangement[0], Site(number, index, False, arrangement[1])
-                        target.taken = taken if name in used_as_arguments else None
+                        target.distance, target.location = (
+                            arrangement[0],
+                            Location(operation, index, False, arrangement[1]),
+                        )
+                        target.arguments = arguments if name in used_as_arguments else None
         return results
 
-    gave(-1, [row], [])
-    with torch.no_grad(), _Followed(lambda _, taken: taken, gave):
+    on_results(-1, [row], [])
+    with torch.no_grad(), _Followed(lambda _, arguments: arguments, on_results):
         module(row)
-    locations: list[tuple[Site, ...]] = []
+    locations: list[tuple[Location, ...]] = []
     missing = []
     for value in values:
         if value.takers:
-            sites = [_argument(targets[name], targets[value.source].values) for name in value.takers]
+            found_at = [_argument(targets[name], targets[value.source].values) for name in value.takers]
         else:
-            sites = [targets[value.source].place]
-        locations.append(tuple(dict.fromkeys(site for site in sites if site is not None)))
-        if None in sites:
+            found_at = [targets[value.source].location]
+        locations.append(tuple(dict.fromkeys(location for location in found_at if location is not None)))
+        if None in found_at:
             missing.append(value.source)
     return locations, [*dict.fromkeys(missing)]
 
 
-def _alike(wanted: Mapping[str, _Wanted], result: Tensor) -> list[str]:
+def _equal_sums(sought: Mapping[str, _Sought], result: Tensor) -> list[str]:
     """Returns the names of values with the same size, and about the same sums."""
-    names = [name for name, target in wanted.items() if target.values.size == result.numel()]
+    names = [name for name, target in sought.items() if target.values.size == result.numel()]
     if not names:
         return []
     sums = _sums(result)
-    return [name for name in names if np.allclose(wanted[name].sums, sums, rtol=SUMS, atol=0)]
+    return [name for name in names if np.allclose(sought[name].sums, sums, rtol=SUMS, atol=0)]
 
 
 def _sums(values: Tensor) -> tuple[float, float]:
@@ -150,14 +153,14 @@ def _arrangement(values: Floats, result: Tensor) -> tuple[float, tuple[int, ...]
     return best
 
 
-def _argument(taker: _Wanted, values: Floats) -> Site | None:
+def _argument(consumer: _Sought, values: Floats) -> Location | None:
     """Returns the argument of an operation that is the value."""
-    best: tuple[float, Site] | None = None
-    for index, argument in enumerate(taker.taken or ()):
+    best: tuple[float, Location] | None = None
+    for index, argument in enumerate(consumer.arguments or ()):
         if isinstance(argument, Tensor) and argument.is_floating_point() and argument.numel() == values.size:
             arrangement = _arrangement(values, argument)
-            if arrangement is not None and taker.place is not None and (best is None or arrangement[0] < best[0]):
-                best = arrangement[0], Site(taker.place.operation, index, True, arrangement[1])
+            if arrangement is not None and consumer.location is not None and (best is None or arrangement[0] < best[0]):
+                best = arrangement[0], Location(consumer.location.operation, index, True, arrangement[1])
     return None if best is None else best[1]
 
 
@@ -169,21 +172,23 @@ class QuantizedTower:
         total: number of all elements, by quantized value.
     """
 
-    def __init__(self, module: nn.Module, values: Sequence[QuantizedValue], places: Sequence[tuple[Site, ...]]) -> None:
+    def __init__(
+        self, module: nn.Module, values: Sequence[QuantizedValue], locations: Sequence[tuple[Location, ...]]
+    ) -> None:
         self._module = module
-        self._at: dict[tuple[int, bool], list[tuple[QuantizedValue, Site]]] = defaultdict(list)
-        for value, where in zip(values, places, strict=True):
-            for place in where:
-                self._at[place.operation, place.taken].append((value, place))
+        self._at: dict[tuple[int, bool], list[tuple[QuantizedValue, Location]]] = defaultdict(list)
+        for value, where in zip(values, locations, strict=True):
+            for location in where:
+                self._at[location.operation, location.is_argument].append((value, location))
         self.off: dict[str, int] = {value.source: 0 for value in values}
         self.total = dict(self.off)
 
     def __call__(self, row: Tensor, integers: Mapping[str, npt.NDArray[Any]]) -> Tensor:
         """Returns the answer to one input. `integers`: the file's quantized values for this input."""
 
-        def quantized(value: QuantizedValue, place: Site, exact: Tensor) -> Tensor:
+        def quantized(value: QuantizedValue, location: Location, exact: Tensor) -> Tensor:
             steps = (exact / value.scale + value.zero_point).clamp(value.least, value.most)
-            arranged = integers[value.name].squeeze().transpose(place.order).reshape(tuple(exact.shape))
+            arranged = integers[value.name].squeeze().transpose(location.order).reshape(tuple(exact.shape))
             theirs = torch.from_numpy(arranged.astype(np.float64)).to(steps)
             tie = (theirs - steps).abs() <= 0.5 + TIE
             self.off[value.source] += int((~tie).sum())
@@ -196,25 +201,25 @@ class QuantizedTower:
         """Returns the values that the file quantizes, by name, as torch computes them without quantization."""
         collected: dict[str, Floats] = {}
 
-        def kept(value: QuantizedValue, _: Site, exact: Tensor) -> Tensor:
+        def collect(value: QuantizedValue, _: Location, exact: Tensor) -> Tensor:
             collected.setdefault(value.name, exact.float().numpy())
             return exact
 
-        self._run(row, kept)
+        self._run(row, collect)
         return collected
 
-    def _run(self, row: Tensor, at: Callable[[QuantizedValue, Site, Tensor], Tensor]) -> Tensor:
-        def took(number: int, taken: list[Any]) -> list[Any]:
-            for value, place in self._at.get((number, True), ()):
-                taken[place.index] = at(value, place, taken[place.index])
-            return taken
+    def _run(self, row: Tensor, at: Callable[[QuantizedValue, Location, Tensor], Tensor]) -> Tensor:
+        def on_arguments(operation: int, arguments: list[Any]) -> list[Any]:
+            for value, location in self._at.get((operation, True), ()):
+                arguments[location.index] = at(value, location, arguments[location.index])
+            return arguments
 
-        def gave(number: int, results: list[Any], _: list[Any]) -> list[Any]:
-            for value, place in self._at.get((number, False), ()):
-                results[place.index] = at(value, place, results[place.index])
+        def on_results(operation: int, results: list[Any], _: list[Any]) -> list[Any]:
+            for value, location in self._at.get((operation, False), ()):
+                results[location.index] = at(value, location, results[location.index])
             return results
 
-        (row,) = gave(-1, [row], [])
-        with torch.no_grad(), _Followed(took, gave):
+        (row,) = on_results(-1, [row], [])
+        with torch.no_grad(), _Followed(on_arguments, on_results):
             answer: Tensor = self._module(row)
         return answer

@@ -25,8 +25,9 @@ from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
 from mobileclip_deploy.targets import Runner
-from mobileclip_deploy.verify.chain import check_shipped, collapsed_towers, replaced_gates
-from mobileclip_deploy.verify.checks.task import TASK_FIGURES, runner_for_all
+from mobileclip_deploy.verify.chain import collapsed_towers, replaced_gates
+from mobileclip_deploy.verify.checks.shipped import check_shipped
+from mobileclip_deploy.verify.checks.task import TASK_FIGURES
 from mobileclip_deploy.verify.instruments.matching import matched_weights
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 
@@ -122,26 +123,26 @@ def compare_bundles(
         progress(f"{bundle.path.name}: golden inputs")
         bundle_gates = gates or exported_gates(bundle.manifest.options)
         subject = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), bundle_gates, bundle.path)
-        checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
+        checks = [check for tower in subject.towers.values() for check in check_shipped(tower)]
         collapsed += collapsed_towers(subject)
         if own_gates := replaced_gates(subject):
             replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
         measurement: Measurement | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
-            slow = subject.target.capabilities.places.slow_runtime is not None
-            if (slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
+            if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
                     own_progress = about("checkpoint", progress)
                     baselines[space] = measure(model_embedder(source.model), dataset, how=how, progress=own_progress)
-                if slow:
+                if subject.slow:
                     subject.source = source.folded()
             try:
                 embedder = bundle_embedder(bundle, load=partial(_loaded, subject))
                 measurement = measure(embedder, dataset, how=how, progress=progress)
                 baselines.setdefault(space, measurement)
-                substituted += _stood_in(subject, checks, measurement)
+                substituted += _replaced_runtime(subject, checks, measurement)
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
+        subject.close()
         row = _row(bundle, checks, measurement, baselines.get(space), bundle_gates)
         rows.append(row.model_copy(update={"embedding_space": space}))
     unmeasured = (f"Accuracy was not measured: {NO_DATASET}.",) if dataset is None else ()
@@ -159,19 +160,19 @@ def compare_bundles(
 
 
 def _loaded(subject: Subject, tower: TowerName) -> Runner:
-    if subject.source is not None and (stored := subject.artifact(tower).weights) is not None:
-        subject.matched[tower] = tuple(matched_weights(subject.module(tower), stored)[0])
-    return runner_for_all(subject, tower)
+    proof = subject.towers[tower]
+    if subject.source is not None and (stored := proof.artifact.weights) is not None:
+        proof.matched = tuple(matched_weights(proof.module, stored)[0])
+    return proof.runner_for_all()
 
 
-def _stood_in(subject: Subject, checks: Sequence[Check], found: Measurement) -> tuple[str, ...]:
+def _replaced_runtime(subject: Subject, checks: Sequence[Check], measurement: Measurement) -> tuple[str, ...]:
     """Returns a note if the artifact's own runtime did not run all images."""
-    slow = subject.target.capabilities.places.slow_runtime
-    if slow is None or found.result.engine in {check.engine for check in checks}:
+    if not subject.slow or measurement.result.engine in {check.engine for check in checks}:
         return ()
     return (
-        f"{subject.name}: {found.result.engine} answered for all {found.result.images:,} pictures, as in `verify`; the "
-        "vendor's runtime, which is slow here, was asked the golden inputs alone.",
+        f"{subject.name}: {measurement.result.engine} answered for all {measurement.result.images:,} pictures, as in "
+        "`verify`; the vendor's runtime, which is slow here, was asked the golden inputs alone.",
     )
 
 
@@ -183,14 +184,14 @@ def _origin(bundle: Bundle) -> str:
 
 
 def _row(
-    bundle: Bundle, checks: list[Check], found: Measurement | None, baseline: Measurement | None, gates: Gates
+    bundle: Bundle, checks: list[Check], measurement: Measurement | None, baseline: Measurement | None, gates: Gates
 ) -> ComparedBundle:
     figures: dict[str, Interval] = {}
     differences: dict[str, Interval] = {}
-    if found is not None and baseline is not None:
-        figures = {name: value for name, value in found.result.figures.items() if name in TASK_FIGURES}
-        if found is not baseline:
-            differences = {name: paired_difference(found.hits[name], baseline.hits[name]) for name in figures}
+    if measurement is not None and baseline is not None:
+        figures = {name: value for name, value in measurement.result.figures.items() if name in TASK_FIGURES}
+        if measurement is not baseline:
+            differences = {name: paired_difference(measurement.hits[name], baseline.hits[name]) for name in figures}
     deviations = [check.deviation for check in checks if check.deviation is not None]
     ratios = [deviation.snr_db for deviation in deviations if deviation.snr_db is not None]
     failed = [f"{check.tower} {check.step}: {check.describe()}" for check in checks if check.status == "failed"]
@@ -201,9 +202,9 @@ def _row(
     }
     failed += [descriptions[name] for name, change in beyond.items() if not gates.allow_drop(-change.high)]
     unsure = [
-        f"{descriptions[name]}, which {found.result.images:,} images do not tell from chance"
+        f"{descriptions[name]}, which {measurement.result.images:,} images do not tell from chance"
         for name, change in beyond.items()
-        if found is not None and gates.allow_drop(-change.high)
+        if measurement is not None and gates.allow_drop(-change.high)
     ]
     lacking = [f"{check.tower} {check.step}: {check.detail}" for check in checks if check.status == "not run"]
     return ComparedBundle(
@@ -216,7 +217,7 @@ def _row(
         relative=max((deviation.relative for deviation in deviations), default=None),
         snr_db=min(ratios, default=None),
         figures=figures,
-        baseline=None if baseline is None or found is None else baseline.result.model,
+        baseline=None if baseline is None or measurement is None else baseline.result.model,
         differences=differences,
         status="failed" if failed else "not run" if lacking else "undecided" if unsure else "passed",
         reasons=(*failed, *lacking, *unsure),

@@ -16,12 +16,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import Graph, first_difference, needed
 from mobileclip_deploy.targets.mil import Computed, Precision, Program
 from mobileclip_deploy.verify.inspect.linting import program_input
-from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
+from mobileclip_deploy.verify.subject import Subject, TowerProof
 
 VALUE_BOUND = 1e-4  # relative, of a result: two evaluations of the same graph here agree to the bit
 DRIFT_BOUND = 1e-2  # relative, of a result at reduced precision
@@ -109,28 +108,28 @@ def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
         UsageError: the target's artifacts cannot be read, or the checkpoint or the calibration images are missing.
     """
     explanations = []
-    for tower in subject.bundle.manifest.towers:
-        if (lacks := lacks_to_convert(subject, tower)) is not None:
-            raise UsageError(f"explaining the {tower} tower {lacks}")
-        subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")
-        explanations.append(_explain(subject, tower))
+    for tower in subject.towers.values():
+        if (missing := tower.missing_for_conversion()) is not None:
+            raise UsageError(f"explaining the {tower.name} tower {missing}")
+        tower.announce("a fresh conversion to compare with")
+        explanations.append(_explain(tower))
     return tuple(explanations)
 
 
-def _explain(subject: Subject, tower: TowerName) -> Explanation:
-    target, inputs = subject.target, subject.evidence.reference.inputs
+def _explain(tower: TowerProof) -> Explanation:
+    target, inputs = tower.subject.target, tower.subject.evidence.reference.inputs
     try:
-        written = Followed.read(subject.artifact(tower))
+        written = Followed.read(tower.artifact)
     except InvalidInput as error:
-        return Explanation(tower=tower, finding="unreadable", detail=str(error))
-    fresh = Followed.read(target.open(subject.converted(tower)))
+        return Explanation(tower=tower.name, finding="unreadable", detail=str(error))
+    fresh = Followed.read(target.open(tower.convert()))
     if fresh.program is None:
-        return compare_programs(tower, written, fresh, ())
-    feeds = [program_input(fresh.program, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
-    explanation = compare_programs(tower, written, fresh, feeds)
-    if explanation.finding != "none" or subject.precision(tower) == "fp32":
+        return compare_programs(tower.name, written, fresh, ())
+    feeds = [program_input(fresh.program, inputs, index) for index in range(min(INPUTS, len(tower.inputs)))]
+    explanation = compare_programs(tower.name, written, fresh, feeds)
+    if explanation.finding != "none" or tower.precision == "fp32":
         return explanation
-    return drift(tower, written, fresh, Followed.read(target.open(subject.converted(tower, "fp32"))), feeds)
+    return drift(tower.name, written, fresh, Followed.read(target.open(tower.convert("fp32"))), feeds)
 
 
 def compare_programs(tower: str, written: Followed, fresh: Followed, feeds: Sequence[Mapping[str, Any]]) -> Explanation:

@@ -157,15 +157,15 @@ class Records:
             self.write([Refused(bundle, failure)])
             raise failure from error
 
-    def write(self, found: Sequence[Verified | Refused]) -> None:
+    def write(self, results: Sequence[Verified | Refused]) -> None:
         """Writes the files that were requested."""
         for file, text in ((self.junit, junit), (self.markdown, markdown)):
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(file, text(found))
+                write_whole(file, text(results))
         if self.summary is not None:
             with self.summary.open("a", encoding="utf-8") as stream:
-                stream.write(markdown(found) + "\n")
+                stream.write(markdown(results) + "\n")
 
 
 def verify_bundle(
@@ -222,22 +222,22 @@ def verify_bundles(
     return results
 
 
-def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
+def worst(results: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
     """Returns the error that the command ends with: a crash (exit code 70), else refused (2), failed (1), not run (3)
     or undecided (4)."""
-    if len(found) == 1:
-        return found[0].failure
-    failures = [(_name(result), result.failure) for result in found if result.failure is not None]
+    if len(results) == 1:
+        return results[0].failure
+    failures = [(_name(result), result.failure) for result in results if result.failure is not None]
     if not failures:
         return None
     first = min((why for _, why in failures), key=severity)
     named = ", ".join(f"{name} ({why.line})" for name, why in failures if why.exit_code == first.exit_code)
-    return type(first)(f"{len(failures)} of {len(found)} bundles did not pass: {named}")
+    return type(first)(f"{len(failures)} of {len(results)} bundles did not pass: {named}")
 
 
-def junit(found: Sequence[Verified | Refused]) -> str:
+def junit(results: Sequence[Verified | Refused]) -> str:
     """Returns JUnit XML with a suite for each bundle. A single suite is the whole document."""
-    suites = [_suite(result) for result in found]
+    suites = [_suite(result) for result in results]
     root = suites[0]
     if len(suites) > 1:
         root = ElementTree.Element("testsuites")
@@ -246,27 +246,27 @@ def junit(found: Sequence[Verified | Refused]) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def markdown(found: Sequence[Verified | Refused]) -> str:
+def markdown(results: Sequence[Verified | Refused]) -> str:
     """Returns Markdown with a section for each bundle."""
     return "\n".join(
         result.report.markdown()
         if isinstance(result, Verified)
         else f"### {result.path.name}: could not be verified\n\n{result.failure.line}\n"
-        for result in found
+        for result in results
     )
 
 
-def _suite(one: Verified | Refused) -> ElementTree.Element:
-    if isinstance(one, Verified):
-        suite = one.report.suite()
-        suite.set("time", f"{one.seconds:.3f}")
+def _suite(result: Verified | Refused) -> ElementTree.Element:
+    if isinstance(result, Verified):
+        suite = result.report.suite()
+        suite.set("time", f"{result.seconds:.3f}")
         return suite
     counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": "0"}
-    suite = ElementTree.Element("testsuite", {"name": f"parity of {one.path.name}"} | counts)
-    case = ElementTree.SubElement(suite, "testcase", classname=one.path.name, name="opened")
-    ElementTree.SubElement(case, "error", message=one.failure.line)
+    suite = ElementTree.Element("testsuite", {"name": f"parity of {result.path.name}"} | counts)
+    case = ElementTree.SubElement(suite, "testcase", classname=result.path.name, name="opened")
+    ElementTree.SubElement(case, "error", message=result.failure.line)
     return suite
 
 
-def _name(one: Verified | Refused) -> str:
-    return one.path.name if isinstance(one, Refused) else one.report.bundle
+def _name(result: Verified | Refused) -> str:
+    return result.path.name if isinstance(result, Refused) else result.report.bundle

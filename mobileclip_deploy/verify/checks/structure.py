@@ -1,0 +1,31 @@
+"""Check of the names, dtypes and shapes of an artifact's input and output."""
+
+from __future__ import annotations
+
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.verify.subject import TowerProof
+
+
+def check_structure(tower: TowerProof) -> list[Check]:
+    """Checks the names, dtypes and shapes in the file against those that apps expect."""
+    entry = tower.entry
+    try:
+        declared = tower.artifact.ports
+    except InvalidInput as error:
+        return [Check.failed("structure", tower.name, str(error))]
+    actual = tuple(TensorEntry.of(info) for info in declared)
+    wrong = [
+        f"{which} is {_short(have)}, wanted {_short(want)}"
+        for which, have, want in zip(("input", "output"), actual, (entry.input, entry.output), strict=True)
+        if (have.name, have.dtype, have.shape) != (want.name, want.dtype, want.shape)
+        or have.colour not in (None, want.colour)  # ONNX has no field for colour
+    ]
+    sound = f"{_short(entry.input)} -> {_short(entry.output)}"
+    return [Check.of_faults("structure", tower.name, wrong, sound)]
+
+
+def _short(entry: TensorEntry) -> str:
+    shape = ", ".join(str(size) if size else "N" for size in entry.shape)
+    return f"{entry.name} {entry.colour or ''}{' ' if entry.colour else ''}{entry.dtype} [{shape}]"
