@@ -14,7 +14,7 @@ from mobileclip_deploy.network.model.variants import models_dir
 
 ROOT = Path(__file__).parents[1]
 # Raised only in a commit that says why.
-MOST_ROOMS, MOST_ARROWS = 17, 90
+MOST_ROOMS, MOST_ARROWS = 17, 86
 # 34_400 before the checks of `verify` had a file, and with it a head, each.
 MOST_CORE_LINES = 34_520
 MOST_CIRCLES = 0

@@ -13,7 +13,7 @@ import click
 from mobileclip_deploy.base.files.leftovers import own_temporary_folder
 from mobileclip_deploy.base.interpreter import safe_children
 from mobileclip_deploy.cli.classify import classify
-from mobileclip_deploy.cli.commands import WINGS, find, missing
+from mobileclip_deploy.cli.commands import entries, find, missing
 from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
 from mobileclip_deploy.cli.ending import check_current_folder, ended_by_signals, told_errors
@@ -63,7 +63,7 @@ class Ordered(click.Group):
             )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in WINGS and cmd_name not in self.commands:
+        if cmd_name in entries() and cmd_name not in self.commands:
             raise click.UsageError(missing(cmd_name), ctx)
         return super().get_command(ctx, cmd_name)
 

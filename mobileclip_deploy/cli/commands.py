@@ -11,23 +11,6 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 GROUP = "mobileclip_deploy.commands"
-WINGS = {
-    "sweep": "benchmark",
-    "evaluate.suite": "benchmark",
-    "embed": "search",
-    "search": "search",
-    "bridge": "search",
-    "reinforce": "training",
-    "train": "training",
-    "recover": "training",
-    "devices": "benchmark",
-    "benchmark": "benchmark",
-    "report": "benchmark",
-    "demo": "web",
-    "publish": "web",
-    "doctor": "benchmark",
-}
-"""Wing of each command, for the message if the wing is not installed."""
 
 
 @cache
@@ -65,6 +48,6 @@ def of_wing(name: str) -> Any:
 
 
 def missing(name: str) -> str:
-    """Returns the message for a command whose wing is not installed."""
-    shown = name.replace(".", " --")
-    return f"`{shown}` belongs to the wing {WINGS[name]}, which is not installed; install mobileclip-deploy again"
+    """Returns the message for a command of `entries` whose wing is not installed."""
+    shown, wing = name.replace(".", " --"), entries()[name].module.split(".")[1]
+    return f"`{shown}` belongs to the wing {wing}, which is not installed; install mobileclip-deploy again"

@@ -61,7 +61,7 @@ def evaluate(
     """
     from mobileclip_deploy.artifacts.bundle import Bundle
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.pictures.text_files import parse_templates
+    from mobileclip_deploy.evaluation.templates import parse_templates
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite needs --data, and --html and --force need --suite")

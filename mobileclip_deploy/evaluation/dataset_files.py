@@ -13,11 +13,11 @@ from mobileclip_deploy.evaluation.class_folders import class_folders, read_class
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
+from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.pictures.text_files import (
     BadRows,
     parse_json,
-    parse_templates,
     read_lines,
     read_text,
     validated,

@@ -14,11 +14,11 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, telling
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
+from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
-from mobileclip_deploy.pictures.text_files import parse_templates
 
 __all__ = [
     "NO_DATASET",

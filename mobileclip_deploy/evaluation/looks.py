@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.metrics import Loss, divergence, paired_loss
-from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
 from mobileclip_deploy.pictures.image_sources import VIEWS
 
 
@@ -40,6 +41,16 @@ class Looks:
             view = VIEWS[len(self.taken)]
             self.taken.append(measure(self.embedder.seeing(view), self.dataset, how=how, progress=self.progress))
         return self.taken[:count]
+
+
+def checkpoint_looks(
+    model: MobileCLIP, dataset: Dataset, progress: Progress = silent, how: Measuring = IN_FULL
+) -> Looks:
+    """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
+    changed."""
+    looks = Looks(model_embedder(model), dataset, how, about("checkpoint", progress))
+    looks.first(1)
+    return looks
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from mobileclip_deploy.base.files.tars import Extent, is_plain, members, read_ex
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, DatasetRow, assemble
+from mobileclip_deploy.evaluation.templates import read_templates
 from mobileclip_deploy.pictures.image_sources import ArchiveImage
-from mobileclip_deploy.pictures.text_files import BadRows, read_templates, read_text
+from mobileclip_deploy.pictures.text_files import BadRows, read_text
 
 IMAGES = (".webp", ".png", ".jpg", ".jpeg")
 DIGITS = re.compile("[0-9]{1,9}")

@@ -14,6 +14,7 @@ from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
+from mobileclip_deploy.evaluation.looks import checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, requested
 from mobileclip_deploy.export.steps import NotWritten, Written, begun_bundle, write_bundle
@@ -25,7 +26,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance import learn_relevance
 from mobileclip_deploy.verify.checks.cut import check_cut
-from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
+from mobileclip_deploy.verify.subject import Evidence
 
 
 def export(

@@ -1,19 +1,14 @@
-"""Text files of a dataset, read as UTF-8 line by line, so that an error can name the line.
-
-They are lists, tables, and prompt templates with `{}` for the class name (`{c}` in CLIP_benchmark's files).
-"""
+"""Text files of a dataset, read as UTF-8 line by line, so that an error can name the line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.base.files import check_items, json_text, read_regular
-from mobileclip_deploy.errors import InvalidInput, UsageError, refusing
-from mobileclip_deploy.network.model.prompts import template_fault
+from mobileclip_deploy.errors import InvalidInput, refusing
 
 
 class BadRows:
@@ -101,42 +96,3 @@ def validated(kind: type[M], where: Path | str, value: Any) -> M:
 def _read_bytes(path: Path, limit: int) -> bytes:
     with refusing(f"{path} cannot be read", OSError):
         return read_regular(path, limit)
-
-
-def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
-    """Returns the given templates: each text is a template or a file of templates.
-
-    Raises:
-        UsageError: neither a template with `{}` nor a file, or a template that is too long.
-        InvalidInput: a file cannot be read.
-    """
-    templates: list[str] = []
-    for text in (texts,) if isinstance(texts, str) else texts:
-        if "{}" in text or "{c}" in text:
-            templates.append(text.replace("{c}", "{}"))
-        elif Path(text).is_file():
-            templates += read_templates(Path(text))
-        else:
-            raise UsageError(f"the template {text[:100]!r} has no {{}} for the class, and is not a file of templates")
-    for template in templates:
-        if (fault := template_fault(template)) is not None:
-            raise UsageError(fault)
-    return tuple(dict.fromkeys(templates))
-
-
-def read_templates(path: Path) -> tuple[str, ...]:
-    """Reads one template per line.
-
-    Raises:
-        UsageError: a line has no `{}` or is too long, or there is none.
-        InvalidInput: it cannot be read.
-    """
-    lines = read_lines(path, BadRows(skip=False))
-    for number, line in lines:
-        if "{}" not in line and "{c}" not in line:
-            raise UsageError(f"{path}:{number}: the template {line[:100]!r} has no {{}} for the class")
-        if (fault := template_fault(line.replace("{c}", "{}"))) is not None:
-            raise UsageError(f"{path}:{number}: {fault}")
-    if not lines:
-        raise UsageError(f"{path} holds no template")
-    return tuple(dict.fromkeys(line.strip().replace("{c}", "{}") for _, line in lines))

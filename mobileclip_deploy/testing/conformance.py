@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import getpass
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -20,8 +21,6 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy import Bundle
-from mobileclip_deploy.base.files import artifact_sha256, files_of
-from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Writing
@@ -135,8 +134,8 @@ def check_target(
     source = small_source()
     reference = Reference.compute(source.model, sample_inputs(source.model))
     accepted = {name: _accepted(target, name, towers) for name in precisions or target.capabilities.storing.precisions}
-    with temporary_folder() as folder:
-        trial = Trial(target, source.folded(), Evidence(reference), folder, accepted)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(target, source.folded(), Evidence(reference), Path(folder), accepted)
         broken = [f"{target.label}: {text}" for promise in PROMISES for text in promise(trial)]
     if broken:
         raise AssertionError("\n".join(broken))
@@ -232,7 +231,7 @@ def the_same_job_gives_the_same_artifact(trial: Trial) -> Iterator[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = trial.target.settled(trial.precisions[precision])
         target.write(replace(tower_job(trial.source, tower, precision), shared=shared[tower]), path)
-        if artifact_sha256(path) == artifact_sha256(artifact.path):
+        if contents_of(path) == contents_of(artifact.path):
             continue
         first, second = artifact.graph, target.open(path).graph
         if first is None or second is None:
@@ -349,8 +348,14 @@ def _draw(name: str, value: Tensor, drawn: torch.Generator) -> None:
 def names_machine(path: Path) -> list[str]:
     """Returns the words in an artifact that reveal the machine or folder where it was written."""
     words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/"]
-    contents = [file.read_bytes() for file in files_of(path)]
+    contents = contents_of(path).values()
     return [word for word in words if any(word.encode() in content for content in contents)]
+
+
+def contents_of(path: Path) -> dict[Path, bytes]:
+    """Returns the bytes of a file, or of all files in a package by their relative paths."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {file.relative_to(path): file.read_bytes() for file in files}
 
 
 def not_refused(target: Target, path: Path, folder: Path) -> Iterator[str]:
@@ -358,12 +363,13 @@ def not_refused(target: Target, path: Path, folder: Path) -> Iterator[str]:
 
     Copies of the artifact get their largest file damaged. A read of another file may succeed; a runner may not.
     """
-    largest = max(files_of(path), key=lambda file: file.stat().st_size).relative_to(path)
+    contents = contents_of(path)
+    largest = max(contents, key=lambda file: len(contents[file]))
     for kind, damage in DAMAGES.items():
         other = folder / kind / path.name
         other.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(path, other) if path.is_dir() else shutil.copy(path, other)
-        (other / largest).write_bytes(damage((path / largest).read_bytes()))
+        (other / largest).write_bytes(damage(contents[largest]))
         for name in ("ports", "operators", "inspection", "graph", "weights", "runner"):
             subject, runs = f"`{name}` of a file that is {kind}", name == "runner"
             try:

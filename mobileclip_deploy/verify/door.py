@@ -14,9 +14,9 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring
+from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.pictures.text_files import parse_templates
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 from mobileclip_deploy.verify.reports.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject

@@ -15,6 +15,7 @@ from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.looks import checkpoint_looks
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
@@ -25,7 +26,7 @@ from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.verify.checks.fit import fitted_again
 from mobileclip_deploy.verify.checks.place import require_place
-from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference, checkpoint_looks
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference
 
 # Images of a dataset in the quick checks. Core AI's runtime takes about 20 s of CPU time for them on nano.
 QUICK_IMAGES = 128

@@ -17,21 +17,19 @@ from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
 from mobileclip_deploy.artifacts.towers.head import Head
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, labels_json
-from mobileclip_deploy.base.progress import Progress, about, silent
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import WHY, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, refusing
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Bound, Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
-from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import Artifact, Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.quantized import QuantizedFile
@@ -43,14 +41,6 @@ from mobileclip_deploy.verify.instruments.matching import Matched
 from mobileclip_deploy.verify.instruments.pace import PrefetchedAnswers, duration_notice, sampled_rows
 from mobileclip_deploy.verify.instruments.quantized import Location
 from mobileclip_deploy.verify.instruments.stored_tower import fast_runner, stored_runner
-
-
-def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:
-    """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
-    changed."""
-    looks = Looks(model_embedder(model), dataset, progress=about("checkpoint", progress))
-    looks.first(1)
-    return looks
 
 
 @dataclass(frozen=True)

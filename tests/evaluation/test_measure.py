@@ -14,9 +14,9 @@ from PIL import Image
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring, measure
+from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.pictures.cache import SHARD, EmbeddingStore
 from mobileclip_deploy.pictures.embedding import embed_classes
-from mobileclip_deploy.pictures.text_files import parse_templates
 
 
 def counted(embedder: object, tower: str) -> int:

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files.arrays import plain_array
 from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
 from mobileclip_deploy.evaluation.tables import read_parquet
+from mobileclip_deploy.evaluation.templates import read_templates
 from mobileclip_deploy.evaluation.webdataset import shard_samples, shards_of
 from mobileclip_deploy.pictures.image_sources import ImageSource
-from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_templates
+from mobileclip_deploy.pictures.text_files import BadRows, read_lines
 
 
 @dataclass(frozen=True)

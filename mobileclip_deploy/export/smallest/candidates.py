@@ -11,7 +11,7 @@ from torch import nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.smallest.prediction import Layer, mixes
-from mobileclip_deploy.network.model.precision import RESTS, TABLE, TABLES, precision_of
+from mobileclip_deploy.network.model.precision import RECOVERABLE, TABLE, TABLES, precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.rules import storage_of
@@ -75,7 +75,7 @@ def tower_choices(
     The precisions include those with another precision for the table of words.
     """
     choices = [TowerChoice(tower, name, 0) for name in target.capabilities.storing.precisions]
-    choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RESTS for table in TABLES]
+    choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RECOVERABLE for table in TABLES]
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
     sized = []
     for choice in choices:

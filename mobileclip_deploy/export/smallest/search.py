@@ -26,11 +26,11 @@ from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import write_whole
-from mobileclip_deploy.base.progress import Progress, about, silent
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.evaluate import Measuring, measure
-from mobileclip_deploy.evaluation.looks import Looks
+from mobileclip_deploy.evaluation.evaluate import Measuring
+from mobileclip_deploy.evaluation.looks import Looks, checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import Limits
 from mobileclip_deploy.export.smallest.candidates import (
@@ -49,9 +49,8 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
+from mobileclip_deploy.verify.subject import Evidence
 
 NOT_CONFIRMED = "holds its gates, and was not confirmed: the search ended before"
 
@@ -404,8 +403,7 @@ def _trials(
     baseline = chosen_on = confirmed_on = None
     if dataset is not None and plan.towers == TOWERS:
         chosen_on, others = dataset.divided()
-        how, described = Measuring(cache=folder / "embeddings"), about("checkpoint", progress)
-        baseline = measure(model_embedder(source.model), chosen_on, how=how, progress=described)
+        baseline = checkpoint_looks(source.model, chosen_on, progress, Measuring(cache=folder / "embeddings"))
         confirmed_on = checkpoint_looks(source.model, others, progress)
     return Trials(plan, source.folded(), reference, folder, chosen_on, baseline, progress), confirmed_on
 

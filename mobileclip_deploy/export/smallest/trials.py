@@ -10,7 +10,7 @@ from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256, replac
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.evaluate import Measuring
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
@@ -20,7 +20,6 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
@@ -45,7 +44,7 @@ class Trials:
     """Exports and measurements of the candidates of one source on one target.
 
     `plan`: of the bundle to find. `folder`: cache of the artifacts and the embeddings of the dataset. `dataset`, and
-    the checkpoint's own measurement on it, `own`, are None if accuracy is not compared (one tower only, or no dataset).
+    the checkpoint's own measurements of it, `own`, are None if accuracy is not compared (one tower, or no dataset).
     """
 
     plan: BundlePlan
@@ -53,7 +52,7 @@ class Trials:
     reference: Reference
     folder: Path
     dataset: Dataset | None = None
-    own: Measurement | None = None
+    own: Looks | None = None
     progress: Progress = silent
     _towers: dict[TowerChoice, TriedTower] = field(default_factory=dict)
     _shared: dict[TowerName, Shared] = field(default_factory=dict)
@@ -97,9 +96,8 @@ class Trials:
             return {}
         label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
         self.progress(f"{label}: accuracy")
-        measured = measure(self._embedder(candidate), self.dataset, how=Measuring(cache=self.folder / "embeddings"))
-        expected = self.own.result.figures
-        figures = measured.result.figures
+        expected = self.own.plain.result.figures
+        figures = self._looks(candidate, self.own, silent).plain.result.figures
         return {name: expected[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
 
     def losses(self, candidate: Candidate, own: Looks, bound: float) -> Paired:
@@ -109,23 +107,21 @@ class Trials:
             own: the checkpoint's measurements of them.
             bound: in points.
         """
-        candidate_looks = Looks(
-            self._embedder(candidate), own.dataset, Measuring(cache=self.folder / "embeddings"), progress=self.progress
-        )
         exact = all(precision_of(name).bits == 32 for name in candidate.precisions.values())
-        return paired_looks(own, candidate_looks, TASK_FIGURES, bound, exact)
+        return paired_looks(own, self._looks(candidate, own, self.progress), TASK_FIGURES, bound, exact)
 
-    def _embedder(self, candidate: Candidate) -> Embedder:
+    def _looks(self, candidate: Candidate, own: Looks, progress: Progress) -> Looks:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
         runners = {choice.tower: self._runner(choice) for choice in candidate.choices}
-        return replace(
-            model_embedder(self.source.model),
+        embedder = replace(
+            own.embedder,
             name="candidate",
             engine=runners["image"].engine,
             images=runners["image"],
             texts=runners["text"],
             artifact=lambda tower: artifact_sha256(artifacts[tower]),
         )
+        return Looks(embedder, own.dataset, Measuring(cache=self.folder / "embeddings"), progress)
 
     def _runner(self, choice: TowerChoice) -> Runner:
         """Returns the runner for all pictures; a slow runtime is replaced by the fast equivalent that `verify` uses."""

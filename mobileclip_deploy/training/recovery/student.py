@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.train import TrainableGrid, trainable
 from mobileclip_deploy.targets.ranges import ranges_of
-from mobileclip_deploy.targets.rules import storage_of
+from mobileclip_deploy.targets.rules import quantized_layers
 
 
 def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) -> nn.Module:
@@ -28,12 +27,9 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
     """
     module: nn.Module = getattr(model, tower)
     target.capabilities.storing.absorb(module)
-    exported = make_tower(model, tower)
-    for name, grid in storage_of(target, tower, exported, precision).items():
-        if grid.kind != "float":
-            layer = exported.get_submodule(name.removesuffix(".weight"))
-            rounding = trainable(grid, layer.weight)  # type: ignore[arg-type]
-            parametrize.register_parametrization(layer, "weight", rounding.train(layer.training), unsafe=True)
+    for layer, grid in list(quantized_layers(target, tower, model, precision)):
+        rounding = trainable(grid, layer.weight)  # type: ignore[arg-type]
+        parametrize.register_parametrization(layer, "weight", rounding.train(layer.training), unsafe=True)
     return module
 
 

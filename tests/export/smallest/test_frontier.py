@@ -13,6 +13,8 @@ import torch
 from tiny import filled
 
 from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.progress import silent
+from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
@@ -21,6 +23,7 @@ from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.search import Smallest, _Search
 from mobileclip_deploy.export.smallest.trials import Trials, TriedTower
 from mobileclip_deploy.parity import Bound, compare
+from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
@@ -146,5 +149,6 @@ def test_accuracy_is_asked_of_what_stands_in_for_a_slow_runtime(tmp_path: Path) 
     choices = choice("fp16", 1, 0.0), choice("fp16", 1, 0.0, "text")
     tried = {one: TriedTower(tmp_path, 1, None) for one in choices}
     trials = Trials(plan, mock.MagicMock(), mock.Mock(), tmp_path, _towers=tried)
-    embedder = trials._embedder(Candidate(choices))
+    own = Looks(model_embedder(mock.MagicMock()), mock.Mock())
+    embedder = trials._looks(Candidate(choices), own, silent).embedder
     assert (embedder.images, embedder.texts) == (fast, slow)

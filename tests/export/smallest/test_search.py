@@ -21,12 +21,14 @@ import mobileclip_deploy as mcd
 import mobileclip_deploy.targets as registry
 from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
+from mobileclip_deploy.evaluation import looks
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement, measure
+from mobileclip_deploy.evaluation.looks import checkpoint_looks
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import ExportRequest, Limits, choose
-from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest, trials
+from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -35,7 +37,7 @@ from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
+from mobileclip_deploy.pictures.embedder import Embedder
 
 PRECISIONS = ("fp32", "fp16", "w8", "w4")
 ROUGH = 0.3  # cosine 0.958: no gate holds it
@@ -115,7 +117,7 @@ def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_acc
     slow_runtime(monkeypatch, "onnx", 2)
     bundle, source = exports.bundle("onnx", "fp16"), Source.of(mcd.load_model())
     plan = plan_export(choose(ExportRequest(("onnx",), ("smallest",), tmp_path)), source)
-    own = measure(model_embedder(source.model), dataset)
+    own = checkpoint_looks(source.model, dataset)
     reference = replace(Reference.read(bundle.golden), floor=dict.fromkeys(TOWERS, 1e-6))
     searched = Trials(plan.bundles[0], source.folded(), reference, tmp_path, dataset, own)
     for tower in TOWERS:  # as an earlier run has left it
@@ -128,7 +130,7 @@ def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_acc
         asked.append(embedder)
         return measure(embedder, *more, **how)
 
-    monkeypatch.setattr(trials, "measure", measured)
+    monkeypatch.setattr(looks, "measure", measured)
     candidate = Candidate((TowerChoice("image", "fp16", 0), TowerChoice("text", "fp16", 0)))
     assert set(searched.drops(candidate).values()) == {0}
     (embedder,) = asked

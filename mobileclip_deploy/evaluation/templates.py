@@ -1,0 +1,49 @@
+"""Prompt templates with `{}` for the class name (`{c}` in CLIP_benchmark's files), given or in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.prompts import template_fault
+from mobileclip_deploy.pictures.text_files import BadRows, read_lines
+
+
+def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the given templates: each text is a template or a file of templates.
+
+    Raises:
+        UsageError: neither a template with `{}` nor a file, or a template that is too long.
+        InvalidInput: a file cannot be read.
+    """
+    templates: list[str] = []
+    for text in (texts,) if isinstance(texts, str) else texts:
+        if "{}" in text or "{c}" in text:
+            templates.append(text.replace("{c}", "{}"))
+        elif Path(text).is_file():
+            templates += read_templates(Path(text))
+        else:
+            raise UsageError(f"the template {text[:100]!r} has no {{}} for the class, and is not a file of templates")
+    for template in templates:
+        if (fault := template_fault(template)) is not None:
+            raise UsageError(fault)
+    return tuple(dict.fromkeys(templates))
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """Reads one template per line.
+
+    Raises:
+        UsageError: a line has no `{}` or is too long, or there is none.
+        InvalidInput: it cannot be read.
+    """
+    lines = read_lines(path, BadRows(skip=False))
+    for number, line in lines:
+        if "{}" not in line and "{c}" not in line:
+            raise UsageError(f"{path}:{number}: the template {line[:100]!r} has no {{}} for the class")
+        if (fault := template_fault(line.replace("{c}", "{}"))) is not None:
+            raise UsageError(f"{path}:{number}: {fault}")
+    if not lines:
+        raise UsageError(f"{path} holds no template")
+    return tuple(dict.fromkeys(line.strip().replace("{c}", "{}") for _, line in lines))
