@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from mobileclip_deploy.base.files import cache_folder, check_tensors
+from mobileclip_deploy.base.files import cache_folder
 from mobileclip_deploy.base.files.json_text import parse_model
+from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.golden import write_raw
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import WHY, InvalidInput
 
 
 def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:
@@ -67,12 +67,8 @@ def _file(run_id: str) -> Path:
 
 
 def _remembered(file: Path) -> tuple[Job, Mapping[str, npt.NDArray[np.float32]]]:
-    from safetensors import safe_open
-
     try:
-        check_tensors(file)
-        with safe_open(file, framework="np") as opened:
-            job = parse_model(Job, (opened.metadata() or {})["job"])
-        return job, load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        expected, metadata = read_tensors(file, WHY)
+        return parse_model(Job, metadata["job"]), expected
+    except (InvalidInput, ValueError, KeyError) as error:
         raise InvalidInput(f"{file} is damaged: delete it; the run is then reported without a comparison") from error

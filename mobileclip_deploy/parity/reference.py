@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 
-from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.json_text import parse_json
-from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
+from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
@@ -158,22 +157,16 @@ class Reference:
         Raises:
             InvalidInput: missing, damaged or of another format.
         """
-        kinds = (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError)
-        with refusing(f"{path} is missing or damaged", *kinds):
-            check_tensors(path)
-            with safe_open(path, framework="np") as file:
-                metadata = {key: parse_json(value) for key, value in (file.metadata() or {}).items()}
-                inputs = Inputs(
-                    images=tuple(metadata["images"]),
-                    prompts=tuple(metadata["prompts"]),
-                    pixels=file.get_tensor("pixels").astype(np.float32) / np.float32(255),
-                    ids=file.get_tensor("ids").astype(np.int64),
-                )
-                names = set(file.keys())
-                embeddings = {
-                    tower: file.get_tensor(f"{tower}_embeddings") for tower in TOWERS if f"{tower}_embeddings" in names
-                }
-                likely = file.get_tensor(PROBABILITIES) if PROBABILITIES in names else None
-                reference = cls(inputs, embeddings, bool(metadata["folded"]), probabilities=likely)
-                reference._check()
-                return reference
+        tensors, texts = read_tensors(path, f"{path} is missing or damaged: {WHY}")
+        with refusing(f"{path} is missing or damaged", KeyError, ValueError, TypeError, RecursionError):
+            metadata = {key: parse_json(value) for key, value in texts.items()}
+            inputs = Inputs(
+                images=tuple(metadata["images"]),
+                prompts=tuple(metadata["prompts"]),
+                pixels=tensors["pixels"].astype(np.float32) / np.float32(255),
+                ids=tensors["ids"].astype(np.int64),
+            )
+            embeddings = {tower: tensors[f"{tower}_embeddings"] for tower in TOWERS if f"{tower}_embeddings" in tensors}
+            reference = cls(inputs, embeddings, bool(metadata["folded"]), probabilities=tensors.get(PROBABILITIES))
+            reference._check()
+            return reference

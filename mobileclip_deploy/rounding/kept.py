@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from mobileclip_deploy.base.files import check_tensors
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.errors import WHY, InvalidInput
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.variants import TOWERS
 
@@ -53,21 +52,14 @@ class KeptTower:
             return None
         tensors = module.state_dict()
         try:
-            check_tensors(self.path)
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                learned = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        except (
-            OSError,
-            SafetensorError,
-            InvalidInput,
-        ):  # files are written whole, so it was damaged later; learn again
+            learned, metadata = read_tensors(self.path, WHY)
+        except InvalidInput:  # files are written whole, so it was damaged later; learn again
             return None
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         if metadata.get("key") != self.key or {name: tensor.shape for name, tensor in learned.items()} != shapes:
             return None
         for name, tensor in tensors.items():
-            tensor.copy_(learned[name])
+            tensor.copy_(torch.from_numpy(learned[name]))
         outcome: dict[str, Any] = json.loads(metadata["outcome"])
         return outcome
 

@@ -13,15 +13,14 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
-from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Name
+from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.base.intervals import Interval, mean_interval
-from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, worded
+from mobileclip_deploy.errors import WHY, GateFailed, InvalidInput, first_problem, refusing
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.pictures.embedding import unit
@@ -128,16 +127,14 @@ class Bridge:
         Raises:
             InvalidInput: the file is not a bridge.
         """
+        refusal = f"{path} is no bridge ({WHY}); `bridge` learns one"
+        tensors, metadata = read_tensors(path, refusal)
         try:
-            check_tensors(path)
-            with safe_open(path, framework="np") as file:
-                text = (file.metadata() or {})["bridge"]
-                matrix, offset = file.get_tensor("matrix"), file.get_tensor("offset")
+            with refusing(refusal, KeyError):
+                matrix, offset, text = tensors["matrix"], tensors["offset"], metadata["bridge"]
             description = parse_model(BridgeDescription, text)
         except ValidationError as error:
             raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
-        except (SafetensorError, OSError, KeyError) as error:
-            raise InvalidInput(f"{path} is no bridge ({worded(error)}); `bridge` learns one") from None
         if description.figures is None:
             raise InvalidInput(f"{path} is no bridge: it does not say how near it comes; learn it again")
         fits = matrix.ndim == 2 and offset.shape == matrix.shape[1:] and matrix.dtype == offset.dtype == np.float32

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.base.files import check_tensors
-from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.errors import WHY, InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.cache import kept_beside
 from mobileclip_deploy.pictures.embedder import Embedder, bundle_embedder
@@ -100,12 +99,9 @@ def int8_scale(bundle: Bundle) -> float:
     """
     if (recorded := bundle.manifest.int8_scale) is not None:
         return recorded
-    try:
-        check_tensors(bundle.golden)
-        with safe_open(bundle.golden, framework="np") as file:
-            scale = scale_of(np.asarray(file.get_tensor("image_embeddings"), np.float32))
-    except (SafetensorError, OSError) as error:
-        raise InvalidInput(f"{bundle.golden} cannot be read ({worded(error)}); export the bundle again") from None
+    tensors, _ = read_tensors(bundle.golden, f"{bundle.golden} cannot be read ({WHY}); export the bundle again")
+    embeddings = tensors.get("image_embeddings")
+    scale = None if embeddings is None else scale_of(np.asarray(embeddings, np.float32))
     if scale is None:
         raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
     return scale

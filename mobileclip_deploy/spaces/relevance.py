@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry, RelevanceAnswer, RelevanceEntry, RelevancePoint
 from mobileclip_deploy.artifacts.bundle.opening import RELEVANCE
-from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
 from mobileclip_deploy.base.files.names import within
+from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedding import at_length_one
@@ -48,12 +47,10 @@ class Relevance:
         if entry is None:
             return None
         path = within(bundle.path, entry.file.file)
-        try:
-            check_tensors(path)
-            with safe_open(path, framework="np") as file:
-                background, weights = file.get_tensor("background"), file.get_tensor("weights")
-        except (SafetensorError, OSError) as error:
-            raise InvalidInput(f"{path} cannot be read ({worded(error)}); export the bundle again") from None
+        refusal = f"{path} cannot be read ({WHY}); export the bundle again"
+        tensors, _ = read_tensors(path, refusal)
+        with refusing(refusal, KeyError):
+            background, weights = tensors["background"], tensors["weights"]
         dimension = bundle.manifest.embed_dim
         fits = background.shape == (entry.images, dimension) and background.dtype == np.int8
         if not (fits and weights.shape == (dimension,) and weights.dtype == np.float32 and np.isfinite(weights).all()):

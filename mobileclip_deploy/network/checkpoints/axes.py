@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from mobileclip_deploy.base.files import check_tensors
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.provenance import tensors_sha256
 
@@ -68,10 +66,11 @@ class Axes:
         Raises:
             InvalidInput: it cannot be read, or holds no orthonormal axes.
         """
+        refusal = f"{path} cannot be read: {WHY}; export the bundle again"
+        tensors, _ = read_tensors(path, refusal)
+        with refusing(refusal, KeyError):
+            matrix = tensors["axes"]
         try:
-            check_tensors(path)
-            return cls(load_file(path)["axes"])
+            return cls(matrix)
         except InvalidInput as error:
             raise InvalidInput(f"{path} is damaged: {error}; export the bundle again") from None
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise InvalidInput(f"{path} cannot be read: {worded(error)}; export the bundle again") from error
