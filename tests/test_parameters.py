@@ -26,9 +26,10 @@ def functions(tree: ast.AST, owner: ast.AST | None = None) -> Iterator[tuple[Fun
 
 
 def parameters(function: Function) -> list[str]:
-    """Names of what a caller may give; `*names` is one, `**others` are somebody else's."""
+    """Names of what a caller may give; `*names` is one, and `**others` are one."""
     taken = function.args
-    every = [*taken.posonlyargs, *taken.args, *([taken.vararg] if taken.vararg else []), *taken.kwonlyargs]
+    every = [*taken.posonlyargs, *taken.args, *filter(None, [taken.vararg]), *taken.kwonlyargs]
+    every += filter(None, [taken.kwarg])
     return [one.arg for one in every if one.arg not in ("self", "cls")]
 
 
@@ -64,6 +65,17 @@ def test_what_takes_more_than_six_is_a_door_a_block_or_an_operation(folder: str)
     assert [what for what, why in long_ones(ROOT / folder) if why is None] == []
 
 
+def test_commands_take_typed_values() -> None:
+    untyped = [
+        f"{path.relative_to(ROOT)}: {function.name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for function, _ in functions(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef) and "click.command" in decorators(function)
+        if function.args.kwarg is not None and ast.unparse(function.args.kwarg.annotation or ast.Name("Any")) == "Any"
+    ]
+    assert untyped == []
+
+
 def test_each_kind_that_may_take_more_is_used() -> None:
     assert {why for _, why in long_ones(PACKAGE)} == {"command", "public function", "operation of mil", "block"}
 
@@ -73,4 +85,4 @@ def test_a_seventh_parameter_is_seen() -> None:
     found = [
         (len(parameters(one)), excuse(Path("export/plan.py"), one, two)) for one, two in functions(ast.parse(source))
     ]
-    assert found == [(6, None), (7, None)]
+    assert found == [(7, None), (7, None)]

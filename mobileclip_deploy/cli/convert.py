@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, json_option, preprocess_option
 from mobileclip_deploy.cli.terminal import say
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.checkpoints.cutting import Keep
 
 
 @click.command()
@@ -53,7 +56,19 @@ from mobileclip_deploy.cli.terminal import say
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help="File to write, .safetensors or .pt.")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
-def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, as_json: bool, **asked: Any) -> None:
+def convert(
+    checkpoint: Path,
+    layout: str,
+    variant: str | None,
+    preprocess: str | None,
+    languages: str | None,
+    language_texts: Path | None,
+    keep: Keep,
+    captions: Path | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Write a checkpoint in another layout, so that it can go back to open_clip or to Apple's code.
 
     \b
@@ -64,16 +79,18 @@ def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, 
     """
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
-    weights_file(asked["variant"], checkpoint)
+    weights_file(variant, checkpoint)
 
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
     from mobileclip_deploy.network.checkpoints.convert import convert as write
     from mobileclip_deploy.network.checkpoints.cutting import asked_languages
 
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
-    cut = asked_languages(codes, *(asked.pop(word) for word in ("language_texts", "keep", "captions")))
+    cut = asked_languages(codes, language_texts, keep, captions)
     with progress(MOMENT) as update:
-        result = write(checkpoint, layout, output, languages=cut, progress=update, **asked)
+        result = write(
+            checkpoint, layout, output, variant, preprocess=preprocess, languages=cut, force=force, progress=update
+        )
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -17,6 +17,9 @@ from mobileclip_deploy.cli.options import (
     load,
     model_options,
 )
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.export.request import ExportChoices
 
 
 @click.command(cls=TargetCommand)
@@ -164,8 +167,12 @@ def export(
     target_names: tuple[str, ...],
     precisions: tuple[str, ...],
     output: Path,
+    contexts_text: str | None,
+    gate_texts: tuple[str, ...],
+    no_verify: bool,
     as_json: bool,
-    **given: Any,
+    options: dict[str, Any],
+    **choices: Unpack[ExportChoices],
 ) -> None:
     """Export a checkpoint to bundles, each checked against the checkpoint before it is written.
 
@@ -185,17 +192,13 @@ def export(
     """
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
-    from mobileclip_deploy.export.request import ExportChoices, choose, requested
+    from mobileclip_deploy.export.request import choose, requested
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
-    words: Any = {name: given.pop(name) for name in ExportChoices.__annotations__ if name in given}
-    words["contexts"] = parse_contexts(given.pop("contexts_text"))
-    words["gates"] = parse_gates(given.pop("gate_texts"))
-    words["verify"] = not given.pop("no_verify")
-    # The remaining options belong to targets.
-    request = requested(target_names, precisions, output, words | {"options": given})
-    choices = choose(request)
+    choices |= {"contexts": parse_contexts(contexts_text), "gates": parse_gates(gate_texts)}
+    choices |= {"verify": not no_verify, "options": options}
+    chosen = choose(requested(target_names, precisions, output, choices))
     weights_file(choice.variant, choice.checkpoint, choice.download)
 
     # From here on torch is needed, which takes more than a second to import: refusals above do not wait for it.
@@ -204,9 +207,9 @@ def export(
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
 
-    for text in choices.notes:
+    for text in chosen.notes:
         note(text)
-    plan = load(choice, lambda source: plan_export(choices, source))
+    plan = load(choice, lambda source: plan_export(chosen, source))
     for text in plan.notes:
         note(text)
     try:

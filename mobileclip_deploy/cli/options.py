@@ -268,6 +268,12 @@ class TargetCommand(click.Command):
                 target_params.setdefault(field.name, _option(field))
         return [*core_params[:-1], *target_params.values(), *core_params[-1:]]  # the last one is --help
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Calls the command with the targets' options as one argument, `options`."""
+        known = {param.name for param in self.params}
+        ctx.params["options"] = {name: ctx.params.pop(name) for name in [*ctx.params] if name not in known}
+        return super().invoke(ctx)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the command's own options, then those of each target under its title. Options of several targets are
         under their joint title."""

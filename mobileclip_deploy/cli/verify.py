@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -13,6 +13,19 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_op
 
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.reports.several import Refused, Verified
+
+
+class VerifyFiles(TypedDict):
+    """Options that are fields of `VerifyRequest`."""
+
+    checkpoint: Path | None
+    images: Path | None
+    prompts: Path | None
+    calibration: Path | None
+    dataset: Path | None
+    place: str | None
+    fit: Path | None
+    captions: Path | None
 
 
 @click.command()
@@ -69,7 +82,7 @@ def verify(
     accept: bool,
     markdown: Path | None,
     junit: Path | None,
-    **asked: Any,
+    **choices: Unpack[VerifyFiles],
 ) -> None:
     """Check bundles against the checkpoint they were exported from.
 
@@ -92,10 +105,10 @@ def verify(
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts) if gate_texts else None
-    if asked["dataset"] is not None:
-        check_dataset(asked["dataset"])
-    if asked["checkpoint"] is not None:
-        weights_file(None, asked["checkpoint"])
+    if choices["dataset"] is not None:
+        check_dataset(choices["dataset"])
+    if choices["checkpoint"] is not None:
+        weights_file(None, choices["checkpoint"])
 
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
@@ -106,7 +119,7 @@ def verify(
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
     lock = several.Baseline.of(baseline, accept)
-    request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", **asked)
+    request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", **choices)
     with progress() as update, records.of_crashes(bundles[0]):
         results = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
     for result in results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import click
 
@@ -11,6 +11,26 @@ from mobileclip_deploy.base.escaping import shown_json
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, BundlePath
 from mobileclip_deploy.cli.terminal import say
+
+
+class BenchmarkChoices(TypedDict):
+    """Options that are keywords of `benchmark`."""
+
+    device: str
+    protocol: str
+    quick: bool
+    tower: str
+    seed: int | None
+    runners: Path | None
+    runtime_versions: dict[str, str]
+    threads: str
+    against: tuple[Path, ...]
+    checkpoint: Path | None
+    force: bool
+    resume: bool
+    team: str | None
+    engine: str | None
+    profile: bool
 
 
 def _by_runtime(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
@@ -102,7 +122,7 @@ def benchmark(
     forms: str | None,
     output: Path | None,
     job_folder: Path | None,
-    **asked: Any,
+    **choices: Unpack[BenchmarkChoices],
 ) -> None:
     """Measure latencies of bundles on a device, in turns, each in a process of its own.
 
@@ -122,18 +142,24 @@ def benchmark(
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:
-        planned = {
-            name: asked[name]
-            for name in ("device", "protocol", "quick", "tower", "seed", "runners", "runtime_versions")
-        }
         with progress() as update:
-            written = write_job(bundles, job_folder, progress=update, **planned)
+            written = write_job(
+                bundles,
+                job_folder,
+                device=choices["device"],
+                protocol=choices["protocol"],
+                quick=choices["quick"],
+                tower=choices["tower"],
+                seed=choices["seed"],
+                runners=choices["runners"],
+                runtime_versions=choices["runtime_versions"],
+                progress=update,
+            )
         say(f"wrote {written}")
         return
     printed = output == Path("-")
-    asked |= {"torch": forms or (), "output": None if printed else output}
     with progress() as update:
-        outcome = measure(bundles, progress=update, **asked)
+        outcome = measure(bundles, torch=forms or (), output=None if printed else output, progress=update, **choices)
     if printed:
         say(shown_json(outcome.result.model_dump_json()))
     else:

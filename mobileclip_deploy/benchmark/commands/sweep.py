@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     help="Device to measure latencies on, as listed by `devices`. [default: the file's]",
 )
 @json_option
-def sweep(specification: Path, output: Path, device: str | None, as_json: bool, **cluster: Any) -> None:
+def sweep(
+    specification: Path,
+    output: Path,
+    scheduler: str | None,
+    insecure_scheduler: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Export every combination of the checkpoints, targets, precisions and options in FILE.toml, each verified.
 
     DIR gets the bundles, sweep.json and a table, sweep.md, with accuracy and, on a device, latency. An interrupted run
@@ -47,14 +54,21 @@ def sweep(specification: Path, output: Path, device: str | None, as_json: bool, 
     from mobileclip_deploy.base.scheduling import require_tls
     from mobileclip_deploy.benchmark.sweep.specification import read_specification
 
-    require_tls(cluster["scheduler"], cluster["insecure_scheduler"])
+    require_tls(scheduler, insecure_scheduler)
     read_specification(specification)
 
     from mobileclip_deploy import sweep as run
     from mobileclip_deploy.cli.output import note, print_json, progress
 
     with progress() as update:
-        result = run(specification, output, device=device, progress=update, **cluster)
+        result = run(
+            specification,
+            output,
+            scheduler=scheduler,
+            insecure_scheduler=insecure_scheduler,
+            device=device,
+            progress=update,
+        )
     if as_json:
         print_json(result)
     else:

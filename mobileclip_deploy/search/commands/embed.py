@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 import click
 
@@ -13,6 +13,19 @@ from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.search.library import IndexFile
+
+
+class EmbedChoices(TypedDict):
+    """Options that are keywords of `embed`."""
+
+    normalise: bool
+    skip_bad: bool
+    workers: int | None
+    fast_jpeg: bool
+    store: StoreName | None
+    incremental: bool
+    prune: bool
+    force: bool
 
 
 @click.command()
@@ -51,7 +64,9 @@ if TYPE_CHECKING:
 @click.option("--prune", is_flag=True, help="With --incremental: remove pictures whose files no longer exist.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
-def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, **asked: Any) -> None:
+def embed(
+    bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, **choices: Unpack[EmbedChoices]
+) -> None:
     """Write a bundle's embeddings of images, or of the texts in a file.
 
     IMAGES are files, folders and patterns; TEXTS is a .txt with one text per line, or a .jsonl. FILE is .safetensors or
@@ -68,7 +83,7 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
     """
     from mobileclip_deploy.search.requested import check_embedding_output
 
-    check_embedding_output(output, *(asked[name] for name in ("store", "incremental", "prune", "force")))
+    check_embedding_output(output, choices["store"], choices["incremental"], choices["prune"], choices["force"])
 
     from mobileclip_deploy import embed as run
     from mobileclip_deploy.base.progress import rate
@@ -77,7 +92,7 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
     from mobileclip_deploy.search.library import IndexFile
 
     with progress() as update:
-        written = run(bundle, sources, output, progress=update, **asked)
+        written = run(bundle, sources, output, progress=update, **choices)
     note_skipped(written.skipped, "image", len(written.skipped))
     if written.per_second is not None and not quiet():
         kept = "" if isinstance(written, IndexFile) or written.computed == written.count else f", of {written.count:,}"

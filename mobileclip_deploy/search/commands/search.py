@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -40,7 +39,18 @@ from mobileclip_deploy.cli.terminal import say
 )
 @click.option("--force", is_flag=True, help="Replace an existing file of --html or --export.")
 @json_option
-def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked: Any) -> None:
+def search(
+    index: Path,
+    texts: tuple[str, ...],
+    images: tuple[Path, ...],
+    bundle: Path | None,
+    top: int,
+    threshold: float | None,
+    html: Path | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Find the pictures of an index that are nearest to a text, or to a picture.
 
     INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS go to the text
@@ -67,15 +77,15 @@ def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked
     from mobileclip_deploy.search.searching import nothing_found
 
     if output is not None:
-        if asked["texts"] or asked["images"] or asked["html"] or as_json:
+        if texts or images or html or as_json:
             raise UsageError("--export goes alone, without texts, images, --html and --json")
         say("wrote " + " and ".join(map(str, export_index(opened, output, force=force))))
         return
-    found = run(opened, asked.pop("texts"), force=force, **asked)
+    found = run(opened, texts, images=images, bundle=bundle, top=top, threshold=threshold, html=html, force=force)
     if as_json:
         print_json(found)
         return
-    if asked["bundle"] is None:
+    if bundle is None:
         note(f"query embedded by {found.bundle}; --bundle names another")
     if found.bridged_from is not None:
         note(f"the index was converted from {found.bridged_from} by a bridge: matches are approximate")

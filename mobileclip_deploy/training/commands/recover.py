@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from pathlib import Path
 
 import click
 
@@ -57,7 +56,22 @@ from mobileclip_deploy.cli.terminal import say
 )
 @click.option("--force", is_flag=True, help="Replace an existing output, and embed again.")
 @json_option
-def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
+def recover(
+    choice: ModelChoice,
+    precision: str,
+    data: Path,
+    tower: str,
+    target: str,
+    steps: int | None,
+    images: int | None,
+    batch: int | None,
+    learning_rate: float | None,
+    seed: int,
+    work: Path | None,
+    output: Path,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Train a checkpoint for a low precision, so that its embeddings stay close to the float original's.
 
     The result is a folded checkpoint that `export --target T --precision P` writes with the very integers that were
@@ -70,9 +84,15 @@ def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
     from mobileclip_deploy.cli.output import print_json, print_table, progress
     from mobileclip_deploy.training.recovery.plan import RecoveryRequest, Settings, plan_recovery
 
-    chosen = {field.name: asked.pop(field.name) for field in fields(Settings) if field.name in asked}
-    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
-    request = RecoveryRequest(**asked, settings=settings)
+    usual = Settings()
+    settings = Settings(
+        steps=usual.steps if steps is None else steps,
+        batch=usual.batch if batch is None else batch,
+        learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
+        images=usual.images if images is None else images,
+        seed=seed,
+    )
+    request = RecoveryRequest(precision, data, output, tower, target, work, settings, force)
     plan = load(choice, lambda source: plan_recovery(request, source))
 
     from mobileclip_deploy.training.recovery.recovering import recover as run

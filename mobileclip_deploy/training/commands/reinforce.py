@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
 from mobileclip_deploy.cli.options import FILE, json_option
 from mobileclip_deploy.cli.terminal import say
+
+
+class ReinforceChoices(TypedDict):
+    """Options that are keywords of `reinforce`."""
+
+    augmentations: int
+    seed: int
+    shard_rows: int
+    write: str
+    captioner: str | None
+    synthetic: int
+    scheduler: str | None
+    insecure_scheduler: bool
+    force: bool
 
 
 @click.command()
@@ -52,7 +67,9 @@ from mobileclip_deploy.cli.terminal import say
 @click.option("-o", "--output", type=FILE, required=True, metavar="DIR", help="Folder to write the dataset to.")
 @click.option("--force", is_flag=True, help="Restart: delete what the folder stores.")
 @json_option
-def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> None:
+def reinforce(
+    pairs: Path, teacher_files: tuple[str, ...], output: Path, as_json: bool, **choices: Unpack[ReinforceChoices]
+) -> None:
     """Store the teachers' embeddings of augmented images and captions, for `train` and `recover`.
 
     PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. An interrupted run resumes
@@ -66,8 +83,8 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     from mobileclip_deploy.evaluation.pairs import check_pairs
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
-    require_tls(asked["scheduler"], asked["insecure_scheduler"])
-    check_pairs(asked["pairs"])
+    require_tls(choices["scheduler"], choices["insecure_scheduler"])
+    check_pairs(pairs)
     for file in teacher_files:
         weights_file(None, file)
 
@@ -85,7 +102,7 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
                 note_provenance(Source.of(teacher).provenance)
             return models
 
-        result = door.reinforce(**asked, teachers=teachers, progress=update)
+        result = door.reinforce(pairs, teachers, output, progress=update, **choices)
     if as_json:
         print_json(
             {"output": str(result.folder), "made": result.made, "kept": result.kept}
@@ -94,6 +111,6 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
         return
     captions = "no captions" if not result.captioned else "captions"
     say(
-        f"wrote {result.folder}: {result.index.rows} images x {asked['augmentations']} augmentations, {captions}, "
+        f"wrote {result.folder}: {result.index.rows} images x {choices['augmentations']} augmentations, {captions}, "
         f"{len(result.index.teachers)} teachers, {result.made} shards made and {result.kept} kept"
     )
