@@ -14,29 +14,29 @@ from mobileclip_deploy.network.model.variants import models_dir
 
 ROOT = Path(__file__).parents[1]
 # Raised only in a commit that says why.
-MOST_ROOMS, MOST_ARROWS = 17, 86
-# 34_400 before the checks of `verify` had a file, and with it a head, each.
-MOST_CORE_LINES = 34_520
+MOST_ROOMS, MOST_ARROWS = 17, 85
+# 34_420 before the checks of `verify` had a file, and with it a head, each.
+MOST_CORE_LINES = 34_600
 MOST_CIRCLES = 0
 MOST_LINES = {
-    "targets": 19_850,
-    "benchmark": 10_360,
-    "network": 6_730,
-    "training": 5_990,
-    "verify": 5_060,
-    "cli": 3_110,
-    "search": 2_620,
+    "targets": 19_870,
+    "benchmark": 10_440,
+    "network": 6_750,
+    "training": 6_050,
+    "verify": 5_170,
+    "cli": 3_210,
+    "search": 2_660,
     "base": 2_600,
-    "export": 2_370,
-    "artifacts": 2_350,
-    "evaluation": 2_070,
-    "pictures": 1_250,
-    "parity": 1_020,
+    "artifacts": 2_530,
+    "export": 2_380,
+    "evaluation": 2_080,
+    "pictures": 1_260,
+    "parity": 1_040,
     "rounding": 1_020,
     "spaces": 940,
+    "web": 860,
     "package": 470,
     "testing": 410,
-    "web": 360,
 }
 """Lines of each room; `package` has the files outside of rooms."""
 PICTURE = models_dir() / "nano" / "evaluation" / "images" / "1f431.png"

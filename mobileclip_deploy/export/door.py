@@ -148,7 +148,7 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     if plan.fitted_to is not None:
         plan = replace(plan, source=compact(full, *fit_compact(full, plan.fitted_to, progress)))
     progress("reference embeddings")
-    reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
+    evidence = sampled_evidence(plan.source.model)
     relevance = None if plan.background is None else learn_relevance(plan.source.model, plan.background, progress)
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
@@ -156,12 +156,17 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     cut, compacted = None, plan.source.provenance.compacted
     if task is not None and compacted is not None:
         cut = check_cut(compacted, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
-    evidence = Evidence(reference, task, cut=cut)
+    evidence = replace(evidence, task=task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
     results = _each(bundles, plan, evidence, progress)
     if failures := [result.failure for result in results if isinstance(result, NotWritten)]:
         raise _worst(failures, results)
     return [result for result in results if isinstance(result, Written)]
+
+
+def sampled_evidence(model: MobileCLIP) -> Evidence:
+    """Returns the checkpoint's answers to the packaged samples."""
+    return Evidence(Reference.compute(model, sample_inputs(model)))
 
 
 def _each(

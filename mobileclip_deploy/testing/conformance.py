@@ -20,19 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobileclip_deploy import Bundle
+from mobileclip_deploy import Bundle, ParityReport
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.export.door import sampled_evidence
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Writing
 from mobileclip_deploy.export.steps import begun_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.precision import is_precision, precision_of
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import TOWERS, TokenizerSpec, TowerName, Variant, load_variant
-from mobileclip_deploy.parity import ParityReport
-from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Artifact, Target, TowerJob, get_target, restored_target
 from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.graph import first_difference
@@ -132,10 +130,10 @@ def check_target(
     """
     target.require_installed(converters=True)
     source = small_source()
-    reference = Reference.compute(source.model, sample_inputs(source.model))
+    evidence = sampled_evidence(source.model)
     accepted = {name: _accepted(target, name, towers) for name in precisions or target.capabilities.storing.precisions}
     with tempfile.TemporaryDirectory() as folder:
-        trial = Trial(target, source.folded(), Evidence(reference), Path(folder), accepted)
+        trial = Trial(target, source.folded(), evidence, Path(folder), accepted)
         broken = [f"{target.label}: {text}" for promise in PROMISES for text in promise(trial)]
     if broken:
         raise AssertionError("\n".join(broken))
