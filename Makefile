@@ -55,8 +55,9 @@ lint: $(VENV)/.dev
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/hadolint Dockerfile
 
-# The pages of docs/ as a site in build/site; a link that leads nowhere fails the build.
+# The pages of docs/ as a site in build/site; a link that leads nowhere, or too many words, fail the build.
 docs: $(VENV)/.dev
+	$(BIN)/python -m pytest -q tests/docs/test_word_count.py
 	$(BIN)/zensical build --clean --strict
 
 # Builds the wheel and uses it from an empty environment, in another folder.

@@ -1,4 +1,4 @@
-"""The tables of docs/licences.md and docs/choose_model.md, from the cards and the licence texts that they name.
+"""The tables of docs/licences.md, choose_model.md and variants.md, from the cards and the licence texts they name.
 
     python benchmarks/card_tables.py                # seconds; tests/docs/test_card_tables.py fails where a page differs
     python benchmarks/card_tables.py --operations   # also counts operations and folded parameters of every card anew
@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from measuring import ROOT, Figures
 
 from mobileclip_deploy.network.model.licences import USES, Answer, Licence, Terms, all_terms
-from mobileclip_deploy.network.model.variants import Variant, variant_cards
+from mobileclip_deploy.network.model.variants import MCiTower, Variant, variant_cards
 
-__all__ = ["OPERATIONS", "counted", "licence_rows", "model_rows"]
+__all__ = ["OPERATIONS", "counted", "licence_rows", "model_rows", "variant_rows"]
 
 OPERATIONS = ROOT / "benchmarks" / "results" / "card_operations.json"
 HEAD = ("weights", "licence", *USES, "said of these weights in", "asks", "in `LICENSES/`")
@@ -149,6 +149,23 @@ def _languages(card: Variant) -> str:
     return f"[{card.languages}]({address})"
 
 
+def variant_rows() -> list[str]:
+    """Returns one row per card: its towers and its output."""
+    heads = ("variant", "image tower, pixels", "text tower", "output of an image")
+    return [_line(heads), _line(["---"] * len(heads)), *map(_variant_row, variant_cards())]
+
+
+def _variant_row(card: Variant) -> str:
+    image, text = card.image, card.text
+    kind = "MCi" if isinstance(image, MCiTower) else f"ViT, patches of {image.patch}"
+    kind += ", QuickGELU" if card.activation == "QuickGELU" else ""
+    layers = "none" if text is None else f"{text.depth} x {text.width}{', causal' if text.causal else ''}"
+    output = f"{len(card.class_names):,} probabilities" if card.classes else f"{card.embed_dim}"
+    if card.gives_tokens:
+        output = " x ".join(map(str, card.answer_shape))
+    return _line([f"`{card.name}`", f"{kind}, {card.preprocess.size}", layers, output])
+
+
 def _giga(number: int) -> str:
     return f"{number / 1e9:.0f}" if number >= 1e10 else f"{number / 1e9:.2g}"
 
@@ -189,3 +206,4 @@ if __name__ == "__main__":
         OPERATIONS.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     Figures("card_tables", "licences.md").show("\n".join(licence_rows()))
     Figures("card_tables", "choose_model.md").show("\n".join(model_rows()))
+    Figures("card_tables", "variants.md").show("\n".join(variant_rows()))

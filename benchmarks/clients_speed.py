@@ -5,7 +5,7 @@
 4000 x 3000 pixels to 341 x 256, bilinear; the nearest 20 of 300,000 embeddings of 512 and of 64 numbers, int8, exact.
 Every program is asked in turns with Python: `PROGRAM RUNS resize` and `PROGRAM RUNS INDEX` print the CPU seconds of the
 median of their runs, after as many that do not count. Python runs with and without NumKong. Writes
-benchmarks/results/clients.json (languages that are not asked for stay) and the table in docs/benchmarks.md.
+benchmarks/results/clients.json (languages that are not asked for stay) and the table in docs/figures/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def python_seconds(runs: int, work: str, *, numkong: bool) -> float:
 
 
 def section() -> str:
-    """Part of docs/benchmarks.md; empty where nothing was measured."""
+    """Part of docs/figures/benchmarks.md; empty where nothing was measured."""
     rows = KEPT.rows()
     if not rows:
         return ""

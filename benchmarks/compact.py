@@ -5,7 +5,7 @@
 Axes are fitted to nano's calibration set (384 pictures in training styles, 1,024 captions), none of it evaluated. With
 `--pairs`, the folder of `models/nano/build_data.py --pairs`, also to as many of all training pictures and captions.
 Scores are sums of the numbers that an index holds, in its order; a loss is paired with full embeddings in float32, with
-the 95% interval over the 1,911 captions. `--write`: into benchmarks/results/compact.json and docs/search.md, after each
+the 95% interval over the 1,911 captions. `--write`: into benchmarks/results/compact.json and docs/figures, after each
 part; what `--only` leaves out stays as it was measured.
 """
 
@@ -43,7 +43,7 @@ from mobileclip_deploy.search.storage import Store, signs
 from mobileclip_deploy.spaces.axes import SHRINKAGE, fit_axes, mean_axes, turned_for_signs
 from mobileclip_deploy.spaces.int8 import rounded_scale
 
-KEPT = Figures("compact", "search.md")
+KEPT = Figures("compact", "figures/search.md")
 CALIBRATION = models_dir() / "nano" / "calibration"
 SIZES, STORES = (128, 96, 80, 64, 48, 32), ("float32", "int8", "bits-only", "bits")
 NAMES = {"bits-only": "bits", "bits": "bits, the best rescored by int8"}

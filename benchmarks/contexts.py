@@ -5,7 +5,7 @@ ExecuTorch.
 
 Golden weights (tests/golden_checkpoints), one thread, CPU time, lengths and files in turn, round by round; only ratios
 mean anything. `plain` is the tower exported without contexts. Writes benchmarks/results/contexts.json and the table in
-docs/onnx.md. About 4 minutes of one core; `--runtime executorch` renews those rows alone.
+docs/figures/onnx.md. About 4 minutes of one core; `--runtime executorch` renews those rows alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mobileclip_deploy.targets import Form, get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.runner import open_session
 
-KEPT = Figures("contexts", "onnx.md")
+KEPT = Figures("contexts", "figures/onnx.md")
 CONTEXTS = (16, 32, 77)
 PRECISIONS = {"onnx": ("fp32", "fp16", "w8", "w8a8"), "executorch": ("fp32", "w8")}
 PACKAGES = ("mobileclip-deploy", "onnx", "onnxruntime", "executorch", "torch", "numpy")

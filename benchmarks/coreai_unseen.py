@@ -1,7 +1,7 @@
 """nano in Core AI's `w4p` on pictures that chose nothing: how its grids are made was decided by what it loses on its
 held-out set.
 
-    python benchmarks/coreai_unseen.py    # benchmarks/results/coreai_unseen.json, and the table in docs/coreai.md
+    python benchmarks/coreai_unseen.py    # benchmarks/results/coreai_unseen.json, and the table in docs/figures
 
 The numbers that stand in the files, in torch: on nano's calibration pictures (another artist's emoji than the held-out
 ones), worst cosine and centred SNR; on mirrored and on shifted held-out pictures, what is lost of top-1 and recall@1
@@ -40,7 +40,7 @@ from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.verify.instruments.matching import matched_weights
 from mobileclip_deploy.verify.instruments.stored_tower import tower_as_stored
 
-KEPT = Figures("coreai_unseen", "coreai.md")
+KEPT = Figures("coreai_unseen", "figures/coreai.md")
 PICTURES = ROOT / "models" / "nano" / "calibration"
 SHIFT = 4
 IMAGES = 512  # of the held-out set, evenly chosen

@@ -1,6 +1,6 @@
 """What Core ML's compressed precisions weigh and cost on networks of real size, with golden weights.
 
-    python benchmarks/coreml_goldens.py              # writes benchmarks/results/coreml_goldens.json, docs/coreml.md
+    python benchmarks/coreml_goldens.py              # writes benchmarks/results/coreml_goldens.json, docs/figures
     python benchmarks/coreml_goldens.py --page-only  # the table of the page alone, from what was measured before
 
 Bytes are those of the weights; the cosine is the worst over the three images or five prompts of tests/golden, of the
@@ -18,7 +18,7 @@ from typing import Any
 
 from measuring import Figures, golden_source, markdown
 
-KEPT = Figures("coreml_goldens", "coreml.md")
+KEPT = Figures("coreml_goldens", "figures/coreml.md")
 TOWERS = (("mobileclip-s0.apple", "image"), ("mobileclip-s0.apple", "text"), ("mobileclip-s2.apple", "image"))
 PRECISIONS = (
     ("w8", "iOS16"),

@@ -5,7 +5,7 @@
 The clients' equality with Python begins at decoded pixels. Here the same 16 photographs are decoded by Pillow, by
 `ImageFiles` of clients/java and by the browsers that are installed (`pixels` of clients/js). Each result goes through
 the same preprocessing and nano; bytes and embeddings are compared. Beside them stands what another quality of the same
-photograph changes, saved by Pillow. Writes benchmarks/results/decoders.json and the table in docs/clients.md. About a
+photograph changes, saved by Pillow. Writes benchmarks/results/decoders.json and the table in docs/figures. About a
 minute.
 """
 
@@ -32,7 +32,7 @@ from mobileclip_deploy.network.inputs import embed_images
 from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.web.demo import client_sources
 
-KEPT = Figures("decoders", "clients.md")
+KEPT = Figures("decoders", "figures/apps.md")
 PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "network" / "samples").glob("*.jpg"))
 QUALITY, PATIENCE = 95, 300
 Pixels = npt.NDArray[np.uint8]

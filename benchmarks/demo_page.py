@@ -5,7 +5,7 @@
 The page of nano, float32, as `mobileclip-deploy demo` serves it, with one script more that watches it: the time from
 opening the page to the first answer about a picture, and, with 1,000 pictures to be searched, the longest time for
 which the page did nothing while they were embedded. Each in a Chromium with a new profile. Writes
-benchmarks/results/demo_page.json and the table in docs/start_browser.md. About 3 minutes.
+benchmarks/results/demo_page.json and the table in docs/figures/apps.md. About 3 minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.web.demo import SETTINGS, DemoPage
 
-KEPT = Figures("demo_page", "start_browser.md")
+KEPT = Figures("demo_page", "figures/apps.md")
 PICTURES = ROOT / "models" / "nano" / "evaluation" / "images"
 COUNT, TIMES, PATIENCE = 1000, 3, 900
 # Gaps between frames would be the screen's; a message that the page sends itself comes as soon as it is free.

@@ -1,4 +1,4 @@
-"""The table of results that people sent to benchmarks/devices/, as a part of docs/benchmarks.md.
+"""The table of results that people sent to benchmarks/devices/, as a part of docs/figures/benchmarks.md.
 
 A file is taken when its figures are those of its own rounds, when every model gave right answers, and when it was
 measured by a whole protocol. A simulated result is refused.

@@ -7,7 +7,7 @@ Golden weights (tests/golden_checkpoints) of both towers in a file. The bare con
 file, folds, and calls the converter's own function on both towers, one after the other, as its documentation has it, in
 float32. Ours is the command `export`, once with `--no-verify` and once whole, with every check before the bundle takes
 its place. CPU seconds and the peak are the system's (`wait4`), children and imports included. Writes
-benchmarks/results/export_cost.json, rows of other variants and targets stay, and the table in docs/benchmarks.md. With
+benchmarks/results/export_cost.json, rows of other variants and targets stay, and the table in docs/figures. With
 `--whole` whole exports alone are measured, and the row's other runs stay as they were; of a new row the bare converter
 is measured too.
 mobileclip_s2 on ONNX takes about 8 minutes of CPU.
@@ -180,7 +180,7 @@ STEPS: dict[str, Callable[[str, Path, str], None]] = {"file": write_golden, "bar
 
 
 def section() -> str:
-    """What docs/benchmarks.md says of it; nothing where it was not measured."""
+    """What docs/figures/benchmarks.md says of it; nothing where it was not measured."""
     rows = KEPT.rows()
     if not rows:
         return ""

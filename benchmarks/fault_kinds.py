@@ -1,4 +1,4 @@
-"""The table of docs/proof.md of the kinds of faults that the tests plant (tests/faults), and where each is planted.
+"""The table of docs/figures of the kinds of faults that the tests plant (tests/faults), and where each is planted.
 
 python benchmarks/fault_kinds.py
 """
@@ -9,7 +9,7 @@ from collections import Counter
 
 from measuring import Figures, markdown
 
-KEPT = Figures("fault_kinds", "proof.md")
+KEPT = Figures("fault_kinds", "figures/proof.md")
 TITLES = {"onnx": "ONNX", "coreml": "Core ML", "coreai": "Core AI", "litert": "LiteRT", "executorch": "ExecuTorch"}
 
 

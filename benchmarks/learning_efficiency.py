@@ -6,7 +6,7 @@
 Two arms on the same reinforced dataset: plain (lambda 0: CLIP's loss, the teachers unread) and reinforced. Both see
 the same images, augmentations and captions in the same order and start from the same weights, seed by seed. Learning
 rate and decay of the average were chosen once, for both, and tuned for neither. Writes
-benchmarks/results/learning_efficiency.json, docs/learning_efficiency.svg and the block in docs/reinforcement.md.
+benchmarks/results/learning_efficiency.json, and docs/figures/learning_efficiency.svg and training.md.
 Finished runs in the work folder are kept, others go on where they were stopped; `--seeds 2` reports two seeds. About
 an hour of one core.
 """
@@ -30,8 +30,8 @@ from measuring import ROOT, Figures, markdown, versions
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.training.reinforcement.index import Index, read_index
 
-KEPT = Figures("learning_efficiency", "reinforcement.md")
-PLOT = ROOT / "docs" / "learning_efficiency.svg"
+KEPT = Figures("learning_efficiency", "figures/training.md")
+PLOT = ROOT / "docs" / "figures" / "learning_efficiency.svg"
 ARMS = {"plain": 0.0, "reinforced": 0.7}
 COLOURS = {"plain": "#b35806", "reinforced": "#2166ac"}
 STUDENT = "nano"

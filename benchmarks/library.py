@@ -7,7 +7,7 @@ JPEG files. open_clip's pipeline is its model in torch, its transform, and torch
 timm's `reparameterize_model`, at the number of workers, the batch and the memory format that were fastest in a trial
 before. Every pipeline is a process that stays; they run one after another over the same files, round after round in
 another order; ratios are taken round by round. CPU seconds are those of the process and of its workers, whose threads
-wait without spinning. Writes benchmarks/results/library.json and the tables in docs/evaluation.md. About 5 minutes of
+wait without spinning. Writes benchmarks/results/library.json and the tables in docs/figures. About 5 minutes of
 CPU; bundles, photographs and what was measured stay in WORK: a run that was stopped goes on.
 """
 
@@ -35,7 +35,7 @@ import numpy as np
 from measuring import Figures, cpu_ms, markdown, processor, versions
 from PIL import Image
 
-KEPT = Figures("library", "evaluation.md")
+KEPT = Figures("library", "figures/library.md")
 VARIANT = "mobileclip2_s0"
 SIZES = {"12 MP": (4032, 3024), "2 MP": (1632, 1224)}
 COUNTS = {"12 MP": 8, "2 MP": 8}

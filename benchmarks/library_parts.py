@@ -5,7 +5,7 @@
 The parts of `library.py`: decoded and resized by `embed` exactly, by `embed --fast-jpeg` and by open_clip's transform;
 S0's image tower in ONNX Runtime as `embed` runs it (4 pictures together) and in torch as open_clip gives it, folded by
 timm, and in bfloat16 (8 together, channels last). One after the other, round after round, the median of five. Writes
-benchmarks/results/library_parts.json and a table in docs/evaluation.md. About a minute of CPU; bundles stay in WORK.
+benchmarks/results/library_parts.json and a table in docs/figures. About a minute of CPU; bundles stay in WORK.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from library import VARIANT, photographs
 from measuring import Figures, in_turns, markdown, medians, processor
 from PIL import Image
 
-KEPT = Figures("library_parts", "evaluation.md")
+KEPT = Figures("library_parts", "figures/library.md")
 SIZES, ROUNDS, OURS, THEIRS = ("2 MP", "12 MP"), 5, 4, 8
 TOWERS = {"open_clip as it comes": (False, False), "folded by timm": (True, False), "folded, bfloat16": (True, True)}
 

@@ -4,7 +4,7 @@
 
 Golden weights (tests/golden_checkpoints) in ONNX Runtime at one thread, all precisions of a tower in turn, round after
 round, in CPU time; only ratios of one tower mean anything. Writes benchmarks/results/onnx_speed.json and the table in
-docs/onnx.md. nano's accuracy at each precision: benchmarks/precisions.py. About 4 minutes of one core.
+docs/figures/onnx.md. nano's accuracy at each precision: benchmarks/precisions.py. About 4 minutes of one core.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.runner import open_session
 
-KEPT = Figures("onnx_speed", "onnx.md")
+KEPT = Figures("onnx_speed", "figures/onnx.md")
 GOLDENS = {"mobileclip_s0": "mobileclip-s0.apple", "mobileclip_s2": "mobileclip-s2.apple"}
 ROUNDS = 25
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the results of the suites.
+"""docs/figures/benchmarks.md from the results of the suites.
 
 python benchmarks/page.py
 """
@@ -21,7 +21,7 @@ from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.result import Result
 
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGE = ROOT / "docs" / "figures" / "benchmarks.md"
 NOTES = ROOT / "benchmarks" / "notes"
 
 

@@ -5,7 +5,7 @@
 The part in front of the tower alone, in ONNX Runtime at one thread, in CPU time, as a share of S0's image tower (golden
 weights, float32): the graph that `--input bytes` writes, and ONNX Runtime's antialiased Resize, which it takes for
 pictures that are not large. All in turn, round after round. Writes benchmarks/results/pictures.json and the table in
-docs/layouts.md. About 2 minutes of one core.
+docs/figures/apps.md. About 2 minutes of one core.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx import pictures
 from mobileclip_deploy.targets.onnx.runner import open_session
 
-KEPT = Figures("pictures", "layouts.md")
+KEPT = Figures("pictures", "figures/apps.md")
 SIZES = ((64, 48, 3), (1001, 751, 3), (1280, 1024, 3), (4000, 3000, 3), (3000, 4000, 3), (4000, 3000, 4))
 """Width, height, channels."""
 ROUNDS = 15

@@ -1,6 +1,6 @@
 """Which target takes which precision, what it saves in bytes and time, and what it costs nano in accuracy.
 
-    python benchmarks/precisions.py                # docs/precisions.md, benchmarks/results/precision_table.json
+    python benchmarks/precisions.py                # docs/figures/precisions.md, benchmarks/results/precision_table.json
     python benchmarks/precisions.py --target coreml   # bytes and accuracy of its rows alone; the rest stays
     python benchmarks/precisions.py --rows "onnx w4 .*gptq"   # of those whose target, precision, system and rounding
                                                               # match alone
@@ -32,13 +32,13 @@ from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
 
 TABLE = RESULTS / "precision_table.json"
-PAGE = ROOT / "docs" / "precisions.md"
+PAGE = ROOT / "docs" / "figures" / "precisions.md"
 HEAD = ROOT / "benchmarks" / "notes" / "precisions_head.md"
 METHODS = ("nearest", "gptq", "tuned")
 SIDE_BY_SIDE = f"""Each cell: {", ".join(METHODS)}; - where that was not measured. The size is the same: only which
 numbers of the grid stand in the file differs. dB of the packaged photographs and prompts, which nothing was learned
 from; KL and drops over the looks of the gate. `tuned` also trains what is float anyway
-([Learn the rounding](rounding.md))."""
+([Learn the rounding](../rounding.md))."""
 DROPS = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
 TITLES: tuple[str, ...] = ("target", "image", "text", "needs", "MB", "of fp32", "image, dB", "text, dB", "KL")
 TITLES += (

@@ -1,6 +1,6 @@
 """Noise floors, and how far folding and every runtime land from exact answers, on networks of every architecture.
 
-    python benchmarks/proof.py                       # writes benchmarks/results/proof.json and docs/proof.md's table
+    python benchmarks/proof.py                       # writes benchmarks/results/proof.json and docs/figures's table
     python benchmarks/proof.py --goldens nano --targets onnx
     python benchmarks/proof.py --page-only           # the table alone, from what was measured before
 
@@ -23,7 +23,7 @@ from typing import Any
 from measuring import Figures, alone, markdown
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-KEPT = Figures("proof", "proof.md")
+KEPT = Figures("proof", "figures/proof.md")
 EVERY_TARGET = ("nano", "mobileclip-s0.apple", "mobileclip-s2.apple", "mobileclip2-s2.openclip")
 TITLES = {
     "onnx": "ONNX Runtime",

@@ -1,7 +1,7 @@
 """What proof costs: CPU seconds of every check of an export, beside the bare converter.
 
     python benchmarks/proof_cost.py --variant nano --target coreai
-    python benchmarks/proof_cost.py --page-only          # docs/proof.md's table alone, from what was measured before
+    python benchmarks/proof_cost.py --page-only          # docs/figures's table alone, from what was measured before
 
 Both towers, float16 (ExecuTorch float32), exported with every check in a process of its own on one thread, whose clock
 is CPU time. Steps of one name are added up over towers and engines. *Bare* is the converter's own function
@@ -24,7 +24,7 @@ from typing import Any
 from export_cost import CONVERTERS, cost
 from measuring import ROOT, Figures, alone, markdown
 
-KEPT = Figures("proof_cost", "proof.md")
+KEPT = Figures("proof_cost", "figures/proof.md")
 VARIANTS = ("nano", "mobileclip_s0", "mobileclip_s2")
 COLUMNS = ("twin", "shipped", "weights", "graph", "task")
 

@@ -1,6 +1,6 @@
 """nano's accuracy on Qualcomm's emulator, beside ONNX Runtime's CPU with the same files, picture by picture.
 
-    python benchmarks/qnn_accuracy.py out/nano-qnn-w8a16 --every 5 --cache kept/     # prints rows of docs/qualcomm.md
+    python benchmarks/qnn_accuracy.py out/nano-qnn-w8a16 --every 5 --cache kept/     # prints rows in Markdown
 
 The emulator takes half a second of a core for a picture, so that every fifth of the held-out set is asked for;
 embeddings stay in the cache, and a second run goes on from there.

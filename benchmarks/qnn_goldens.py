@@ -1,7 +1,7 @@
 """Towers of real size on Qualcomm's NPU, with golden weights: what is placed there, bytes, CPU seconds of compiling,
 and how near the emulator's answers are to exact arithmetic.
 
-    python benchmarks/qnn_goldens.py                # docs/qualcomm.md, benchmarks/results/qnn_goldens.json
+    python benchmarks/qnn_goldens.py                # docs/figures/qualcomm.md, benchmarks/results/qnn_goldens.json
     python benchmarks/qnn_goldens.py --rows "s2 .*w8a16"   # those that match alone; the rest stays
 
 A row is written as soon as it is measured, and one that stands in the file is not measured again. No row holds a time
@@ -24,7 +24,7 @@ from typing import Any
 import numpy.typing as npt
 from measuring import Figures, markdown, versions
 
-KEPT = Figures("qnn_goldens", "qualcomm.md")
+KEPT = Figures("qnn_goldens", "figures/qualcomm.md")
 GOLDENS = {
     "S0": "mobileclip-s0.apple",
     "S1": "mobileclip-s1.apple",
@@ -137,7 +137,7 @@ def spent() -> float:
 
 
 def table(told: dict[str, Any]) -> str:
-    """The table of docs/qualcomm.md."""
+    """The table of docs/figures/qualcomm.md."""
     heads = ("tower", "precision", "on the NPU", "binary, MB", "compiling, CPU s", "cosine", "dB")
     rows = []
     for row in told["rows"]:

@@ -6,7 +6,7 @@
 Recovers nano for each target and precision on its training images (the evaluation set is of another style and is not
 trained on), exports with and without, evaluates the artifacts as written, and compares them with the float checkpoint.
 Activations (w8a8) are calibrated on 128 of the training images and their names, in both cases.
-Writes benchmarks/results/recovery.json and the table in docs/reinforcement.md. What was recovered in an earlier run for
+Writes benchmarks/results/recovery.json and the table in docs/figures. What was recovered in an earlier run for
 this checkpoint with these settings is kept in the work folder. About 25 minutes of one core.
 """
 
@@ -38,7 +38,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
 from mobileclip_deploy.training.recovery.plan import Settings
 
-KEPT = Figures("recovery", "reinforcement.md")
+KEPT = Figures("recovery", "figures/training.md")
 FIGURES = {"top-1": "top1", "recall@1": "image_to_text_recall@1"}
 RUNS = (("coreml", "w4"), ("coreml", "w4p"), ("coreml", "w8a8"), ("onnx", "w4"))
 """ONNX has no w4p: its runtimes have no tables."""

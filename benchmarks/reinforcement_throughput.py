@@ -6,7 +6,7 @@
 Every worker is a process of one thread of a Dask cluster on this machine. A first shard for each worker is made before
 anything is measured, so that loading is not. Counted are seconds and the CPU seconds of the workers: where a machine
 does other work too, only the latter mean something, and the former are given beside them. Writes
-benchmarks/results/reinforcement_throughput.json and the block in docs/reinforcement.md. A minute for nano; larger
+benchmarks/results/reinforcement_throughput.json and the block in docs/figures/training.md. A minute for nano; larger
 teachers are given smaller shards.
 """
 
@@ -28,7 +28,7 @@ from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.training.reinforcement.teachers import Teacher
 
-KEPT = Figures("reinforcement_throughput", "reinforcement.md")
+KEPT = Figures("reinforcement_throughput", "figures/training.md")
 HELD_OUT = ROOT / "models" / "nano" / "evaluation"
 SHARDS, AUGMENTATIONS, MILLIONS = 6, 4, 12
 

@@ -4,7 +4,7 @@
 
 Half of the 1,911 captions and pictures are learned from, the other half is asked: captions whose picture is in the
 library, captions whose picture is left out, and nonsense (letters, and words drawn at random). Every round divides
-anew. Writes benchmarks/results/relevance.json and the tables of docs/search.md.
+anew. Writes benchmarks/results/relevance.json and the tables of docs/figures/search.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mobileclip_deploy.spaces.relevance_fit import (
 )
 from mobileclip_deploy.spaces.relevance_set import words_at_random
 
-KEPT = Figures("relevance", "search.md")
+KEPT = Figures("relevance", "figures/search.md")
 SPLITS = {0.5: (100, 400, 900), 0.16: (100, 400, 1600)}
 """Share of the captions that are learned from, and sizes of the libraries that the others are asked in."""
 Doubles = npt.NDArray[np.float64]

@@ -3,7 +3,8 @@
     python benchmarks/rounding_cost.py mobileclip-s0.apple mobileclip-s2.apple
 
 The weights are the golden ones (tests/golden/README.md), the data nano's calibration set. Every tower is a process of
-its own, on one thread. Results are added to benchmarks/results/rounding_cost.json, each tower's in place of its last.
+its own, on one thread. Results are added to benchmarks/results/rounding_cost.json and docs/figures/rounding.md, each
+tower's in place of its last.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import sys
 import time
 from typing import Any
 
-from measuring import ROOT, Figures, alone
+from measuring import ROOT, Figures, alone, markdown
 
-KEPT = Figures("rounding_cost")
+KEPT = Figures("rounding_cost", "figures/rounding.md")
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
 TARGET = "coreml"
 
@@ -42,11 +43,24 @@ def main() -> None:
             print(row, flush=True)
             rows = [old for old in rows if key(old) != key(row)] + [row]
             KEPT.write_rows(sorted(rows, key=key))
+            KEPT.show(table(KEPT.rows()))
 
 
 def key(row: dict[str, Any]) -> tuple[str, ...]:
     """What a row is of."""
     return row["golden"], row["tower"], row["target"], row["precision"], row["rounding"]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns one line per tower and method, in Markdown."""
+    heads = ("tower", "`--rounding`", ">layers", ">CPU s", ">peak GB", ">nearest, dB", ">learned, dB")
+    lines = []
+    for row in rows:
+        size = row["golden"].partition("-")[2].partition(".")[0].upper()
+        cells = [f"{size} {row['tower']}", row["rounding"], str(row["layers"]), str(row["cpu_s"])]
+        cells += [f"{row['peak_mb'] / 1000:.1f}", *(f"{row[name]:.1f}" for name in ("nearest_db", "learned_db"))]
+        lines.append(cells)
+    return "\n".join(markdown(heads, lines))
 
 
 def measure(golden: str, tower: Any, precision: str, method: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 Reads tests/embeddings/spaces.safetensors: embeddings of length 1, float16, of the 1,911 held-out captions and pictures
 by nano, and of the pictures by a second nano (models/nano/README.md); with its checkpoint these are written anew.
-Smaller embeddings are on axes that are fitted to the same captions and pictures. Writes the tables of docs/search.md.
+Smaller embeddings are on axes that are fitted to the same captions and pictures. Writes the tables of docs/figures.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def main() -> None:
         write_spaces(given.second)
     spaces = {name: at_length_one(values).astype(np.float32) for name, values in load_file(SPACES).items()}
     spaces["e64"] = at_length_one(spaces["pictures"] @ axes(spaces)).astype(np.float32)
-    page = Figures("spaces", "search.md")
+    page = Figures("spaces", "figures/search.md")
     with tempfile.TemporaryDirectory() as folder:
         page.show(stores(spaces, Path(folder)), "<!-- stores -->", "<!-- end of stores -->")
         page.show(bridges(spaces, Path(folder)), "<!-- bridges -->", "<!-- end of bridges -->")

@@ -1,7 +1,7 @@
 """The suites behind the project's figures: each is one command.
 
     python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper, int8; several, or all
-    python benchmarks/page.py                      # docs/benchmarks.md from what was measured
+    python benchmarks/page.py                      # docs/figures/benchmarks.md from what was measured
     python benchmarks/suites.py guard              # what each setting of a runtime costs: see guard.py
 
 Each suite is run by the package's own benchmark (samples in shuffled turns, answers checked) at least twice, with other
@@ -133,7 +133,7 @@ SUITES = {
     "precisions": Suite(
         "Precisions",
         "nano, the built-in trained network: the time of every precision that this machine can run, against the same "
-        "target's fp32; docs/precisions.md has the accuracy.",
+        "target's fp32; docs/figures/precisions.md has the accuracy.",
         "-fp32 ",
         _precisions,
         within=("target",),

@@ -1,4 +1,4 @@
-// One round of one cell, as docs/benchmark.md tells it.
+// One round of one cell, as docs/measuring.md tells it.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,4 @@
-"""The job: everything that a device measures. docs/benchmark.md explains each field."""
+"""The job: everything that a device measures. docs/measuring.md explains each field."""
 
 from __future__ import annotations
 

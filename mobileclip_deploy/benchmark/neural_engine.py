@@ -1,6 +1,6 @@
 """Evidence that a model runs on the Neural Engine, and the operations that Core ML plans for other units.
 
-No API reports the unit of an inference to an app; Instruments does (docs/iphone.md).
+No API reports the unit of an inference to an app; Instruments does (docs/devices.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result: measurements of a device, with the job that it was given. docs/benchmark.md explains each field."""
+"""The result: measurements of a device, with the job that it was given. docs/measuring.md explains each field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Summary of the samples of a cell, for all devices: these send samples only (docs/benchmark.md)."""
+"""Summary of the samples of a cell, for all devices: these send samples only (docs/measuring.md)."""
 
 from __future__ import annotations
 

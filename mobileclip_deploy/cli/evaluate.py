@@ -48,7 +48,7 @@ def evaluate(
 
     A dataset is a folder of class folders (as ImageNet's validation set), a folder with a dataset.json, a table of
     images with labels or texts (.csv, .tsv, .jsonl), Flickr30k's or COCO's Karpathy JSON, or a folder of shards as
-    CLIP_benchmark writes them: see docs/datasets.md.
+    CLIP_benchmark writes them: see docs/evaluation.md.
 
     \b
     Examples:

@@ -115,7 +115,7 @@ def read_dataset(
     skip_bad: bool = False,
     language: str | None = None,
 ) -> Dataset:
-    """Reads a dataset in one of the forms of docs/datasets.md; the arguments are those of `evaluation.door.evaluate`.
+    """Reads a dataset in one of the forms of docs/evaluation.md; the arguments are those of `evaluation.door.evaluate`.
 
     Args:
         path: a folder (dataset.json, shards, or class folders), a table (.csv, .tsv, .jsonl), or Karpathy's JSON;

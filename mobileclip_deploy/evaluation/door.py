@@ -53,7 +53,7 @@ def evaluate(
 
     Args:
         subject: a bundle, its folder, or a model from `load_model`.
-        dataset: a dataset's folder or file (docs/datasets.md), or "builtin" for the built-in held-out set. If None, the
+        dataset: a folder or file (docs/evaluation.md), or "builtin" for the built-in held-out set. If None, the
             built-in checkpoint takes that set; others need a path.
         task: "classification" or "retrieval"; all the dataset allows if None.
         templates: prompts with `{}` for the class, or files of them; several are averaged. If empty: the dataset's own,

@@ -68,7 +68,7 @@ def read_pairs(source: Path) -> Pairs:
     """Reads the pairs of a folder or of a manifest.
 
     Args:
-        source: a folder with a dataset.json (docs/datasets.md) or a pairs.jsonl; a .jsonl manifest of `image`, `text`
+        source: a folder with a dataset.json (docs/evaluation.md) or a pairs.jsonl; a .jsonl manifest of `image`, `text`
             and `captions` with images relative to it; or a folder of images, which then have no captions.
 
     Raises:

@@ -53,7 +53,7 @@ def export(
         rounding: "nearest", or learned on `calibration`: "gptq", or "tuned", which takes minutes (docs/rounding.md).
         background: a folder of at least 256 pictures of all kinds, by which a search says "nothing found"
             (docs/search.md); the bundle contains their embeddings.
-        queries: at least 256 captions with pictures of their own, a dataset (docs/datasets.md), to learn that threshold
+        queries: at least 256 captions with their pictures, a dataset (docs/evaluation.md), to learn that threshold
             from. Without them it is only fitted to false alarms.
         gates: bounds to replace; a bundle records them, and `verify` uses the same.
         verify: run every check before the bundle is published.

@@ -29,7 +29,7 @@ LEAST = 2e-6
 UNKNOWN = 1e-5
 # Embeddings are for distinguishing inputs, so rounding is judged against the differences between inputs: they must have
 # ten times the power of the rounding error. On nano every file that holds the bound on its cosine has at least 17.8 dB,
-# and a file of 8.0 dB loses 2.8 points of top-1 (docs/precisions.md). A cosine alone flatters a network whose
+# and a file of 8.0 dB loses 2.8 points of top-1 (docs/figures/precisions.md). A cosine alone flatters a network whose
 # embeddings all point the same way.
 SNR = 10.0
 # Largest ratio of lengths if only the direction has a gate. Rounding to 4 bits moves lengths by some percent.

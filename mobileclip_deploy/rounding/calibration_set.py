@@ -66,7 +66,7 @@ def read_calibration_set(
     """Reads the towers' samples, and refuses those that the towers will be judged by.
 
     Pictures are those in the folder and its subfolders. Captions are those of its prompts.json or prompts.txt, else of
-    its pairs (docs/datasets.md). If there are very many, evenly spaced ones are used.
+    its pairs (docs/evaluation.md). If there are very many, evenly spaced ones are used.
 
     Args:
         dataset: dataset on which accuracy will be compared; None if there is none.

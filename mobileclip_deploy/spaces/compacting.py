@@ -84,7 +84,7 @@ def read_fitting_set(
     Args:
         size: number of dimensions of an embedding.
         folder: folder of the pictures.
-        captions: a file of one caption per line, a JSON list, or a table of pairs (docs/datasets.md). If None: the
+        captions: a file of one caption per line, a JSON list, or a table of pairs (docs/evaluation.md). If None: the
             folder's prompts.txt or prompts.json, else the packaged prompts.
         dataset: dataset on which accuracy will be compared; None if there is none.
 

@@ -75,7 +75,7 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
 
     Args:
         background: a folder; of more than 1,024 different pictures, evenly spaced ones are used.
-        queries: captions with pictures, a dataset in any form of docs/datasets.md: a .csv with `image` and `text`, say.
+        queries: captions with pictures, a dataset (docs/evaluation.md): a .csv with `image` and `text`, say.
 
     Raises:
         InvalidInput: no folder, fewer than 256 different pictures, or fewer than 256 captions with pictures.

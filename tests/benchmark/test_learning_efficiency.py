@@ -119,8 +119,8 @@ def test_the_whole_in_miniature(
     pairs = write_pairs(tmp_path / "pairs", 16)
     (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "reinforced", augmentations=2)
-    page, results = tmp_path / "docs" / "reinforcement.md", tmp_path / "benchmarks" / "results"
-    page.parent.mkdir()
+    page, results = tmp_path / "docs" / "figures" / "training.md", tmp_path / "benchmarks" / "results"
+    page.parent.mkdir(parents=True)
     results.mkdir(parents=True)
     begin, end = "<!-- begin: benchmarks/learning_efficiency.py -->", "<!-- end -->"
     page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")

@@ -1,4 +1,4 @@
-"""Figures in docs/benchmarks.md are those of the results beside the suites, and the results are sound."""
+"""Figures in docs/figures/benchmarks.md are those of the results beside the suites, and the results are sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = [
 def test_the_page_is_what_its_command_makes_of_the_results(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "benchmarks" / "page.py", tmp_path / "page.md"], check=True)
     written = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == written, "type: python benchmarks/page.py"
+    assert (ROOT / "docs" / "figures" / "benchmarks.md").read_text(encoding="utf-8") == written, "type: python benchmarks/page.py"
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""docs/licences.md and docs/choose_model.md hold the tables that the cards give."""
+"""docs/licences.md, choose_model.md and variants.md hold the tables that the cards give."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "benchmarks" / "card_tables.py"))
 
 
-@pytest.mark.parametrize(("page", "rows"), [("licences.md", "licence_rows"), ("choose_model.md", "model_rows")])
+@pytest.mark.parametrize(
+    ("page", "rows"),
+    [("licences.md", "licence_rows"), ("choose_model.md", "model_rows"), ("variants.md", "variant_rows")],
+)
 def test_the_table_is_the_cards(script: dict[str, Any], page: str, rows: str) -> None:
     told = script["Figures"]("card_tables", page).shown().splitlines()
     assert told == script[rows](), "type: python benchmarks/card_tables.py"

@@ -42,22 +42,6 @@ def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
     assert re.findall(r'id="nano-[^"]+"', after) == re.findall(r'id="nano-[^"]+"', before)
 
 
-def test_what_learned_rounding_costs_is_what_was_measured() -> None:
-    page = (ROOT / "docs" / "rounding.md").read_text(encoding="utf-8")
-    rows = json.loads((BENCHMARKS / "results" / "rounding_cost.json").read_text(encoding="utf-8"))["rows"]
-    assert {(row["rounding"], row["tower"]): row["layers"] - row["of"] for row in rows} == {
-        ("gptq", "image"): 0,
-        ("gptq", "text"): 0,
-        ("tuned", "image"): 0,
-        ("tuned", "text"): 1,  # the table of words, which is tuned and not of GPTQ's layers
-    }
-    for row in rows:
-        size = row["golden"].partition("-")[2].partition(".")[0].upper()
-        cells = [f"{size} {row['tower']}", row["layers"], f"{row['cpu_s']} s", f"{row['peak_mb'] / 1000:.1f} GB"]
-        cells += [f"{row[name]:.1f}" for name in ("nearest_db", "learned_db")]
-        assert f"| {' | '.join(map(str, cells))} |" in page
-
-
 def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
@@ -70,7 +54,7 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_the_page_of_precisions_is_what_its_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     own = script("precisions", monkeypatch)
     rows = json.loads(own["TABLE"].read_text(encoding="utf-8"))["rows"]
-    assert page("precisions.md") == own["page"](rows), "type: python benchmarks/precisions.py --page-only"
+    assert page("figures/precisions.md") == own["page"](rows), "type: python benchmarks/precisions.py --page-only"
     measured = {(row["target"], precision_label(row["precision"])) for row in rows}
     subjects = script("subjects", monkeypatch)
     wanted = (
@@ -91,6 +75,7 @@ TABLES = [
     ("proof", "rows"),
     ("proof_cost", "rows"),
     ("recovery", None),
+    ("rounding_cost", "rows"),
     ("reinforcement_throughput", None),
     ("coreai_unseen", "rows"),
     ("qnn_goldens", None),
@@ -104,6 +89,7 @@ def test_a_table_of_a_page_is_that_of_its_results(name: str, of: str | None, mon
     assert own["KEPT"].shown() == own["table"](result if of is None else result[of])
 
 
-def test_the_table_of_faults_is_that_of_the_kinds_that_are_planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = script("fault_kinds", monkeypatch)
-    assert own["KEPT"].shown() == own["table"](), "type: python benchmarks/fault_kinds.py"
+@pytest.mark.parametrize("name", ["fault_kinds", "lint_rules"])
+def test_a_table_of_a_page_is_that_of_the_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = script(name, monkeypatch)
+    assert own["KEPT"].shown() == own["table"](), f"type: python benchmarks/{name}.py"

@@ -6,7 +6,6 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,8 +21,6 @@ from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.options import NEEDED
-from mobileclip_deploy.targets.mil.lint.rule import Rule
-from mobileclip_deploy.targets.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.targets.values import Form
 from mobileclip_deploy.training.reinforcement.policy import PARAMETERS
 from mobileclip_deploy.training.reinforcement.shards import Shard, write_shard
@@ -96,13 +93,6 @@ def between(text: str, begin: str, end: str) -> str:
     return text.partition(begin)[2].partition(end)[0].strip()
 
 
-def test_the_rules_of_lint_are_those_of_the_page() -> None:
-    table = between(page("neural-engine.md"), "| rule | means | says | source |\n|---|---|---|---|", "\n\n")
-    told = [tuple(cell.strip() for cell in line.split("|")[1:4]) for line in table.splitlines()]
-    rules: list[Rule[Any]] = [*RULES, *PACKAGE_RULES]
-    assert told == [(rule.name, rule.level, rule.text) for rule in rules]
-
-
 def test_the_rooms_of_the_page_are_the_layers_that_are_checked() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (layers,) = [one["layers"] for one in settings["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
@@ -115,9 +105,21 @@ def test_the_rooms_of_the_page_are_the_layers_that_are_checked() -> None:
     assert found[len(ground) :] == known[: -len(ground)][::-1]
 
 
+def test_every_check_has_a_row_of_the_page() -> None:
+    """Names of checks as they stand in the code: literals, and constants called STEP."""
+    section = page("proof.md").partition("## The checks\n")[2].partition("\n## ")[0]
+    told = {
+        name for line in section.splitlines() if line[:2] == "| " for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    sources = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "mobileclip_deploy").rglob("*.py")))
+    named = set(re.findall(r'\b(?:step=|STEP = |(?:of_answers|not_run|_run)\(\s*)"(\w+)"', sources))
+    assert {"graph", "twin", "files", "task"} <= named
+    assert named - told == set()
+
+
 def test_the_protocols_are_those_of_the_table() -> None:
     table = between(
-        page("benchmark.md"), "| warm-up | rounds | a round | model | reported |\n|---|---|---|---|---|---|", "\n\n"
+        page("measuring.md"), "| warm-up | rounds | a round | model | reported |\n|---|---|---|---|---|---|", "\n\n"
     )
     told = {row[1].strip().strip("`"): row for row in (line.split("|") for line in table.splitlines())}
     assert set(told) == set(PROTOCOLS)

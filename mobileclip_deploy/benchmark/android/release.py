@@ -35,7 +35,7 @@ MOST_BYTES = 200 << 20
 HOW_TO_GET = (
     "build them in a checkout: on Debian `make android-runners`, on a Mac or Windows with Docker `docker run --rm "
     '--platform linux/amd64 -v "$PWD":/work -w /work debian:13 android_harness/runners/build.sh`; then add '
-    "`runners` and the .zip in dist/. Or build the harness with the NDK (docs/android.md)"
+    "`runners` and the .zip in dist/. Or build the harness with the NDK (docs/devices.md)"
 )
 
 

@@ -125,7 +125,7 @@ def _only_team() -> str:
         raise RuntimeFailed(f"Xcode's accounts have the teams {listed}: choose one with `team`, or in {TEAM_VARIABLE}")
     raise RuntimeFailed(
         "no team to sign the app with, and Xcode knows none: sign in to an Apple account (a free one is enough) in "
-        f"Xcode > Settings > Accounts, or give a team id with `team`, or in {TEAM_VARIABLE} (docs/iphone.md)"
+        f"Xcode > Settings > Accounts, or give a team id with `team`, or in {TEAM_VARIABLE} (docs/devices.md)"
     )
 
 
@@ -210,7 +210,7 @@ def _xcodebuild(command: Sequence[str], log: Path, progress: Progress) -> int:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
         except FileNotFoundError:
             raise RuntimeFailed(
-                "there is no xcodebuild here; it needs a Mac with Xcode 16 or newer (docs/iphone.md)"
+                "there is no xcodebuild here; it needs a Mac with Xcode 16 or newer (docs/devices.md)"
             ) from None
     end, size = time.monotonic() + SECONDS, 0
     try:

@@ -102,7 +102,7 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
             done = run_bounded(command, seconds + GRACE)
         except FileNotFoundError:
             raise RuntimeFailed(
-                "there is no xcrun here; an iPhone needs a Mac with Xcode 16 or newer: run this there (docs/iphone.md)"
+                "there is no xcrun here; an iPhone needs a Mac with Xcode 16 or newer: run this there (docs/devices.md)"
             ) from None
         except subprocess.TimeoutExpired:
             raise RuntimeFailed(
@@ -142,7 +142,7 @@ def read_failure(failure: dict[str, Any], command: str) -> CoreDeviceFailed:
             return CoreDeviceFailed(REMEDIES[error], broken=REMEDIES[error] == TUNNEL)
     if NO_FILE in chain:
         return NoSuchRemoteFile(_described(failure, command))
-    return CoreDeviceFailed(f"{_described(failure, command)}; docs/iphone.md lists what is known to go wrong")
+    return CoreDeviceFailed(f"{_described(failure, command)}; docs/devices.md lists what is known to go wrong")
 
 
 def _chain(failure: dict[str, Any]) -> Iterator[tuple[str, int]]:

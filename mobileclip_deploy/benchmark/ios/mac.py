@@ -107,7 +107,7 @@ def build_harness() -> Path:
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:
-        raise RuntimeFailed("there is no swift here; install Xcode 16 or newer (docs/iphone.md)") from None
+        raise RuntimeFailed("there is no swift here; install Xcode 16 or newer (docs/devices.md)") from None
     if done.returncode != 0 and (old := OLD_SWIFT.search(done.stdout + done.stderr)):
         raise RuntimeFailed(
             f"the harness needs Swift 6, and this is {old[1]}: install Xcode 16 or newer, or its command line tools "

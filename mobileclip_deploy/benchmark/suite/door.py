@@ -29,7 +29,7 @@ def evaluate_suite(
     progress: Progress = silent,
 ) -> SuiteResult:
     """Measures all available datasets of a suite, each by its own metric, next to the published figures
-    (docs/datacomp.md).
+    (docs/evaluation.md).
 
     Args:
         subject: a bundle, its folder, or a model from `load_model`.

@@ -29,7 +29,7 @@ import java.util.Set;
 import java.util.regex.Pattern;
 
 /**
- * Carries out a job that {@code mobileclip-deploy benchmark --job} wrote, on ONNX Runtime's CPU: docs/benchmark.md has the
+ * Carries out a job that {@code mobileclip-deploy benchmark --job} wrote, on ONNX Runtime: docs/measuring.md has the
  * steps and the file's form. No statistics go into the file; they are computed where it is read. In the core's package,
  * whose JSON it reads with.
  */

@@ -1,6 +1,6 @@
 import Foundation
 
-/// One round of one cell, from loading to its samples; the steps are those of docs/benchmark.md.
+/// One round of one cell, from loading to its samples; the steps are those of docs/measuring.md.
 struct RoundRunner {
     let job: Job
     let folder: URL

@@ -82,7 +82,7 @@ public struct Rules {
     }
 }
 
-/// Names that are safe in file systems and shells; docs/benchmark.md.
+/// Names that are safe in file systems and shells; docs/measuring.md.
 enum TextForm: String {
     case identifier
     case path = "relative path"

@@ -6,7 +6,7 @@ import CryptoKit
 import PlainSHA256
 #endif
 
-/// The SHA-256 of a file, or of a package (a folder) as docs/benchmark.md defines it.
+/// The SHA-256 of a file, or of a package (a folder) as docs/measuring.md defines it.
 public enum FileHash {
     public static func of(_ url: URL) throws -> String {
         var isFolder: ObjCBool = false

@@ -1,6 +1,6 @@
 import Foundation
 
-// job.json. What each field means stands in docs/benchmark.md; the schema is docs/schemas/benchmark-job.json.
+// job.json. What each field means stands in docs/measuring.md; the schema is docs/schemas/benchmark-job.json.
 
 public enum Dtype: String, Codable, Sendable {
     case float32, float16, uint8, int32, int64
