@@ -48,6 +48,17 @@ def test_links_paths_and_the_tests_that_commands_name_exist(page: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_pages_that_the_code_names_exist() -> None:
+    """In messages, help, model cards and comments: what a user looks up by its path."""
+    suffixes, built = {".py", ".java", ".kt", ".swift", ".js", ".hpp", ".yml", ".sh", ".md"}, {"node_modules", "build"}
+    folders = ("mobileclip_deploy", "clients", "android_harness", "ios_harness", ".github", "examples", "benchmarks")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    texts = [path.read_text(encoding="utf-8") for path in paths if not {*built, ".build"} & set(path.parts)]
+    named = {name for text in texts for name in re.findall(r"(?<![\w/])docs/(?:figures/)?\w+\.md", text)}
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def is_ours(span: str) -> bool:
     """Whether a path begins with a folder of the repository or of the package, and is not what an export writes."""
     first = span.split("/")[0]
@@ -152,6 +163,8 @@ def test_what_a_user_notices_is_in_files_that_a_release_can_collect() -> None:
     """Towncrier takes a number alone behind the kind, and stops at two fragments without one."""
     names = [path.name for path in (ROOT / "changelog.d").glob("*.md")]
     assert [name for name in names if not re.fullmatch(r"\d+\.(added|changed|fixed|removed)\.\d+\.md", name)] == []
+    texts = {name: (ROOT / "changelog.d" / name).read_text(encoding="utf-8") for name in names}
+    assert {name: len(text.split()) for name, text in texts.items() if len(text.split()) > 25} == {}
 
 
 @by_page
