@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import runpy
@@ -27,6 +28,19 @@ def test_every_point_of_the_picture_is_a_row_of_the_table() -> None:
     }
     drawn = PICTURE.read_text(encoding="utf-8")
     assert set(re.findall(r'<g id="(nano-[^"]+)"', drawn)) == wanted, "type: python benchmarks/accuracy_size.py"
+
+
+def test_the_picture_of_the_first_commands_is_of_commands_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = script("demo_picture", monkeypatch)
+    drawn = own["PICTURE"].read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", html.unescape("".join(re.findall(r"<text[^>]*>(.*?)</text>", drawn))))
+    for command in own["COMMANDS"]:
+        assert f"$ mobileclip-deploy {command}".replace(" ", "") in text.replace(" ", ""), (
+            "type: benchmarks/demo_picture.py"
+        )
+    assert text.count("passed") == 4  # a row for each tower
+    assert len(drawn) < 200_000
+    assert set(re.findall(r"https?://[^\"' )]+", drawn)) <= {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
 
 
 @pytest.mark.whole  # `make test` does without matplotlib
