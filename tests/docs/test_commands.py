@@ -1,7 +1,7 @@
 """Commands in the pages: a block of them runs on nano as it is, or says in a line `Needs: ...` what it needs.
 
-What takes minutes (an export, a verification, a measurement, a training) is parsed here, with the files that it names
-in place. Its options are those that other tests run.
+An export is planned here and not carried out, and a verification, a measurement and a training are parsed, with the
+files that they name in place: each takes minutes. Their options are those that other tests run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from command_line import run
@@ -105,8 +107,8 @@ def workspace(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     wanted.mkdir(parents=True)
     for path in [held_out / "1f355.png", *sorted(held_out.glob("1f3*.png"))[:20]]:
         shutil.copy(path, wanted)
-    (tmp_path / "models/nano/weights.safetensors").symlink_to(ROOT / "models/nano/weights.safetensors")
-    (tmp_path / "models/nano/calibration").symlink_to(ROOT / "models/nano/calibration")
+    for name in ("weights.safetensors", "calibration", "languages"):
+        (tmp_path / "models/nano" / name).symlink_to(ROOT / "models/nano" / name)
     for target, precision in BUNDLES:
         shutil.copytree(exports.unverified(target, precision, "both").path, tmp_path / f"out/nano-{target}-{precision}")
     monkeypatch.chdir(tmp_path)
@@ -121,6 +123,20 @@ def inputs(arguments: list[str]) -> list[str]:
     ]
 
 
+class Planned(Exception):
+    """An export has been planned, and would begin."""
+
+
+def plan(arguments: list[str]) -> None:
+    """Refuses what `export` refuses before it reads a checkpoint: targets, precisions, options, folders."""
+
+    def planned(choices: Any, source: Any) -> None:
+        raise Planned
+
+    with mock.patch("mobileclip_deploy.export.plan.plan_export", planned), pytest.raises(Planned):
+        cli.commands["export"].main(arguments, standalone_mode=False)
+
+
 @pytest.mark.whole
 @pytest.mark.usefixtures("without_phones", "stored_conversions")
 def test_the_commands_of_the_pages_run_on_nano(workspace: Path) -> None:
@@ -132,16 +148,22 @@ def test_the_commands_of_the_pages_run_on_nano(workspace: Path) -> None:
                 continue
             done.add(" ".join(words))
             name, arguments = words[1], words[2:]
+            output = None
             if ">" in arguments:
-                arguments = arguments[: arguments.index(">")]
-            if name == "export" or not all(Path(word).exists() for word in inputs(arguments)):
-                continue  # an export makes the inputs; its options are those of other tests
+                *arguments, _, output = arguments
+            if name == "export":
+                plan(arguments)
+                continue
+            if not all(Path(word).exists() for word in inputs(arguments)):
+                continue  # an export that is planned here makes them
             if name in SLOW:
                 cli.commands[name].make_context(name, list(arguments)).close()  # refuses what the command refuses
                 continue
             outcome = run(name, *arguments)
             assert outcome.code == 0, (block.page, words, outcome.stderr)
             ran.append(name)
+            if output is not None:
+                Path(output).write_text(outcome.stdout, encoding="utf-8")
     assert len(ran) > 15, ran
     assert {"classify", "demo", "embed", "inspect", "lint", "search"} <= set(ran)
     assert (workspace / "library.mcdx").is_file()
