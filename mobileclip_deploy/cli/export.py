@@ -146,8 +146,8 @@ if TYPE_CHECKING:
     "--dataset",
     type=FILE,
     metavar="PATH|builtin",
-    help="Dataset to compare accuracy on: a path of your own (docs/datasets.md), or the built-in emoji. [default: the "
-    "built-in checkpoint's own; none for other checkpoints]",
+    help="Dataset to compare accuracy on: a path of your own (docs/evaluation.md), or the built-in emoji. [default: "
+    "the built-in checkpoint's own; none for other checkpoints]",
 )
 @click.option(
     "--for-product",

@@ -91,7 +91,7 @@ def dataset_options(function: F) -> F:
             "--dataset",
             type=FILE,
             metavar="PATH|builtin",
-            help="Dataset to measure accuracy on: a path of your own (docs/datasets.md), or the built-in emoji. "
+            help="Dataset to measure accuracy on: a path of your own (docs/evaluation.md), or the built-in emoji. "
             "[default: the built-in checkpoint's own; none for other checkpoints]",
         ),
         click.option(

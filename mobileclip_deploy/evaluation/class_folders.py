@@ -22,7 +22,7 @@ def class_folders(folder: Path) -> list[Path]:
         if next(walk_images(folder), None) is not None:
             raise InvalidInput(
                 f"{folder} holds pictures without labels: put them in a folder per class, or give a .csv "
-                "(docs/datasets.md)"
+                "(docs/evaluation.md)"
             )
         raise InvalidInput(
             f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"
