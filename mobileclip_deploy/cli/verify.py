@@ -146,13 +146,10 @@ def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[s
             continue
         report, name = result.report, f"{result.report.bundle}: " if len(found) > 1 else ""
         notes += [f"Warning: {text}" for text in report.notes]
-        if report.unproven:
-            notes.append(f"{name}Not proven: {'; '.join(result.describe() for result in report.unproven)}.")
-        notes += [f"{name}{report.vouched}"] if report.on_word else []
-        if result.failure is not None:
-            continue
-        if accepted is not None:
-            notes.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
-        left = f"; {len(report.left_out)} were left out" if report.left_out else ""
-        notes.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
+        if result.failure is None:
+            if accepted is not None:
+                notes.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
+            left = f"; {len(report.left_out)} were left out" if report.left_out else ""
+            notes.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
+        notes += [f"{name}{report.open_points}"] if report.open_points else []
     return notes

@@ -68,12 +68,13 @@ class Dataset:
     def divided(self) -> tuple[Dataset, Dataset]:
         """Returns every third image, and the others: a choice made on the first part can be confirmed on the second.
 
-        With fewer than three images, both parts are the whole dataset.
+        Raises:
+            InvalidInput: one image cannot be divided.
         """
-        if len(self.images) < 3:
-            return self, self
         total = range(len(self.images))
         every_third, others = [n for n in total if n % 3 == 0], [n for n in total if n % 3]
+        if not others:
+            raise InvalidInput(f"dataset {self.name} has one image, and a choice is confirmed on others; add images")
         return self._of(every_third, self.skipped), self._of(others, self.skipped)
 
     def _of(self, kept: Sequence[int], skipped: tuple[str, ...]) -> Dataset:

@@ -270,9 +270,13 @@ class ParityReport(BaseModel, frozen=True):
         return f", by gates of its own: {', '.join(self.gates)}" if self.gates else ""
 
     @property
-    def vouched(self) -> str:
-        """Sentence that lists the claims for which the report relies on the exporter."""
-        return f"Taken on the exporter's word, nothing here can compute it: {', '.join(self.on_word)}."
+    def open_points(self) -> str:
+        """Sentence that lists the checks that proved nothing, and the claims for which the report relies on the
+        exporter; empty if there are none."""
+        points = [item.describe() for item in self.unproven]
+        if self.on_word:
+            points.append(f"taken on the exporter's word, nothing here can compute it: {', '.join(self.on_word)}")
+        return f"Not proven: {'; '.join(points)}." if points else ""
 
     def markdown(self) -> str:
         """Returns the report in Markdown, for a job summary: first the checks that did not pass, then every check."""
@@ -285,7 +289,7 @@ class ParityReport(BaseModel, frozen=True):
         lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
         lines += ["|---|---|---|---|---:|---:|---:|---|"]
         rows = [_markdown_row(check) for check in self.checks]
-        closing = (*self.notes, *(() if not self.on_word else (self.vouched,)))
+        closing = (*self.notes, *filter(None, [self.open_points]))
         return "\n".join([*lines, *rows, *(f"\n{in_markdown(note)}" for note in closing)]) + "\n"
 
     def suite(self) -> ElementTree.Element:

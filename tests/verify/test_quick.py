@@ -11,7 +11,7 @@ import pytest
 from command_line import run
 from exports import Exports
 
-from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.verify.checks import sampled, task
@@ -27,7 +27,7 @@ def test_quick_checks_measure_accuracy_on_some_images_and_say_on_how_many(export
     assert "on 128 of 1,911 images: top1 " in line
     (line,) = [line for line in found.stdout.splitlines() if " task " in line]
     assert "left out of the quick checks" in line
-    *_, unproven, verdict = found.stderr.splitlines()
+    *_, verdict, unproven = found.stderr.splitlines()
     assert unproven == "Not proven: twin, reproduced, task (left out of the quick checks)."
     assert verdict.startswith("Passed: all ")
 
@@ -47,6 +47,16 @@ def test_a_sample_is_spread_evenly_and_keeps_captions_and_classes() -> None:
     assert (some.caption_images, some.labels) == ((0, 0, 1, 1, 2, 2, 3, 3), (0, 2, 5, 7))
     assert len(some.classes) == 10
     assert dataset(4).sample(4) == dataset(4)
+
+
+def test_a_choice_is_confirmed_on_other_images_than_it_was_made_on() -> None:
+    for count in (2, 7):
+        chosen_on, others = (set(part.images) for part in dataset(count).divided())
+        assert chosen_on
+        assert others
+        assert not chosen_on & others
+    with pytest.raises(InvalidInput, match="has one image"):
+        dataset(1).divided()
 
 
 def after_losing(lost: int, monkeypatch: pytest.MonkeyPatch) -> list[Check]:

@@ -97,6 +97,33 @@ def test_a_manifest_without_such_options_opens_as_before(exports: Exports, relev
     assert [*check_requested(opened(relevant.path))] == []
 
 
+def of_qnn(manifest: Manifest, precision: str, **options: str) -> None:
+    manifest["target"] = "qnn"
+    manifest["options"] |= options
+    for entry in manifest["towers"].values():
+        entry["precision"] = precision
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "reason"),
+    [
+        ("w8a16", {"float_layers": "image.encoder.none"}, "there is no layer 'image.encoder.none'"),
+        ("fp16", {"float_layers": "image.encoder"}, "the image tower is in float16 as a whole"),
+        ("fp16", {"chip": "sm8650", "union": "on"}, "name several, without `allow_cpu`"),
+        ("w8a16", {"float_layers": "image.encoder.stem"}, None),
+    ],
+)
+def test_options_that_no_export_takes_fail(
+    relevant: Bundle, precision: str, options: dict[str, str], reason: str | None
+) -> None:
+    with edited_json(relevant.path / MANIFEST) as manifest:
+        of_qnn(manifest, precision, **options)
+    (check,) = check_requested(opened(relevant.path, Source.of(mcd.load_model()).folded()))
+    assert check.status == ("passed" if reason is None else "failed"), check.detail
+    assert reason is None or "no export takes its options: " in str(check.detail)
+    assert reason is None or reason in str(check.detail)
+
+
 @pytest.fixture
 def learned(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Source]:
     """A bundle whose threshold was learned without captions of the user, and its checkpoint."""
@@ -147,5 +174,9 @@ def test_what_nothing_can_compute_is_listed_and_printed(
     report = verify_subject(opened(relevant.path))
     assert {"relevance.background", "relevance.queries", "relevance.curve"} <= set(report.on_word)
     monkeypatch.chdir(tmp_path)
-    assert "Taken on the exporter's word, nothing here can compute it: relevance.background," in report.markdown()
-    assert "Taken on the exporter's word" in run("verify", relevant.path, "--checks", "quick").stderr
+    listed = "taken on the exporter's word, nothing here can compute it: relevance.background,"
+    assert listed in report.markdown()
+    told = run("verify", relevant.path, "--checks", "quick").stderr.splitlines()
+    (line,) = [one for one in told if "Not proven" in one or "exporter's word" in one]
+    assert line.startswith("Not proven: ")
+    assert listed in line

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject
 
@@ -46,3 +49,22 @@ def _unrequested(subject: OpenedSubject) -> Iterator[str]:
         yield "`checkpoint.compacted` is there, and the option `embedding_size` is missing"
     known_names = COMMON | {option.name for option in fields(subject.target.options)}
     yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known_names))
+    try:
+        _require_possible(subject)
+    except UsageError as error:
+        yield f"no export takes its options: {error}"
+
+
+def _require_possible(subject: OpenedSubject) -> None:
+    """Refuses options that an export would refuse: unknown layers and values, and combinations that cannot work.
+
+    Raises:
+        UsageError: the text says which.
+    """
+    towers, source = subject.bundle.manifest.towers, subject.source
+    subject.target.settled({tower: entry.precision for tower, entry in towers.items()})
+    if source is not None:
+        module = partial(subject.head.module, source.model)
+        subject.target.options.require_layers(
+            lambda: {tower: [layer.parameter for layer in layers(module(tower))] for tower in towers}
+        )

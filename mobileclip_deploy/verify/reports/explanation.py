@@ -32,15 +32,14 @@ class Explanation(BaseModel, frozen=True):
 
     `finding`: `unreadable`; `interface` (an input or output differs from that of a conversion); `operation` (the first
     operation with another type, other parameters or another result); `precision` (same graph and weights; the first
-    operation whose result precision moves by more than `bound`); `placement` (the unit on which a measured
-    device planned to run the operation); `none`.
+    operation whose result precision moves by more than `bound`); `none`.
 
     `relative` is the deviation of the operation's result, `before` the last operation that agreed. `position` is the
     operation's number in the order in which the outputs need the operations.
     """
 
     tower: str
-    finding: Literal["unreadable", "interface", "operation", "precision", "placement", "none"]
+    finding: Literal["unreadable", "interface", "operation", "precision", "none"]
     detail: str
     type: str | None = None
     operation: str | None = None
