@@ -6,7 +6,7 @@ smallest bundle sums its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -135,13 +135,14 @@ def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dic
     return names
 
 
-def require_all(storage: Storage, found: Iterator[str] | Sequence[str]) -> None:
+def require_all(storage: Storage, converted: Iterable[str]) -> None:
     """Refuses a conversion in which a weight that belongs on a grid is missing.
 
     Raises:
         ExportError: the text names the first such weight.
     """
-    missing = [name for name, grid in storage.items() if grid.kind != "float" and name not in set(found)]
+    names = {*converted}
+    missing = [name for name, grid in storage.items() if grid.kind != "float" and name not in names]
     if missing:
         raise ExportError(
             f"{missing[0]} is to be stored as {storage[missing[0]].describe()}, but the converter changed its numbers "

@@ -40,7 +40,7 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     constants = [op for function in program.functions.values() for op in function.find_ops(op_type="const")]
     values = {op.name: op.val.val for op in constants}
     # The same as coremltools' `get_weights_metadata`, which sorts each weight to count its values.
-    large = {name: array for name, array in values.items() if isinstance(array, np.ndarray) and array.size >= THRESHOLD}
+    large = {name: array for name, array in values.items() if isinstance(array, np.ndarray) and array.size > THRESHOLD}
     layers = {name: names.get(weight_sha256(value)) for name, value in large.items()}
     require_all(storage, [weight for weight in layers.values() if weight is not None])
     grids = {name: storage[weight] for name, weight in layers.items() if weight is not None}
