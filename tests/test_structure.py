@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 # Raised only in a commit that says why.
 MOST_ROOMS, MOST_ARROWS = 17, 85
 # 34_420 before the checks of `verify` had a file, and with it a head, each.
-MOST_CORE_LINES = 34_600
+MOST_CORE_LINES = 34_620
 MOST_CIRCLES = 0
 MOST_LINES = {
-    "targets": 19_870,
+    "targets": 19_880,
     "benchmark": 10_440,
     "network": 6_750,
     "training": 6_050,
-    "verify": 5_170,
+    "verify": 5_200,
     "cli": 3_210,
     "search": 2_660,
     "base": 2_600,
