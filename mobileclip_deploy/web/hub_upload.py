@@ -104,8 +104,6 @@ def upload(files: Repository, comparison: Comparison, *, private: bool, announce
 
 def _validate(hub: Any, card: Any) -> None:
     """Sends the card to the hub's own validation."""
-    from huggingface_hub.utils import hf_raise_for_status
-
     endpoint = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT")).endpoint
     body = {"repoType": "model", "content": str(card)}
     response = hub.utils.get_session().post(
@@ -113,7 +111,7 @@ def _validate(hub: Any, card: Any) -> None:
     )
     if response.status_code == 400:
         raise InvalidInput(f"the hub refuses the card's metadata: {response.text[:200]}")
-    hf_raise_for_status(response)
+    response.raise_for_status()
 
 
 def _text(files: Repository, name: str) -> str:

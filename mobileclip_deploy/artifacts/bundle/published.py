@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,20 +107,16 @@ def _download(hub: Any, source: HubFile, path: Path, lock: Lock | None, announce
     with replacing(path) as staging:
         staging.mkdir()
         for name in names:
-            stored = Path(
-                from_hub(
-                    hub,
-                    source,
-                    lambda api, name=name: hub.hf_hub_download(
-                        source.repository, name, revision=source.revision, endpoint=api.endpoint
-                    ),
-                )
-            )
+            stored = Path(from_hub(hub, source, partial(_stored, hub, source, name)))
             _check(stored, name, source, lock)
             target = staging / name.removeprefix(prefix)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, target)
         Bundle.open(staging)
+
+
+def _stored(hub: Any, source: HubFile, name: str, api: Any) -> Any:
+    return hub.hf_hub_download(source.repository, name, revision=source.revision, endpoint=api.endpoint)
 
 
 def _check(stored: Path, name: str, source: HubFile, lock: Lock | None) -> None:
