@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The job `runners` of android.yml: the archive of ready runners for phones in dist/, the one for emulators in
 # dist/emulator/.
-#   android_runners.sh [TAG]      TAG such as android-runners-1: exit code 1 where it is not the archive that release.json pins
+#   android_runners.sh [TAG]      TAG such as android-runners-2: exit code 1 where it is not the archive that release.json pins
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=${1-}

@@ -109,7 +109,7 @@ class Contents(Frozen):
 
 def runners_summary(folder: Path) -> str:
     """Returns the versions, such as `1 for executorch 1.5.1, onnxruntime 1.32.0`. Raises as `ready_runners`."""
-    contents = _contents(folder)
+    contents = read_contents(folder)
     runtimes = sorted(f"{wheel.runtime} {wheel.version}" for wheel in contents.wheels)
     return f"{contents.version} for {', '.join(runtimes)}"
 
@@ -132,7 +132,7 @@ def ready_runners(
         UsageError: a chosen version is not a version, or cannot be chosen.
     """
     versions = versions or {}
-    contents = _contents(folder)
+    contents = read_contents(folder)
     wheels = {wheel.runtime: wheel for wheel in contents.wheels}
     unknown = sorted(runtimes.keys() - wheels.keys())
     if unknown:
@@ -151,7 +151,12 @@ def ready_runners(
     return from_archive + tuple(file for wheel in needed.values() for file in _libraries(wheel, progress))
 
 
-def _contents(folder: Path) -> Contents:
+def read_contents(folder: Path) -> Contents:
+    """Reads the content of an unpacked archive.
+
+    Raises:
+        RuntimeFailed: the file is missing or damaged.
+    """
     file = folder / CONTENTS
     message = f"{file} cannot be used ({WHY}): unpack the runners' archive again"
     with refusing(message, OSError, ValidationError, into=RuntimeFailed):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
-from mobileclip_deploy.benchmark.android.ready import CONTENTS, ready_runners
-from mobileclip_deploy.benchmark.android.release import released_runners, unpacked_runners
+from mobileclip_deploy.benchmark.android.ready import CONTENTS, read_contents, ready_runners
+from mobileclip_deploy.benchmark.android.release import HOW_TO_GET, pinned_release, released_runners, unpacked_runners
 from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
@@ -139,6 +139,11 @@ def find_runners(
         raise UsageError(f"the runners in {chosen} bring their own runtimes; leave `runtime_versions` out")
     else:
         return _built_runners(chosen, frozenset(runtimes))
+    version, needed = read_contents(folder).version, pinned_release().version
+    if version != needed:  # their programs know other fields of a job
+        raise RuntimeFailed(
+            f"the runners {folder} are of version {version}, and version {needed} is needed: {HOW_TO_GET}"
+        )
     files = ready_runners(folder, runtimes, progress, versions)
     return Runners(files, _machine(folder / PLAN))
 

@@ -37,7 +37,7 @@ ARM_PROGRAMS = (
 )
 """For the kernel's binfmt_misc: what starts as an ELF program for this machine does is started by qemu."""
 ADDRESSES = "0x8000000000"
-"""39 bits: as much as many phones' kernels give a process."""
+"""39 bits, as much as many phones' kernels give a process: the last is 0x7fffffffff. qemu takes the size."""
 THERMAL = """IsStatusOverride: false
 ThermalEventListeners:
 Thermal Status: {status}

@@ -20,6 +20,7 @@ from mobileclip_deploy.base.files import content_sha256, file_sha256
 from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android import release
 from mobileclip_deploy.benchmark.android.release import Release, pinned_release, released_runners, unpacked_runners
+from mobileclip_deploy.benchmark.android.settings import find_runners
 from mobileclip_deploy.benchmark.commands.benchmark import benchmark
 from mobileclip_deploy.benchmark.doctor import Tool, tools
 from mobileclip_deploy.benchmark.driver import get_driver
@@ -142,6 +143,10 @@ def test_an_archive_at_hand_is_unpacked_once_and_what_is_none_is_refused(archive
     folder = unpacked_runners(archive)
     before = (folder / "mobileclip-bench").stat().st_mtime_ns
     assert unpacked_runners(archive) == folder
+    with pytest.raises(
+        RuntimeFailed, match=rf"of version 7, and version {pinned_release().version} is needed: build them"
+    ):
+        find_runners(archive, {"onnxruntime": set()}, silent)
     assert (folder / "mobileclip-bench").stat().st_mtime_ns == before
     (tmp_path / "text.zip").write_text("no archive")
     with pytest.raises(RuntimeFailed, match=r"text\.zip is no archive of runners"):
