@@ -80,7 +80,8 @@ Whoever adds one adds a row."""
 
 
 class GuardRow(BaseModel, frozen=True):
-    """A setting of a runtime on one file: `ratio` of the reference's time to its own, with its 95% interval."""
+    """A setting of a runtime on one file: `ratio` of the reference's time to its own, with its 95% interval. `rounds`:
+    the ratio of each round, from which another interval can be computed."""
 
     variant: str
     precision: str
@@ -89,6 +90,7 @@ class GuardRow(BaseModel, frozen=True):
     ratio: float
     low: float
     high: float
+    rounds: tuple[float, ...]
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -100,7 +102,7 @@ class GuardResult(BaseModel, frozen=True):
     """A run: `planted` are options that were put into every session of ONNX Runtime, to see that they are found;
     `load` is the load average of the last minute when it ended."""
 
-    schema_version: int = 1
+    schema_version: int = 2
     device: Device
     rounds: int
     planted: tuple[Option, ...] = ()
@@ -171,6 +173,7 @@ def _row(row: tuple[str, str, Setting], ratios: Sequence[float]) -> GuardRow:
         ratio=percentile(ratios, 0.5),
         low=interval.low,
         high=interval.high,
+        rounds=tuple(ratios),
     )
 
 

@@ -61,7 +61,7 @@ def left_out(interval: Interval) -> tuple[int, int]:
     """Rounds of stored results whose median lies within the interval of the others, and all of them."""
     held = count = 0
     for path in sorted(RESULTS.glob("*-[0-9].json")):
-        if path.name.startswith("guard-"):
+        if path.name.startswith("guard-"):  # a round has one figure there
             continue
         for cell in read_result(path).cells:
             rounds = [one.samples_ns for one in cell.rounds if one.samples_ns]
