@@ -135,13 +135,14 @@ class EmbeddingStore:
             with self._lock:
                 yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code == sqlite3.SQLITE_FULL:
                 raise DiskFull(str(self._file.parent)) from error
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR_LOCK):
+                reason = "cannot be locked: another process uses it, or its disk has no locks"
+                raise InvalidInput(f"the cache {self._file} {reason}; choose a folder on another disk") from error
             if isinstance(error, sqlite3.OperationalError):
-                reason = "its disk may have no locks" if _is_locking(error) else str(error)
-                raise InvalidInput(
-                    f"the cache {self._file} cannot be read or written ({reason}); choose a folder on another disk"
-                ) from error
+                raise InvalidInput(f"the cache {self._file} cannot be read or written; give another folder") from error
             raise InvalidInput(f"{self._file} is damaged; delete it, and it will be computed again") from error
 
 
@@ -161,11 +162,6 @@ def kept_beside(output: Path) -> Iterator[Path]:
             stopped.add_note(f"what was embedded is kept in {folder}; the same command goes on with it")
         raise
     remove(folder)
-
-
-def _is_locking(error: sqlite3.OperationalError) -> bool:
-    """Returns whether SQLite got no lock: of another process within `PATIENCE`, or because the disk has none."""
-    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY or error.sqlite_errorcode == sqlite3.SQLITE_IOERR_LOCK
 
 
 def _keeps(file: Path) -> bool:

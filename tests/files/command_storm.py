@@ -18,7 +18,7 @@ from pathlib import Path
 
 MAIN = [sys.executable, "-P", "-m", "mobileclip_deploy"]
 NANO = Path(__file__).parents[2] / "models" / "nano" / "evaluation"
-PICTURES = 1000
+PICTURES = 600
 NAMES = ["embed.mcdx", "embed.jsonl", "embed.npy", "export", "train"]
 STEPS = 12
 RECIPE = f"version: 1\nvariant: nano\ndata: DATA\nsteps: {STEPS}\nbatch: 8\nlearning_rate: 0.001\ndistillation: 0\n"
@@ -126,6 +126,12 @@ def storm(folder: Path, kills: int, races: int, seed: int, names: list[str]) -> 
     prepare(folder)
     for name in names:
         begun = time.monotonic()
-        found = dict(Counter(kill(name, folder, kills, seed))) if kills else {}
-        raced = dict(Counter(race(name, folder, races))) if races else {}
-        print(f"{name}: kills {found}, races {raced}, {time.monotonic() - begun:.0f} s", flush=True)
+        killed, raced = Counter[str](), Counter[str]()
+        for counter, events in (
+            (killed, kill(name, folder, kills, seed) if kills else ()),
+            (raced, race(name, folder, races) if races else ()),
+        ):
+            for event in events:
+                counter[event] += 1
+                print(f"{name}: {event}", file=sys.stderr, flush=True)
+        print(f"{name}: kills {dict(killed)}, races {dict(raced)}, {time.monotonic() - begun:.0f} s", flush=True)

@@ -94,6 +94,21 @@ def test_an_output_is_written_where_the_disk_has_neither_locks_nor_links(
     assert names(tmp_path) == ["out"]
 
 
+def test_a_mac_takes_no_second_lock_which_would_conflict_with_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has one list of a file's locks of both kinds, each with its owner: a process for fcntl's."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("fcntl.fcntl", lambda *_: pytest.fail("a second lock"))
+    with (
+        sole_writer(tmp_path / "out", "embed", force=False),
+        pytest.raises(UsageError, match="another `embed` writes"),
+        sole_writer(tmp_path / "out", "export", force=False),
+    ):
+        pass
+    assert names(tmp_path) == []
+
+
 # The locks of fcntl, which SQLite takes; `cmd` 37 and 38 are those of a descriptor.
 NO_LOCKS = """
 #define _GNU_SOURCE
@@ -122,7 +137,7 @@ def test_a_disk_without_locks_is_named_before_anything_is_embedded(exports: Expo
     output = tmp_path / "e" / "e.mcdx"
     words = ("embed", exports.bundle("onnx", "fp16").path, tmp_path / "texts.txt", "-o", output)
     without = spawn(*words, environment={"LD_PRELOAD": str(tmp_path / "no_locks.so")})
-    assert "(its disk may have no locks); choose a folder on another disk" in refusal(without)
+    assert "or its disk has no locks; choose a folder on another disk" in refusal(without)
     assert not output.parent.exists()
 
 

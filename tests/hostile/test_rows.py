@@ -27,7 +27,7 @@ MEASURED = """
 import os, sys
 process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 _, status, used = os.wait4(process, 0)
-print(used.ru_maxrss // 1024, file=sys.stderr)
+print(used.ru_maxrss // 1024, f"{used.ru_utime + used.ru_stime:.1f}", file=sys.stderr)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 ROWS: list[Row] = [
@@ -103,8 +103,9 @@ def alone(row: Row) -> Outcome:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             raise
-    *printed, megabytes = stderr.splitlines()
-    print(f"{megabytes} MB")
+    *printed, used = stderr.splitlines()
+    megabytes, seconds = used.split()
+    print(f"{megabytes} MB, {seconds} s of CPU time: {row}")
     assert int(megabytes) < row.megabytes
     return Outcome(process.returncode, stdout, "\n".join(printed))
 

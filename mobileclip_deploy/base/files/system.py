@@ -46,10 +46,10 @@ def lock(descriptor: int, wait: bool) -> None:
 
 
 def lock_as_java(descriptor: int) -> None:
-    """Locks an open file against Java's writers, too: `FileChannel.lock` uses fcntl's locks, which ignore flock's.
+    """Locks an open file on Linux against Java's writers, too: flock does not exclude the fcntl lock that they take.
 
-    Linux has fcntl locks of a descriptor. Python on a Mac only has those of a process, which are lost when the process
-    closes the file. So nothing is done there. On Windows both locks are of one kind.
+    A lock of the descriptor stays when the process closes the file elsewhere. macOS keeps both kinds in one list of the
+    file (`lf_getblock` in xnu's kern_lockf.c), where this lock would conflict with flock's. Windows has one kind.
 
     Raises:
         BlockingIOError: Java holds the lock.

@@ -37,8 +37,8 @@ final class WriterLock {
     }
 }
 
-/// Keeps other writers out: Swift's and Python's by `flock`; on Linux Java's, too, whose locks are of another kind. Both
-/// go with the descriptor. True where the disk has no locks.
+/// Keeps other writers out by `flock`. Linux needs a second lock against Java's writers; Apple's kernels keep the locks of
+/// `flock` and of `fcntl` in one list. Both go with the descriptor. True where the disk has no locks.
 func locked(_ descriptor: Int32) -> Bool {
     if flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK { return false }
     #if os(Linux)
