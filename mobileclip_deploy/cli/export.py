@@ -171,7 +171,7 @@ def export(
     gate_texts: tuple[str, ...],
     no_verify: bool,
     as_json: bool,
-    options: dict[str, Any],
+    target_options: dict[str, Any],
     **choices: Unpack[ExportChoices],
 ) -> None:
     """Export a checkpoint to bundles, each checked against the checkpoint before it is written.
@@ -196,8 +196,8 @@ def export(
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
-    choices |= {"contexts": parse_contexts(contexts_text), "gates": parse_gates(gate_texts)}
-    choices |= {"verify": not no_verify, "options": options}
+    choices["contexts"], choices["gates"] = parse_contexts(contexts_text), parse_gates(gate_texts)
+    choices["verify"], choices["options"] = not no_verify, target_options
     chosen = choose(requested(target_names, precisions, output, choices))
     weights_file(choice.variant, choice.checkpoint, choice.download)
 

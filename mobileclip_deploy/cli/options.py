@@ -269,9 +269,9 @@ class TargetCommand(click.Command):
         return [*core_params[:-1], *target_params.values(), *core_params[-1:]]  # the last one is --help
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Calls the command with the targets' options as one argument, `options`."""
+        """Calls the command with the targets' options as one argument, `target_options`."""
         known = {param.name for param in self.params}
-        ctx.params["options"] = {name: ctx.params.pop(name) for name in [*ctx.params] if name not in known}
+        ctx.params["target_options"] = {name: ctx.params.pop(name) for name in [*ctx.params] if name not in known}
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -23,7 +23,6 @@ class BenchmarkChoices(TypedDict):
     seed: int | None
     runners: Path | None
     runtime_versions: dict[str, str]
-    threads: str
     against: tuple[Path, ...]
     checkpoint: Path | None
     force: bool
@@ -119,6 +118,7 @@ def _by_runtime(_context: click.Context, _option: click.Parameter, words: tuple[
 @click.option("--profile", is_flag=True, help="Also record operator times, from one more inference.")
 def benchmark(
     bundles: tuple[Path, ...],
+    threads: str,
     forms: str | None,
     output: Path | None,
     job_folder: Path | None,
@@ -139,6 +139,7 @@ def benchmark(
     from mobileclip_deploy.benchmark.door import benchmark as measure
     from mobileclip_deploy.benchmark.door import write_job
     from mobileclip_deploy.benchmark.judgement import run_warnings
+    from mobileclip_deploy.benchmark.request import parse_threads
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:
@@ -159,7 +160,14 @@ def benchmark(
         return
     printed = output == Path("-")
     with progress() as update:
-        outcome = measure(bundles, torch=forms or (), output=None if printed else output, progress=update, **choices)
+        outcome = measure(
+            bundles,
+            threads=parse_threads(threads),
+            torch=forms or (),
+            output=None if printed else output,
+            progress=update,
+            **choices,
+        )
     if printed:
         say(shown_json(outcome.result.model_dump_json()))
     else:
