@@ -50,7 +50,7 @@ class Structure:
                 imported |= {alias.name for alias in node.names}
         return imported & self.modules.keys()
 
-    @property
+    @cached_property
     def arrows(self) -> Counter[tuple[str, str]]:
         """Imports between rooms, counted by (importing room, imported room)."""
         counted: Counter[tuple[str, str]] = Counter()
@@ -65,7 +65,7 @@ class Structure:
         path = self.modules[module].relative_to(self.root / PACKAGE)
         return path.parts[0] if len(path.parts) > 1 else None
 
-    @property
+    @cached_property
     def circles(self) -> list[list[str]]:
         """Groups of modules that import each other (strongly connected components, Tarjan 1972)."""
         index: dict[str, int] = {}
@@ -94,7 +94,7 @@ class Structure:
                 visit(name)
         return circles
 
-    @property
+    @cached_property
     def lines(self) -> Counter[str]:
         """Lines of each room; `package` for files outside of rooms."""
         counted: Counter[str] = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ def functions(tree: ast.AST, owner: ast.AST | None = None) -> Iterator[tuple[Fun
         if isinstance(node, Function):
             yield node, owner
         yield from functions(node, node if isinstance(node, Function | ast.ClassDef) else owner)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def parameters(function: Function) -> list[str]:
@@ -54,7 +60,7 @@ def excuse(file: Path, function: Function, owner: ast.AST | None) -> str | None:
 def long_ones(folder: Path) -> Iterator[tuple[str, str | None]]:
     """Each function of the files below a folder that takes more than `MOST`, and its excuse."""
     for path in sorted(folder.rglob("*.py")):
-        for function, owner in functions(ast.parse(path.read_text(encoding="utf-8"))):
+        for function, owner in functions(parsed(path)):
             if len(parameters(function)) > MOST:
                 name = getattr(function, "name", "lambda")
                 yield f"{path.relative_to(ROOT)}: {name}", excuse(path.relative_to(folder), function, owner)
@@ -69,7 +75,7 @@ def test_commands_take_typed_values() -> None:
     untyped = [
         f"{path.relative_to(ROOT)}: {function.name}"
         for path in sorted(PACKAGE.rglob("*.py"))
-        for function, _ in functions(ast.parse(path.read_text(encoding="utf-8")))
+        for function, _ in functions(parsed(path))
         if isinstance(function, ast.FunctionDef) and "click.command" in decorators(function)
         if function.args.kwarg is not None and ast.unparse(function.args.kwarg.annotation or ast.Name("Any")) == "Any"
     ]
