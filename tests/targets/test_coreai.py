@@ -19,13 +19,16 @@ import torch
 from conversions import Store
 from coreai_assets import Assets, require_coreai
 from tiny import inputs
+from writing import job_of
 
 from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.targets import get_target, restored_target
 from mobileclip_deploy.targets.coreai.asset import TensorType, _spelled
+from mobileclip_deploy.targets.coreai.authoring import metadata_of
 from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
-from mobileclip_deploy.targets.graph import Constant, Graph
+from mobileclip_deploy.targets.graph import Constant, Graph, first_difference
 
 require_coreai()
 
@@ -66,6 +69,36 @@ def test_inspect_tells_functions_ports_and_storage(assets: Assets) -> None:
     source, result = target.open(path).ports
     assert (source.name, source.dtype, result.name, result.dtype) == ("image", "float32", "final_emb_1", "float32")
     assert target.open(path).operators["conv2d"] > 0
+
+
+def two_towers(assets: Assets, path: Path) -> None:
+    """An asset with a function for each tower, as versions until 0.3 wrote them."""
+    import coreai_torch
+
+    converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
+    for tower in TOWERS:
+        job = job_of(assets.model, tower, "fp32")
+        example = job.example if tower == "image" else job.example.to(torch.int32)
+        exported = torch.export.export(job.module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
+        converter = converter.add_exported_program(
+            exported, input_names=[tower], output_names=["final_emb_1"], entrypoint_name=tower
+        )
+    converter.to_coreai().save_asset(path, metadata_of("both towers", "any", {"variant": "tiny_mci"}))
+
+
+@pytest.mark.whole
+def test_a_file_of_both_towers_is_read_and_run_by_its_functions(assets: Assets, tmp_path: Path) -> None:
+    target, path = get_target("coreai"), tmp_path / "both.aimodel"
+    two_towers(assets, path)
+    for tower in TOWERS:
+        alone, own = target.open(assets.path(tower, "fp32")), target.open(path, tower)
+        assert own.ports == alone.ports
+        assert first_difference(own.graph, alone.graph) is None
+        np.testing.assert_array_equal(own.runner()(inputs(tower)), alone.runner()(inputs(tower)))
+    with pytest.raises(InvalidInput, match="has the functions image, text; one of them must be named"):
+        _ = target.open(path).ports
+    with pytest.raises(InvalidInput, match="has the functions main; expected image, text"):
+        _ = target.open(assets.path("text", "fp32"), "text").graph
 
 
 def test_operations_keep_quiet(assets: Assets, capfd: pytest.CaptureFixture[str]) -> None:

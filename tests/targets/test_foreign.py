@@ -15,7 +15,7 @@ from mobileclip_deploy.targets.foreign import Private, coreai, coremltools, exec
 
 ROOM = Path(mobileclip_deploy.__file__).parent
 PUBLIC = {"_exit"}  # of os, as its documentation has it
-OF_OBJECTS = (coreai.CONTEXT, coreai.MODULE)
+OF_OBJECTS = (coreai.MODULE,)
 
 
 def declared() -> list[Private]:
@@ -29,12 +29,10 @@ def test_the_installed_version_has_what_is_used_of_it(private: Private) -> None:
     assert private() is not None
 
 
-def test_programs_and_contexts_of_core_ai_hold_what_is_used_of_them() -> None:
+def test_programs_of_core_ai_hold_what_is_used_of_them() -> None:
     from coreai.authoring import AIProgram, Context, Module
 
-    context = Context()
-    assert coreai.CONTEXT(context) is not None
-    with context:
+    with Context():
         assert coreai.MODULE(AIProgram(Module.create())) is not None
 
 

@@ -3,7 +3,6 @@ export writes, raises InvalidInput."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -87,12 +86,9 @@ class Asset:
 
     `metadata`: of metadata.json. `functions`: the operations `coreai.graph` that a user can call, by name; `graphs`:
     also those that only functions can call.
-
-    Args:
-        context: of MLIR, for programs that are to be joined; a new one for None.
     """
 
-    def __init__(self, path: Path, context: Any = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.metadata = _metadata(path)
         _check_program(path)
@@ -100,7 +96,7 @@ class Asset:
             from coreai.authoring import AIModelAsset
 
             # MLIR's parser raises errors of any kind.
-            with refusing(f"{path} holds no readable Core AI program", Exception), context or contextlib.nullcontext():
+            with refusing(f"{path} holds no readable Core AI program", Exception):
                 self.program = AIModelAsset.load(path).program
         self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}

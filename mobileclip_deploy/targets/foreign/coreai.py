@@ -22,8 +22,7 @@ IR = (
 DIALECT = ("FourCC", "FourCCAttr", "ImageType", "constant")
 BINDINGS = [Private("coreai-core", VERSION, "coreai._compiler.ir", name) for name in IR]
 BINDINGS += [Private("coreai-core", VERSION, "coreai._compiler.dialects.coreai", name) for name in DIALECT]
-# Members of a `Context` and of an `AIProgram`.
-CONTEXT = Private("coreai-core", VERSION, "coreai.authoring", "_mlir_context")
+# Member of an `AIProgram`.
 MODULE = Private("coreai-core", VERSION, "coreai.authoring", "_module._mlir_module")
 # Importing it registers the operations `torch.ops.coreai`.
 LAYERS = Private("coreai-torch", "0.4.3", "coreai_torch._compression.custom_layers", "__name__")
