@@ -92,7 +92,12 @@ def test_an_output_of_small_numbers_in_a_table_of_larger_ones_is_a_rounding() ->
     """None of the entries is its own, and the nearest answer anything: small numbers are all near to the one at 0."""
     weight = torch.randn(4 * OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(5))
     weight[::2] *= torch.logspace(-3, -1, 2 * OUTPUTS)[:, None]
-    assert rounded(GRIDS["table"], weight).mismatch() is None
+    learned = rounded(GRIDS["table"], weight)
+    assert learned.mismatch() is None
+    numbers, output = learned.numbers.copy(), len(weight) - 2
+    numbers[output] = np.abs(-learned.wanted[output][:, None] - learned.scales.reshape(-1)).argmin(axis=1)
+    text = str(replace(learned, numbers=numbers).mismatch())  # near enough, and negated
+    assert text == f"is no rounding of the checkpoint's: outputs {output} have another direction"
 
 
 def test_another_hash_than_the_recorded_one_fails_first(learned: Learned) -> None:

@@ -35,7 +35,9 @@ from mobileclip_deploy.verify.instruments.matching import Matched, shown_outputs
 REACH = {"integers": 6.0, "table": 8.0}
 """Bound of an output's root-mean-square error, as a multiple of the error of rounding to the nearest. A learned element
 may be several steps away, since its neighbours compensate. Worst seen: 5.0 for integers and 6.3 for tables, in S0 by
-GPTQ."""
+by GPTQ."""
+CLEAR = 0.25
+"""Cosine to the nearest rounding above which a learned one's is above 0. Worst seen: 0.25, nano's image at `w4p`."""
 
 
 def stored_sha256(stored: StoredWeight) -> str:
@@ -103,15 +105,17 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
     if stored_sha256(match.stored) != sha256:
         return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"
     rows = match.wanted.reshape(len(match.wanted), -1)
-    error = _size(match.stored.values.reshape(rows.shape) - rows)
-    nearest = _size(_nearest(match, grid).reshape(rows.shape) - rows)
+    learned, nearest = match.stored.values.reshape(rows.shape), _nearest(match, grid).reshape(rows.shape)
     reach = REACH[grid.kind]
     # Negated, so that NaN counts as far.
-    far = np.flatnonzero(~(error <= reach * nearest + 1e-6 * _size(rows)))
-    if not len(far):
-        return None
-    which = shown_outputs(far)
-    return f"is no rounding of the checkpoint's: {which} are more than {reach:g} times as far as the nearest"
+    far = np.flatnonzero(~(_size(learned - rows) <= reach * _size(nearest - rows) + 1e-6 * _size(rows)))
+    if len(far):
+        which = shown_outputs(far)
+        return f"is no rounding of the checkpoint's: {which} are more than {reach:g} times as far as the nearest"
+    clear = _products(nearest, rows) > CLEAR * _size(nearest) * _size(rows)
+    if len(opposite := np.flatnonzero(clear & (_products(learned, rows) <= 0))):
+        return f"is no rounding of the checkpoint's: {shown_outputs(opposite)} have another direction"
+    return None
 
 
 def _nearest(match: Matched, grid: Grid) -> Floats:
@@ -125,6 +129,11 @@ def _nearest(match: Matched, grid: Grid) -> Floats:
     return match.stored.nearest(match.wanted)
 
 
+def _products(one: Floats, other: Floats) -> npt.NDArray[np.float64]:
+    """Returns the mean product of each pair of rows."""
+    return np.asarray(np.mean(one.astype(np.float64) * other, axis=1))
+
+
 def _size(rows: Floats) -> npt.NDArray[np.float64]:
     """Returns the root mean square of each row."""
-    return np.sqrt(np.mean(rows.astype(np.float64) ** 2, axis=1))
+    return np.sqrt(_products(rows, rows))
