@@ -4,6 +4,7 @@ read; what reads well and computes something else is seen by its answers. The ot
 from __future__ import annotations
 
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,12 @@ from tiny import filled, inputs
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.targets.qnn.chips import CHIPS
 from mobileclip_deploy.targets.qnn.context import COMPATIBILITY
 from mobileclip_deploy.targets.qnn.emulator import FILLED, compile_for
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.tables import looked_up
+from mobileclip_deploy.targets.qnn.union import ENTRY, HEAD, _parts
 
 require_qnn()
 
@@ -180,6 +183,54 @@ def shared_weights_spoiled(path: Path) -> None:
     binary(lambda data: spoiled(data, entry.header_offset, entry.file_size), UNION)(path)
 
 
+def part(kind: str, change: Callable[[bytes], bytes]) -> Edit:
+    """Changes a part of the union, by the start of its name; its length stays."""
+
+    def edit(path: Path) -> None:
+        data = (path / UNION).read_bytes()
+        (own,) = (one for name, one in _parts(data, UNION).items() if name.startswith(kind))
+        assert len(change(own)) == len(own)
+        assert data.count(own) == 1
+        (path / UNION).write_bytes(data.replace(own, change(own)))
+
+    return edit
+
+
+def weights_table(change: Callable[[bytes], bytes]) -> Edit:
+    return part("htp.metadata.shared", change)
+
+
+def one_weight(path: Path) -> None:
+    part("htp.shared", lambda data: data[:20000] + bytes([data[20000] ^ 1]) + data[20001:])(path)
+
+
+def exchanged_weights(path: Path) -> None:
+    """Two constants of one length, each in the other's place."""
+    (table,) = (one for name, one in _parts((path / UNION).read_bytes(), UNION).items() if "metadata.shared" in name)
+    places = [(length, offset) for length, _, offset in ENTRY.iter_unpack(table[HEAD.size :])]
+    first, second = next(
+        (one, other) for number, one in enumerate(places) for other in places[number + 1 :] if one[0] == other[0] > 4096
+    )
+
+    def exchange(data: bytes) -> bytes:
+        changed, (length, begin), (_, other) = bytearray(data), first, second
+        changed[begin : begin + length], changed[other : other + length] = (
+            data[other : other + length],
+            data[begin : begin + length],
+        )
+        return bytes(changed)
+
+    part("htp.shared", exchange)(path)
+
+
+def left_out(table: bytes) -> bytes:
+    """A table in which the largest weight has the length of its first element."""
+    entries = [*ENTRY.iter_unpack(table[HEAD.size :])]
+    number = max(range(len(entries)), key=lambda one: entries[one][0])
+    begin = HEAD.size + number * ENTRY.size + 16
+    return table[:begin] + struct.pack("<I", 2) + table[begin + 4 :]
+
+
 UNION_FAULTS: dict[str, tuple[Edit, str]] = {
     "a chip's own path": (
         said("ep_cache_context", BINARY, UNION_MODEL),
@@ -197,7 +248,14 @@ UNION_FAULTS: dict[str, tuple[Edit, str]] = {
     "cut short": (binary(lambda data: data[:-1], UNION), "no archive of binaries"),
     "something behind": (binary(lambda data: data + b"\0", UNION), "something behind its parts"),
     "a part of another chip": (binary(lambda data: data.replace(b"sm8750", b"sm8550"), UNION), "parts of other chips"),
-    "other weights": (shared_weights_spoiled, r"holds \d+% of tiny_image.v75.bin"),
+    "other weights": (shared_weights_spoiled, "holds weights that their table does not describe"),
+    "a byte of a weight": (one_weight, "holds 1 constants that are not tiny_image.v75.bin's"),
+    "two weights, each in the other's place": (
+        exchanged_weights,
+        r"holds \d+ constants that are not tiny_image.v75.bin's",
+    ),
+    "a table of other weights": (weights_table(lambda data: data[:16] + b"\0" + data[17:]), "an unknown form"),
+    "a table that leaves weights out": (weights_table(left_out), "that their table does not describe"),
     "no union": (lambda path: (path / UNION).unlink(), "cannot be used"),
     "no model": (lambda path: (path / UNION_MODEL).unlink(), "cannot be used"),
 }
@@ -354,7 +412,25 @@ def test_a_union_of_another_network_is_refused_and_its_own_is_said_not_to_be_run
     assert len(list(found.runners())) == 2
     for name in (UNION_MODEL, UNION):
         shutil.copy(others / name, path / name)
-    with pytest.raises(InvalidInput, match=r"tiny_image.union.bin holds \d+% of tiny_image.v75.bin"):
+    with pytest.raises(
+        InvalidInput, match=r"tiny_image.union.bin holds \d+ constants that are not tiny_image.v75.bin's"
+    ):
+        _ = QnnArtifact(path).ports
+
+
+@pytest.mark.whole
+def test_a_union_of_all_chips_is_read_though_newer_ones_alone_lay_weights_out_otherwise(tmp_path: Path) -> None:
+    path = write(network(), "text", ",".join(chip.code for chip in CHIPS), tmp_path, True)
+    own = QnnArtifact(path)
+    assert own.union is not None
+    assert own.weights is not None
+    ((_, rows),) = looked_up(own.graph)
+    other = rows.copy()
+    reordered(other)
+    whole = own.union.read_bytes()
+    assert whole.count(rows.tobytes()) == 1
+    own.union.write_bytes(whole.replace(rows.tobytes(), other.tobytes()))
+    with pytest.raises(InvalidInput, match=r"holds 1 constants that are not tiny_text\.sm8450\.bin's"):
         _ = QnnArtifact(path).ports
 
 

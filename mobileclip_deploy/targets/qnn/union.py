@@ -4,7 +4,8 @@ The emulator cannot load one, so its answers cannot be tested here. These proper
 
 - It has a part for each of its chips and no more.
 - Each part names its chip and holds the graph.
-- It contains at least SAME of the 64-byte blocks of each chip's own binary, whose answers were compared.
+- Its shared weights are, constant by constant and in order, those of one chip's own binary, whose answers were
+  compared: of the oldest chip, as newer ones alone lay out some weights otherwise.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
@@ -26,16 +26,20 @@ from mobileclip_deploy.targets.qnn.chips import numbers
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, chips_told, require_own, require_part
 
 ASIDE = (
-    "the binary for several chips: Qualcomm's emulator loads none. It holds what each chip's own binary holds; run the "
-    "golden inputs on a phone"
+    "the binary for several chips: Qualcomm's emulator loads none. Its weights are those of a chip's own binary; "
+    "run the golden inputs on a phone"
 )
-PART, SHARED = "htp.cache.{}.0", ("htp.shared.weights.", "htp.metadata.shared_weights.", "dlc.metadata")
+PART, WEIGHTS, TABLE = "htp.cache.{}.0", "htp.shared.weights.", "htp.metadata.shared_weights."
+SHARED = (WEIGHTS, TABLE, "dlc.metadata")
 LOCAL, NAMES = 30, 26  # of an entry: the length of its head, and the offset of the lengths of its name and extra field
 END, COUNT = b"PK\x05\x06", 22
-BLOCK = 8  # 64-bit integers in a block, the unit of comparison of binaries
-SAME = 0.95
-"""Smallest share of the blocks of a chip's own binary that a union must contain: 0.988 and 0.996 for nano's towers, and
-0.03 for one tower in the other's union."""
+HEAD, ENTRY = struct.Struct("<IIIII4x"), struct.Struct("<16xIII12x")  # of a table of constants
+MARK = 0x00C0FFEE
+VECTOR, ALIGNED = 2048, 256
+"""Most bytes of a constant that holds a vector, such as a bias, as float16 in the lower halves of 32-bit words; the
+compiler leaves the upper halves unfilled. And the alignment of constants in a binary."""
+NEAR = 4096
+"""Most bytes by which a constant is nearer to the one before it, or further away, in a chip's own binary."""
 
 
 def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
@@ -59,11 +63,13 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
         others = [name for name in parts if name not in expected and not name.startswith(SHARED)]
         if others or not expected.keys() <= parts.keys():
             raise Malformed(f"{binary.name} holds parts of other chips than it should")
-        blocks = np.unique(_blocks(data))
         for name, context in expected.items():
             require_part(parts[name], f"{binary.name} ({name})", context.chip, model)
-            if (share := float(np.isin(_blocks(context.binary.read_bytes()), blocks).mean())) < SAME:
-                raise Malformed(f"{binary.name} holds {share:.0%} of {context.binary.name}")
+        for constants in _weights(parts, binary.name):
+            missing = {context.binary: _missing(constants, context.binary.read_bytes()) for context in contexts}
+            nearest = min(missing, key=lambda path: missing[path])
+            if missing[nearest]:
+                raise Malformed(f"{binary.name} holds {missing[nearest]:,} constants that are not {nearest.name}'s")
     return binary
 
 
@@ -83,8 +89,45 @@ def _parts(data: bytes, name: str) -> dict[str, bytes]:
     return parts
 
 
-def _blocks(data: bytes) -> npt.NDArray[np.uint64]:
-    """Returns a hash for each block of 64 bytes, [N]."""
-    whole = np.frombuffer(data, np.uint64, len(data) // 8 // BLOCK * BLOCK).reshape(-1, BLOCK)
-    odd = np.random.default_rng(0).integers(0, 2**63, BLOCK, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    return np.asarray((whole * odd).sum(axis=1, dtype=np.uint64))
+def _weights(parts: Mapping[str, bytes], name: str) -> Iterator[list[tuple[int, bytes]]]:
+    """Yields offsets and bytes of the constants of each part of shared weights, in their order.
+
+    Raises:
+        Malformed: there are none, or a table does not describe its weights.
+    """
+    keys = [part.removeprefix(WEIGHTS) for part in parts if part.startswith(WEIGHTS)]
+    if not keys:
+        raise Malformed(f"{name} holds no shared weights")
+    for key in keys:
+        weights, table = parts[WEIGHTS + key], parts.get(f"{TABLE}{key}_metadata", b"")
+        mark, _, _, size, count = HEAD.unpack_from(table.ljust(HEAD.size, b"\0"))
+        if (mark, size, len(table)) != (MARK, ENTRY.size, HEAD.size + count * ENTRY.size) or not count:
+            raise Malformed(f"{name} holds a table of weights of an unknown form")
+        entries = [(offset, length) for length, _, offset in ENTRY.iter_unpack(table[HEAD.size :])]
+        left = bytearray(weights)
+        for offset, length in entries:
+            left[offset : offset + length] = bytes(length)
+        if len(left) != len(weights) or any(left[entries[0][0] :].strip(b"\0")):
+            raise Malformed(f"{name} holds weights that their table does not describe")
+        yield [(offset, weights[offset : offset + length]) for offset, length in entries]
+
+
+def _missing(constants: Sequence[tuple[int, bytes]], own: bytes) -> int:
+    """Returns the number of constants that a chip's own binary does not have in this order, apart from unfilled
+    halves of words (see `VECTOR`)."""
+    first = constants[0][0]
+    offset, largest = max(constants, key=lambda entry: len(entry[1]))
+    missing, end = 0, max(own.find(largest) - offset + first - NEAR, 0)
+    for _, constant in constants:
+        begins = own.find(constant, end, end + len(constant) + NEAR)
+        if begins < 0 and len(constant) <= VECTOR:
+            places = range(-(-end // ALIGNED) * ALIGNED, end + NEAR, ALIGNED)
+            begins = next((at for at in places if _filled(own[at : at + len(constant)]) == _filled(constant)), -1)
+        missing += begins < 0
+        end = max(begins, end) + len(constant)
+    return missing
+
+
+def _filled(vector: bytes) -> bytes:
+    """Returns the lower halves of 32-bit words."""
+    return np.frombuffer(vector, np.uint16, len(vector) // 2)[::2].tobytes()
