@@ -180,11 +180,6 @@ class Artifact(ABC):
         there is no such part."""
         return None
 
-    @property
-    def unconfirmed_options(self) -> frozenset[str]:
-        """Requested options that the file neither shows nor contradicts, such as a permission that it did not need."""
-        return frozenset()
-
     def plain_runner(self) -> Runner | None:
         """Loads a runner that computes in float32 with the stored weights and rounds nothing else."""
         return None

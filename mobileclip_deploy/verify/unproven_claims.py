@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mobileclip_deploy.artifacts.layouts import packaged_layout
-from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.checks.relevance import is_learned_again
 from mobileclip_deploy.verify.instruments.distilled import image_tower_of
@@ -46,19 +45,11 @@ def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
         yield from (f"layout.{name}" for name in ("name", "title", "source"))
     if "calibration" in manifest.options and subject.calibration is None:
         yield from ("options.calibration", "options.calibration_sha256")
-    yield from (f"options.{name}" for name in sorted(_unconfirmed(subject)))
+    yield from (f"options.{name}" for name in {"allow_cpu"} & {*manifest.options})  # a permission that no file shows
     recorded = subject.bundle.parity
     unrepeated = [row for row in recorded if _is_unrepeated(row, checks)]
     if subject.source is not None and subject.thorough and unrepeated:
         yield f"{len(unrepeated)} of {len(recorded)} rows of parity.json"
-
-
-def _unconfirmed(subject: OpenedSubject) -> frozenset[str]:
-    try:
-        options = [subject.artifact(tower).unconfirmed_options for tower in subject.bundle.manifest.towers]
-    except InvalidInput:  # `structure` reports the damaged file
-        return frozenset()
-    return frozenset.intersection(*options)
 
 
 def _is_unrepeated(recorded: Check, checks: Sequence[Check]) -> bool:

@@ -316,11 +316,6 @@ def test_what_is_not_an_artifacts_own_is_refused(
     assert "\n" not in refused.value.line
 
 
-def test_a_permission_that_no_file_shows_is_on_the_exporters_word(own: Path) -> None:
-    assert QnnArtifact(own, cpu=True).unconfirmed_options == {"allow_cpu"}
-    assert QnnArtifact(own).unconfirmed_options == frozenset()
-
-
 @pytest.mark.whole  # another graph of the binary, above
 def test_another_towers_binary_is_refused(own: Path, tmp_path: Path) -> None:
     path, text = copied(own, tmp_path), write(network(), "text", "v75", tmp_path)

@@ -256,7 +256,6 @@ def test_what_the_npu_does_not_take_is_refused_by_name_and_left_to_the_cpu_where
     allowing = chosen("qnn", chip="sm8650", allow_cpu=True)
     allowing.write(job, tmp_path / "b_text.qnn")
     found = allowing.open(tmp_path / "b_text.qnn")
-    assert found.unconfirmed_options == frozenset()  # operations around the binary show it
     (report,) = found.lint("npu")
     assert {operation.type for operation in report.operations if operation.status == "leaves"} >= {"Gather"}
     with mock.patch.object(chips, "DEFAULT", ("sm8650",)):

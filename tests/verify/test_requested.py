@@ -124,6 +124,12 @@ def test_options_that_no_export_takes_fail(
     assert reason is None or reason in str(check.detail)
 
 
+def test_a_permission_that_no_file_need_show_is_on_the_exporters_word(relevant: Bundle) -> None:
+    with edited_json(relevant.path / MANIFEST) as manifest:
+        of_qnn(manifest, "fp16", allow_cpu="on")
+    assert "options.allow_cpu" in unproven_claims(opened(relevant.path), ())
+
+
 @pytest.fixture
 def learned(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Source]:
     """A bundle whose threshold was learned without captions of the user, and its checkpoint."""

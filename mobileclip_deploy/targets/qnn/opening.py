@@ -78,11 +78,6 @@ class QnnArtifact(OnnxArtifact):
         return None if self.union is None else ASIDE
 
     @property
-    def unconfirmed_options(self) -> frozenset[str]:
-        alone = all(len(context.model.graph.node) == 1 for context in self.contexts)
-        return frozenset({"allow_cpu"}) if self._cpu and alone else frozenset()
-
-    @property
     def _binaries(self) -> dict[str, Path]:
         """Binary of each context, and the one for all chips, by label."""
         binaries = {context.label: context.binary for context in self.contexts}

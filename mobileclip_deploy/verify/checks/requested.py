@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import partial
 
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.verify.instruments.versions import written_by_this_version
@@ -50,21 +50,13 @@ def _unrequested(subject: OpenedSubject) -> Iterator[str]:
     known_names = COMMON | {option.name for option in fields(subject.target.options)}
     yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known_names))
     try:
-        _require_possible(subject)
+        subject.target.settled({tower: entry.precision for tower, entry in manifest.towers.items()})
+        if subject.source is not None:
+            subject.target.options.require_layers(lambda: {tower: _layers(subject, tower) for tower in manifest.towers})
     except UsageError as error:
         yield f"no export takes its options: {error}"
 
 
-def _require_possible(subject: OpenedSubject) -> None:
-    """Refuses options that an export would refuse: unknown layers and values, and combinations that cannot work.
-
-    Raises:
-        UsageError: the text says which.
-    """
-    towers, source = subject.bundle.manifest.towers, subject.source
-    subject.target.settled({tower: entry.precision for tower, entry in towers.items()})
-    if source is not None:
-        module = partial(subject.head.module, source.model)
-        subject.target.options.require_layers(
-            lambda: {tower: [layer.parameter for layer in layers(module(tower))] for tower in towers}
-        )
+def _layers(subject: OpenedSubject, tower: TowerName) -> list[str]:
+    assert subject.source is not None
+    return [layer.parameter for layer in layers(subject.head.module(subject.source.model, tower))]
