@@ -78,10 +78,12 @@ def of_mlx(_: str, folder: Path) -> Iterator[Outcome]:
     from faults.test_mlx_faults import BYTES, REFUSED, SEEN
     from mlx_files import network, packed, write
 
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.mlx.function_file import read_function
     from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 
-    files = {tower: write(network(), tower, folder, "w4")["w4"] for tower in ("image", "text")}  # type: ignore[arg-type]
+    towers: tuple[TowerName, ...] = ("image", "text")
+    files = {tower: write(network(), tower, folder, "w4")["w4"] for tower in towers}
     graphs = {tower: MlxArtifact(path).graph for tower, path in files.items()}
     path = folder / "a.mlxfn"
     for name, (tower, edit) in SEEN.items():
@@ -93,9 +95,9 @@ def of_mlx(_: str, folder: Path) -> Iterator[Outcome]:
     for name, (damage, reason) in BYTES.items():
         path.write_bytes(damage(files["image"].read_bytes()))
         yield name, True, refused(lambda: MlxArtifact(path).ports, reason)
-    for tower, file in files.items():
-        path.write_bytes(packed(read_function(file)))
-        yield f"the {tower} tower written again", False, said_of("mlx", path, graphs[tower]) is not None
+    for own in towers:
+        path.write_bytes(packed(read_function(files[own])))
+        yield f"the {own} tower written again", False, said_of("mlx", path, graphs[own]) is not None
 
 
 def of_qnn(_: str, folder: Path) -> Iterator[Outcome]:
