@@ -11,19 +11,20 @@ from pydantic import BaseModel
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row
 from mobileclip_deploy.base.intervals import Interval
-from mobileclip_deploy.base.progress import Progress, about, silent
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.door import NO_DATASET
-from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring
+from mobileclip_deploy.evaluation.looks import Looks, checkpoint_looks, paired_looks
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.precision import precision_label
+from mobileclip_deploy.network.model.precision import precision_label, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
+from mobileclip_deploy.pictures.embedder import bundle_embedder
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.verify.chain import collapsed_towers, replaced_gates
 from mobileclip_deploy.verify.checks.shipped import check_shipped
@@ -35,9 +36,8 @@ from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """One row. `relative` and `snr_db` are those of the worst tower on the bundle's golden inputs (None: exact, or not
     run). `figures` are top-1 and recall@1 in percent. `differences` are the figures minus those of `baseline` in
-    points, with paired 95% bootstrap intervals. A drop fails its gate if the whole interval is beyond it. It is
-    undecided if only the figure is beyond it. `reasons`: failed gates, checks that could not be run, and undecided
-    drops."""
+    points, with paired 95% bootstrap intervals. Drops are judged as by the check `task` of `verify`. `reasons`: failed
+    gates, checks that could not be run, and undecided drops."""
 
     bundle: str
     variant: str
@@ -110,7 +110,7 @@ def compare_bundles(
     paths = [bundle.path.resolve() for bundle in bundles]
     if not bundles or len(set(paths)) < len(paths):
         raise UsageError("name at least one bundle, and none twice")
-    baselines: dict[str, Measurement] = {}
+    baselines: dict[str, Looks] = {}
     # Bundles of earlier versions identify their space by a file, later ones by its weights.
     spaces = ((_origin(bundle), bundle.manifest.embedding_space) for bundle in bundles)
     by_file = {origin: space for origin, space in spaces if not space.endswith(origin)}
@@ -127,23 +127,21 @@ def compare_bundles(
         collapsed += collapsed_towers(subject)
         if own_gates := replaced_gates(subject):
             replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
-        measurement: Measurement | None = None
+        looks: Looks | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
-                    own_progress = about("checkpoint", progress)
-                    baselines[space] = measure(model_embedder(source.model), dataset, how=how, progress=own_progress)
+                    baselines[space] = checkpoint_looks(source.model, dataset, progress, how)
                 if subject.slow:
                     subject.source = source.folded()
             try:
-                embedder = bundle_embedder(bundle, load=partial(_loaded, subject))
-                measurement = measure(embedder, dataset, how=how, progress=progress)
-                baselines.setdefault(space, measurement)
-                substituted += _replaced_runtime(subject, checks, measurement)
+                looks = Looks(bundle_embedder(bundle, load=partial(_loaded, subject)), dataset, how, progress)
+                baselines.setdefault(space, looks)
+                substituted += _replaced_runtime(subject, checks, looks.plain)
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
+        row = _row(bundle, checks, looks, baselines.get(space), bundle_gates)
         subject.close()
-        row = _row(bundle, checks, measurement, baselines.get(space), bundle_gates)
         rows.append(row.model_copy(update={"embedding_space": space}))
     unmeasured = (f"Accuracy was not measured: {NO_DATASET}.",) if dataset is None else ()
     return Comparison(
@@ -184,28 +182,24 @@ def _origin(bundle: Bundle) -> str:
 
 
 def _row(
-    bundle: Bundle, checks: list[Check], measurement: Measurement | None, baseline: Measurement | None, gates: Gates
+    bundle: Bundle, checks: list[Check], looks: Looks | None, baseline: Looks | None, gates: Gates
 ) -> ComparedBundle:
     figures: dict[str, Interval] = {}
     differences: dict[str, Interval] = {}
-    if measurement is not None and baseline is not None:
-        figures = {name: value for name, value in measurement.result.figures.items() if name in TASK_FIGURES}
-        if measurement is not baseline:
-            differences = {name: paired_difference(measurement.hits[name], baseline.hits[name]) for name in figures}
+    drop, outcome = "", "passed"
+    if looks is not None and baseline is not None:
+        measured, before = looks.plain, baseline.plain
+        figures = {name: value for name, value in measured.result.figures.items() if name in TASK_FIGURES}
+        if looks is not baseline:
+            differences = {name: paired_difference(measured.hits[name], before.hits[name]) for name in figures}
+            exact = all(precision_of(entry.precision).bits == 32 for entry in bundle.manifest.towers.values())
+            paired = paired_looks(baseline, looks, TASK_FIGURES, gates.task, exact)
+            drop, outcome = f"accuracy: {paired.describe(gates.task)}", paired.outcome(gates.task)
     deviations = [check.deviation for check in checks if check.deviation is not None]
     ratios = [deviation.snr_db for deviation in deviations if deviation.snr_db is not None]
     failed = [f"{check.tower} {check.step}: {check.describe()}" for check in checks if check.status == "failed"]
-    beyond = {name: change for name, change in differences.items() if not gates.allow_drop(-change.value)}
-    descriptions = {
-        name: f"{name} dropped by {-change.value:.2f} points, more than {gates.task:g}"
-        for name, change in beyond.items()
-    }
-    failed += [descriptions[name] for name, change in beyond.items() if not gates.allow_drop(-change.high)]
-    unsure = [
-        f"{descriptions[name]}, which {measurement.result.images:,} images do not tell from chance"
-        for name, change in beyond.items()
-        if measurement is not None and gates.allow_drop(-change.high)
-    ]
+    failed += [drop] if outcome == "failed" else []
+    unsure = [drop] if outcome == "undecided" else []
     lacking = [f"{check.tower} {check.step}: {check.detail}" for check in checks if check.status == "not run"]
     return ComparedBundle(
         bundle=bundle.path.name,
@@ -217,7 +211,7 @@ def _row(
         relative=max((deviation.relative for deviation in deviations), default=None),
         snr_db=min(ratios, default=None),
         figures=figures,
-        baseline=None if baseline is None or measurement is None else baseline.result.model,
+        baseline=None if baseline is None or looks is None else baseline.plain.result.model,
         differences=differences,
         status="failed" if failed else "not run" if lacking else "undecided" if unsure else "passed",
         reasons=(*failed, *lacking, *unsure),
