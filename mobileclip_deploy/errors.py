@@ -118,7 +118,7 @@ class Undecided(MobileClipDeployError):
 
 
 class DependencyMissing(MobileClipDeployError):
-    """An optional package is not installed; the text holds the pip line that installs it."""
+    """An optional package is not installed, or is broken; the text holds the pip line that installs it."""
 
 
 def needed(module: str, install: str) -> Any:
@@ -128,13 +128,16 @@ def needed(module: str, install: str) -> Any:
         install: what pip installs, such as "mobileclip-deploy[hub]".
 
     Raises:
-        DependencyMissing: it is not installed.
+        DependencyMissing: it is not installed, or cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise DependencyMissing(f"{package} is not installed; type: pip install '{install}'") from error
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise DependencyMissing(f"{package} is not installed; type: pip install '{install}'") from error
+        problem, repair = f"{package} cannot be imported ({first_sentence(error)})", "pip install --force-reinstall"
+        raise DependencyMissing(f"{problem}; type: {repair} '{install}'") from error
 
 
 class RuntimeFailed(MobileClipDeployError):

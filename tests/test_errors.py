@@ -13,6 +13,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -30,11 +31,13 @@ from mobileclip_deploy.errors import (
     SYSTEM,
     WHY,
     CheckpointError,
+    DependencyMissing,
     InvalidInput,
     Malformed,
     RuntimeFailed,
     first_problem,
     listed,
+    needed,
     refusing,
     running,
     worded,
@@ -173,3 +176,18 @@ def test_a_runtime_s_own_errors_are_told_in_one_way_and_ours_pass() -> None:
         raise ValueError("odd")
     with pytest.raises(InvalidInput, match=r"^ours$"), running("it failed"):
         raise InvalidInput("ours")
+
+
+def test_a_package_that_is_there_and_broken_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_installed.py").write_text("import no_such_part_of_it")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DependencyMissing) as refused:
+        needed("half_installed", "mobileclip-deploy[hub]")
+    assert str(refused.value) == (
+        "half_installed cannot be imported (No module named 'no_such_part_of_it'); type: pip install --force-reinstall "
+        "'mobileclip-deploy[hub]'"
+    )
+    with pytest.raises(DependencyMissing, match="no_such_package is not installed; type: pip install 'x'"):
+        needed("no_such_package.part", "x")

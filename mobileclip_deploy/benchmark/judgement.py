@@ -127,7 +127,7 @@ def _gigahertz(khz: int) -> str:
 
 def run_warnings(result: Result) -> tuple[str, ...]:
     """Returns warnings about a run's figures as a whole."""
-    warnings = []
+    warnings = [f"left out: {text}" for text in result.left_out]
     if result.device.simulated:
         warnings.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
     if result.self_reported:

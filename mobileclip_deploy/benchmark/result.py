@@ -319,11 +319,12 @@ class Result(_Measured):
     """Document that `benchmark` writes: one run on one device. `cells` are in the order of the job's.
 
     `self_reported`: only the device itself compared its answers: it measured by itself, from an offline job or by an
-    earlier version.
+    earlier version. `left_out`: the requested bundles and files that the device cannot run, with the reasons.
     """
 
     cells: Annotated[tuple[CellResult, ...], Field(fail_fast=True)]
     self_reported: bool = False
+    left_out: Annotated[tuple[Prose, ...], Field(fail_fast=True)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Result:

@@ -66,7 +66,7 @@ def _run(request: Request, driver: Driver, options: RunOptions, progress: Progre
             )
         write_document(folder / "job.json", job)
         plan = Plan(folder, job, options.profile, _versions(request, job), expected)
-        result = assemble(driver.run(plan, progress))
+        result = assemble(driver.run(plan, progress)).model_copy(update={"left_out": left_out})
     except KeyboardInterrupt as stopped:
         if any(folder.glob("*.rounds.jsonl")):
             stopped.add_note(f"finished rounds are kept; go on with `output={output}` and `resume=True`")

@@ -61,8 +61,8 @@ def prepare_streams() -> None:
 
 
 def stdout_width() -> int | None:
-    """Returns the terminal width of stdout in columns. None if stdout is not a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    """Returns the width of stdout in columns: the terminal's, or COLUMNS. None if stdout is a file without COLUMNS."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
 
 
 def in_width(line: str, width: int | None) -> list[str]:

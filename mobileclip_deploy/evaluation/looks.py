@@ -38,8 +38,9 @@ class Looks:
         while len(self.taken) < count:
             captioned = bool(self.taken) and "retrieval" in self.dataset.tasks
             how = replace(self.how, captions=self.taken[0].texts) if captioned else self.how
-            view = VIEWS[len(self.taken)]
-            self.taken.append(measure(self.embedder.seeing(view), self.dataset, how=how, progress=self.progress))
+            view, name = VIEWS[len(self.taken)], f"view {len(self.taken) + 1}/{len(VIEWS)}"
+            progress = about(name, self.progress) if self.taken else self.progress
+            self.taken.append(measure(self.embedder.seeing(view), self.dataset, how=how, progress=progress))
         return self.taken[:count]
 
 

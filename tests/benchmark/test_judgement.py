@@ -111,6 +111,9 @@ def test_what_is_said_of_a_run_as_a_whole() -> None:
     assert any(
         "interrupted" in text for text in run_warnings(broken_off.model_copy(update={"environment": environment}))
     )
+    lacking = broken_off.model_copy(update={"left_out": ("b: coreml does not run here",)})
+    assert "left out: b: coreml does not run here" in run_warnings(lacking)
+    assert lacking.model_dump(mode="json")["left_out"] == ["b: coreml does not run here"]
 
 
 QUICK_RUN = "quick: a smoke test of few inferences; not to be quoted"

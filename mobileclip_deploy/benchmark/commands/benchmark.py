@@ -173,7 +173,8 @@ def benchmark(
     else:
         print_result(outcome.result)
     say(f"wrote {outcome.output}", err=printed)
-    for text in (*outcome.left_out, *run_warnings(outcome.result)):
+    left_out = (text for text in outcome.left_out if text not in outcome.result.left_out)
+    for text in (*run_warnings(outcome.result), *left_out):
         note(f"Note: {text}")
     if (failure := outcome.failure) is not None:
         conclude(failure)
