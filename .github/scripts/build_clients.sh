@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the packages of clients/ for Java and JavaScript into an empty folder, and holds them to the shared vectors; on
 # Linux Kotlin's jar too, and on macOS the Swift package is tested, which is released by its tag. What needs a bundle is
-# tested by `make clients`. It needs a JDK from 9 on and Node from 20 on.
+# tested by `make clients`. It needs a JDK from 9 on, Node from 20 on and Python.
 #   build_clients.sh FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 for home in "${JAVA_HOME_17_X64-}" "${JAVA_HOME_17_arm64-}"; do
 	[[ -z $home ]] || PATH="$(cygpath -u "$home" 2>/dev/null || echo "$home")/bin:$PATH"
 done
-need javac node npm
+need javac node npm python3
 folder=$1
 mkdir -p "$folder"
 if [[ -n $(ls -A "$folder") ]]; then
@@ -41,6 +41,8 @@ if [[ $(uname) == Linux ]]; then
 		cp "build/kotlin/jar/mobileclip-$name.jar" "$folder/mobileclip-$name-$version.jar"
 	done
 fi
+
+python3 .github/scripts/write_maven.py "$folder" "$version"
 
 (cd clients/js && node --test test/vectors.test.js)
 npm pack --silent --pack-destination "$folder" ./clients/js

@@ -12,7 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PLACEHOLDER = "OWNER/REPOSITORY"
 FILES = (
+    ".github/scripts/write_maven.py",
     "README.md",
+    "clients/js/package.json",
     "docs/ci.md",
     "docs/index.md",
     "docs/start_android.md",

@@ -116,6 +116,11 @@ def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version
         f"mobileclip-kotlin-{VERSION[1]}.jar",
         f"mobileclip-onnx-{VERSION[1]}.jar",
         f"mobileclip-{packaged}.tgz",
+        *(
+            f"mobileclip{name}-{VERSION[1]}.{kind}"
+            for name in ("", "-desktop", "-onnx", "-kotlin")
+            for kind in ("pom", "module")
+        ),
     }
     with zipfile.ZipFile(tmp_path / "dist" / f"mobileclip-onnx-{VERSION[1]}.jar") as jar:
         told = jar.read("META-INF/MANIFEST.MF").decode()

@@ -140,7 +140,7 @@ def test_scripts_are_sound_to_their_shell() -> None:
         ("android_bundles.sh", "mobileclip-deploy: install this checkout", "python: activate an environment"),
         ("android_emulator.sh", "adb: install Android's platform-tools", "mobileclip-deploy: install this checkout"),
         ("android_ndk.sh", "npm: install Node", "ANDROID_NDK_LATEST_HOME: set it to an Android NDK"),
-        ("build_clients.sh", "javac: install a JDK", "npm: install Node 20"),
+        ("build_clients.sh", "javac: install a JDK", "python3: install it"),
         ("build_release.sh", "python: activate an environment", "python: activate an environment"),
         ("build_site.sh", "zensical: pip install", "zensical: pip install"),
         ("install_pinned.sh", "python: activate an environment", "python: activate an environment"),
