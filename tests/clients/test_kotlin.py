@@ -5,22 +5,19 @@ Android's classes there are stand-ins."""
 from __future__ import annotations
 
 import re
-import shutil
+import struct
 import subprocess
-import sys
-import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from building import ROOT, locked
 from elf import PAGE, load_alignments
 from exports import Exports
-from java_client import JavaClient
+from java_client import FETCHED, JavaClient, onnxruntime, readable_by_1_17
 from PIL import Image
 from programs import output
 from relevant_bundle import relevant_bundle
@@ -32,31 +29,7 @@ from mobileclip_deploy.network.model.variants import models_dir
 
 HERE = Path(__file__).parent / "kotlin"
 KOTLIN = ROOT / "clients" / "kotlin"
-FETCHED = ROOT / "build" / "kotlin"
 IMAGES = [models_dir() / "nano" / "evaluation" / "images" / f"{name}.png" for name in ("1f355", "1f680", "1f431")]
-PACKAGE = "pyserini==1.6.0"
-"""One of PyPI's packages, which carries com.microsoft.onnxruntime for desktops (1.17), within a larger jar."""
-
-
-def onnxruntime() -> Path:
-    """ONNX Runtime's Java classes and their native half for this machine, fetched once: a jar."""
-    found = FETCHED / "onnxruntime.jar"
-    if not found.exists():
-        folder = FETCHED / "download"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "-d", folder]
-        subprocess.run([*command, PACKAGE], check=True, timeout=500)
-        (archive,) = folder.glob("*.tar.gz")
-        with tarfile.open(archive) as opened:
-            (member,) = [one for one in opened if one.name.endswith("-fatjar.jar")]
-            member.name = "all.jar"
-            opened.extract(member, folder, filter="data")
-        kept = re.compile(r"ai/onnxruntime/(?!native/).*\.class|ai/onnxruntime/native/linux-.*\.so")
-        with zipfile.ZipFile(folder / "all.jar") as whole, zipfile.ZipFile(folder / "part.jar", "w") as part:
-            for name in filter(kept.fullmatch, whole.namelist()):
-                part.writestr(name, whole.read(name))
-        (folder / "part.jar").replace(found)
-        shutil.rmtree(folder)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +83,7 @@ def asked(
     mcd.embed(bundle, IMAGES, folder / "library.mcdx")
     pixels = np.asarray(Image.open(IMAGES[0]).convert("RGBA"))
     (folder / "pixels").write_bytes(pixels.tobytes())
-    shutil.copytree(bundle.path, folder / "nano-onnx-fp32")
-    for file in folder.glob("nano-onnx-fp32/onnx/*.onnx"):
-        model = onnx.load(file)
-        model.ir_version = 9  # the newest that these classes' runtime reads; of what is newer float32 has nothing
-        onnx.save(model, file)
+    readable_by_1_17(bundle, folder / "nano-onnx-fp32")
     words = (folder, folder / "pixels", str(pixels.shape[1]))
     done = client.run("MainKt", *words, more=path)
     assert done.returncode == 0, done.stderr
@@ -160,6 +129,14 @@ def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> 
         assert np.abs(found_values - answer / np.linalg.norm(answer)).max() < 1e-5
     files = ("golden.safetensors", "onnx/text_model.onnx", "tokenizer/merges.txt", "manifest.json")
     assert told["refused"] == [f"{name} BUNDLE" for name in files]
+
+
+@pytest.mark.whole  # as the one above
+def test_the_jar_is_of_language_version_2_1_as_the_sample_s_oldest_kotlin_reads_it(path: tuple[Path, ...]) -> None:
+    (jar,) = (one for one in path if one.name == "mobileclip-kotlin.jar")
+    with zipfile.ZipFile(jar) as opened:
+        count, *version = struct.unpack(">4i", opened.read("META-INF/mobileclip.kotlin_module")[:16])
+    assert (count, version[:2]) == (3, [2, 1])
 
 
 RULES = """
