@@ -125,7 +125,7 @@ def query(file: PlantedOnnx) -> None:
 
 def test_what_is_left_of_a_file_in_halves_is_the_arithmetic_of_float32(halves: OpenedSubject, tmp_path: Path) -> None:
     (check,) = checked(halves, lambda file: None, tmp_path)
-    floor = halves.floor("image")
+    floor = halves.towers["image"].floor
     assert check.status == "passed"
     assert floor is not None
     assert check.gate == str(halves.gates.exact(floor))
