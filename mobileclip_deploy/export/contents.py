@@ -29,6 +29,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.tokenizer import Padding
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
@@ -59,6 +60,7 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
         input=TensorEntry.of(source),
         output=TensorEntry.of(result),
         contexts=plan.request.contexts or None if tower == "text" else None,
+        pads_inside=True if tower == "text" and plan.form.pads_inside and variant.ends_texts else None,
         contents=target.open(artifact, place.function).contents,
     )
 
@@ -133,7 +135,8 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
 
 def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Writes tokenizer, preprocessing and golden embeddings, and the files that clients of the format expect."""
-    write_companions(folder, plan.target.name, source.variant, plan.request.head, plan.request.layout)
+    padding: Padding = "inside" if plan.form.pads_inside and source.variant.ends_texts else "outside"
+    write_companions(folder, plan.target.name, source.variant, plan.request.head, plan.request.layout, padding)
     if plan.request.head.names and not plan.request.head.own:  # nothing in the bundle can embed these labels again
         answers = plan.request.head.answers(source.model, reference.of("image"))
         reference = replace(reference, probabilities=answers)

@@ -67,7 +67,12 @@ class BundlePlan:
         """Requested form of the artifacts."""
         request = self.request
         return Form(
-            len(request.head.names), request.head.normalised, request.input == BYTES, request.layout, request.contexts
+            len(request.head.names),
+            request.head.normalised,
+            request.input == BYTES,
+            request.layout,
+            request.contexts,
+            self.target.capabilities.ports.pads_inside,
         )
 
     @property

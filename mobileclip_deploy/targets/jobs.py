@@ -42,6 +42,7 @@ def tower_job(
         normalised=head.normalised,
         pictures=form.pictures and tower == "image",
         contexts=form.contexts if tower == "text" else (),
+        pads_inside=form.pads_inside and tower == "text" and source.variant.ends_texts,
     )
     return TowerJob(
         variant=source.variant,

@@ -40,6 +40,8 @@ class Form:
             itself.
         layout: an app's names.
         contexts: lengths in tokens that the text tower takes, the longest last; empty for its full length only.
+        pads_inside: True if the text tower ends each row of ids at its first end token: the rest counts as padding, and
+            a row without that token gets one.
     """
 
     labels: int = 0
@@ -47,6 +49,7 @@ class Form:
     pictures: bool = False
     layout: Layout | None = None
     contexts: tuple[int, ...] = ()
+    pads_inside: bool = False
 
 
 PLAIN = Form()
@@ -82,6 +85,7 @@ class Ports:
             is missing.
         why_no_pictures: reason why image towers cannot take pictures of any size (`Form.pictures`); None if they can.
         why_no_contexts: reason why text towers cannot take ids of several lengths (`Form.contexts`); None if they can.
+        pads_inside: True if a text tower's graph cuts and pads ids itself (`Form.pads_inside`).
     """
 
     image: str = "image"
@@ -95,6 +99,7 @@ class Ports:
     input_types: Mapping[TowerName, tuple[str, ...]] = field(default_factory=dict)
     why_no_pictures: str | None = "its artifacts take pixels of one size"
     why_no_contexts: str | None = "its text towers take ids of one length"
+    pads_inside: bool = False
 
     def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Returns input and output: see `Target.tensors`."""

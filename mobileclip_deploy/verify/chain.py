@@ -19,6 +19,7 @@ from mobileclip_deploy.verify.checks.folded import check_folded
 from mobileclip_deploy.verify.checks.golden import check_golden
 from mobileclip_deploy.verify.checks.graph import check_graph
 from mobileclip_deploy.verify.checks.measured import check_measured
+from mobileclip_deploy.verify.checks.padding import check_padding, pads_or_might
 from mobileclip_deploy.verify.checks.pictures import check_pictures
 from mobileclip_deploy.verify.checks.place import check_place
 from mobileclip_deploy.verify.checks.ranges import check_ranges
@@ -59,6 +60,7 @@ TOWER_CHECKS: tuple[tuple[Callable[[TowerProof], Iterable[Check]], Callable[[Tow
     (check_shipped, None),
     (check_pictures, lambda tower: tower.name == "image" and tower.subject.form.pictures),
     (check_contexts, lambda tower: tower.name == "text" and bool(tower.subject.contexts)),
+    (check_padding, pads_or_might),
     (check_weights, None),
     (check_graph, None),
     (check_activations, lambda tower: precision_of(tower.precision).calibrated),

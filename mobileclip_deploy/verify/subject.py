@@ -150,7 +150,9 @@ class Subject:
         manifest = self.bundle.manifest
         image = manifest.towers.get("image")
         pictures = image is not None and image.input.any_size
-        return Form(len(self.head.names), self.head.normalised, pictures, manifest.layout, self.contexts)
+        text = manifest.towers.get("text")
+        pads_inside = text is not None and bool(text.pads_inside)
+        return Form(len(self.head.names), self.head.normalised, pictures, manifest.layout, self.contexts, pads_inside)
 
     @property
     def contexts(self) -> tuple[int, ...]:

@@ -167,6 +167,8 @@ FAULTS: dict[str, Edit] = {
     "range of pixels": setting("towers.image.input.range", [0.0, 255.0]),
     "colour order": setting("towers.image.input.colour", "BGR"),
     "normalised": setting("towers.text.output.normalised", True),
+    "padding outside": setting("towers.text.pads_inside", None),
+    "padding inside, of a picture's tower": manifest(lambda data: data["towers"]["image"].update(pads_inside=True)),
     "type of ids": setting("towers.text.input.dtype", "int32"),
     "merges.txt missing": missing("tokenizer/merges.txt"),
     "merges.txt empty": lambda folder: (folder / "tokenizer/merges.txt").write_bytes(b""),
@@ -175,9 +177,7 @@ FAULTS: dict[str, Edit] = {
     "vocab.json, two words swapped": entry("tokenizer/vocab.json", swapped_words),
     "tokenizer.json, a rule of lower case removed": text("tokenizer.json", "Lowercase", "NFD"),
     "tokenizer.json missing": missing("tokenizer.json"),
-    "tokenizer_config.json, padding": entry(
-        "tokenizer_config.json", lambda data: data.update(pad_token="<|endoftext|>")
-    ),
+    "tokenizer_config.json, padding": entry("tokenizer_config.json", lambda data: data.update(pad_token="!")),
     "special_tokens_map.json missing": missing("special_tokens_map.json"),
     "config.json, projection": entry("config.json", lambda data: data.update(projection_dim=512)),
     "config.json missing": missing("config.json"),

@@ -11,8 +11,9 @@ stand in `DIMENSIONS` and `parsed`.
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from programs import output
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
@@ -31,6 +33,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.backends import FreeShape
 from mobileclip_deploy.targets.executorch.model_schema import model_schema
 from mobileclip_deploy.targets.values import TensorInfo
+from mobileclip_deploy.web.demo import client_sources
 
 pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the files of ExecuTorch
 
@@ -131,8 +134,34 @@ def test_pictures_and_texts_have_the_checkpoint_s_embeddings_at_length_1(bundle:
         found = np.concatenate([file.run(torch.from_numpy(one[None])).numpy() for one in inputs])
         unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
         assert np.linalg.norm(found - unit, axis=1).max() < 1e-5
-    tokenizer = json.loads((bundle.path / "tokenizer.json").read_text(encoding="utf-8"))
-    assert tokenizer["model"]["type"] == "BPE"
+
+
+def test_the_library_refuses_the_tokenizer_and_the_page_brings_one_that_does_not(
+    bundle: mcd.Bundle, tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    from pytorch_tokenizers import CppHFTokenizer  # what ExecuTorch's apps read tokenizer.json by
+
+    with pytest.raises(RuntimeError, match="Failed to load HF tokenizer"):
+        CppHFTokenizer().load(str(bundle.path / "tokenizer.json"))
+    page = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```typescript\n(.*?)```", page, re.DOTALL)
+    lines = block.replace('"mobileclip"', f'"{client_sources()}/mobileclip.js"').splitlines()
+    script = [*lines[:1], 'import { readFileSync } from "node:fs";', f"const folder = {json.dumps(str(bundle.path))};"]
+    script += ['const read = (name) => readFileSync(`${folder}/${name}`, "utf-8");']
+    script += [
+        'const [vocabulary, manifest] = ["tokenizer/vocab.json", "manifest.json"].map((n) => JSON.parse(read(n)));'
+    ]
+    script += [
+        'const merges = read("tokenizer/merges.txt");',
+        "const [texts, found] = [JSON.parse(process.argv[2]), []];",
+    ]
+    script += ["for (const text of texts) {", *(line for line in lines[1:] if "execute" not in line)]
+    script += ["found.push(Array.from(ids, Number)); }", "console.log(JSON.stringify(found));"]
+    (tmp_path / "page.mjs").write_text("\n".join(script), encoding="utf-8")
+    texts = [*prompts(), "hello!", "word " * 100, "“crème” <end_of_text>"]
+    node = require_tool("node", "apt-get install nodejs")
+    found = json.loads(output(node, "page.mjs", json.dumps(texts), cwd=tmp_path, timeout=120))
+    assert found == mcd.tokenize(texts).tolist()
 
 
 def test_it_is_verified_as_any_bundle(bundle: mcd.Bundle) -> None:

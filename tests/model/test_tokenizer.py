@@ -20,9 +20,17 @@ import tokenizers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mobileclip_deploy.artifacts.towers.contexts import ended
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput
 from mobileclip_deploy.network.model import tokenizer as module
-from mobileclip_deploy.network.model.tokenizer import CLIP, TokenizerFile, encode, tokenizer_file, write_tokenizer_files
+from mobileclip_deploy.network.model.tokenizer import (
+    CLIP,
+    Padding,
+    TokenizerFile,
+    encode,
+    tokenizer_file,
+    write_tokenizer_files,
+)
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 from mobileclip_deploy.network.samples import prompts
 
@@ -59,7 +67,7 @@ def expressible(text: str) -> bool:
         fix_character_width=False,
     )
     repaired = ftfy.fix_text(text, quotes_and_controls)
-    special = regex.search(r"<start_of_text>|<end_of_text>|<\|(start|end)oftext\|>", repaired, regex.IGNORECASE)
+    special = regex.search(r"<\|(start|end)oftext\|>", repaired, regex.IGNORECASE)
     return (
         repaired == ftfy.fix_text(text)
         and repaired == html.unescape(repaired)
@@ -75,16 +83,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_files(folder: Path, tokens: TokenizerSpec = CLIP) -> None:
+def write_files(folder: Path, tokens: TokenizerSpec = CLIP, padding: Padding = "inside") -> None:
     write_tokenizer_files(folder, tokens)
     names: tuple[TokenizerFile, ...] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     for name in names:
-        (folder / name).write_bytes(tokenizer_file(name, tokens))
+        (folder / name).write_bytes(tokenizer_file(name, tokens, padding))
 
 
 @pytest.fixture(scope="module")
 def fast(folder: Path) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def as_read(rows: list[list[int]], length: int = 77) -> list[list[int]]:
+    """Ids as a text tower reads them that pads inside."""
+    padded = [row + [CLIP.eot] * (length - len(row)) for row in rows]
+    return ended(np.array(padded), TokenizerSpec(context_length=length)).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +146,18 @@ class IndependentBPE:
 def test_ids_are_open_clip_s() -> None:
     from open_clip.tokenizer import tokenize as reference
 
-    repaired = ["&lt;b&gt; &amp;amp; caf&eacute;", "sÃ£o joÃ£o", "ﬁne Ｆｕｌｌ", "<end_of_text>"]
+    repaired = ["&lt;b&gt; &amp;amp; caf&eacute;", "sÃ£o joÃ£o", "ﬁne Ｆｕｌｌ"]
     texts = [*prompts(), *SENTENCES.split("|"), *repaired]
     ids = encode(texts)
     assert ids.dtype == np.int64
     assert np.array_equal(ids, reference(texts).numpy())
     assert np.array_equal(encode(texts, TokenizerSpec(context_length=16)), reference(texts, 16).numpy())
+
+
+def test_a_text_that_spells_a_special_token_does_not_end_there() -> None:
+    row = encode(["a <END_OF_TEXT> b <start_of_text> c"])[0].tolist()
+    assert row.count(CLIP.eot) == row.count(CLIP.sot) == 1
+    assert row == encode(["a < end _ of _ text > b < start _ of _ text > c"])[0].tolist()
 
 
 def test_of_long_texts_the_beginning_is_read_and_ids_stay_open_clip_s() -> None:
@@ -226,7 +246,7 @@ def test_vocab_and_merges_have_the_form_that_apple_s_and_hugging_face_s_loaders_
 
 def test_tokenizer_json_gives_open_clip_s_ids(fast: tokenizers.Tokenizer) -> None:
     texts = [*prompts(), *SENTENCES.split("|"), "a dog’s “house”", "a\x00b \x7fc\ufeff"]
-    assert [encoding.ids for encoding in fast.encode_batch(texts)] == encode(texts).tolist()
+    assert as_read([encoding.ids for encoding in fast.encode_batch(texts)]) == encode(texts).tolist()
 
 
 @settings(max_examples=400, deadline=None)
@@ -235,24 +255,34 @@ def test_tokenizer_json_gives_open_clip_s_ids_wherever_it_can_express_the_text(
     fast: tokenizers.Tokenizer, text: str
 ) -> None:
     assume(expressible(text))
-    assert fast.encode(text).ids == encode([text])[0].tolist()
+    assert as_read([fast.encode(text).ids]) == encode([text]).tolist()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["caf&eacute;", "sÃ£o", "ﬁne", "Ｆｕｌｌ", "\x1b[1mbold", "ΟΔΟΣ", "it'ſ", "<start_of_text>", "<|endoftext|>"],
+    ["caf&eacute;", "sÃ£o", "ﬁne", "Ｆｕｌｌ", "\x1b[1mbold", "ΟΔΟΣ", "it'ſ", "<|endoftext|>"],
 )
 def test_the_exceptions_that_the_documentation_names_are_still_exceptions(
     fast: tokenizers.Tokenizer, text: str
 ) -> None:
-    assert fast.encode(text).ids != encode([text])[0].tolist()
+    assert as_read([fast.encode(text).ids]) != encode([text]).tolist()
 
 
-def test_exclamation_marks_are_not_padding(folder: Path, fast: tokenizers.Tokenizer) -> None:
-    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    assert fast.token_to_id(config["pad_token"]) == 0
-    assert config["pad_token"] != "!"
+@pytest.mark.parametrize("padding", ["inside", "outside"])
+def test_ids_are_unique_and_exclamation_marks_are_not_padding(padding: Padding, tmp_path: Path) -> None:
+    write_files(tmp_path, padding=padding)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+    assert config.get("pad_token") == {"inside": "<|endoftext|>", "outside": None}[padding]
+    file = str(tmp_path / "tokenizer.json")
+    fast = tokenizers.Tokenizer.from_file(file)
+    vocabulary = fast.get_vocab()
+    assert len({*vocabulary.values()}) == len(vocabulary) == CLIP.vocab_size
     assert fast.encode("hello!").ids[:4] == [49406, 3306, 256, 49407]
+    assert len(fast.encode("hello!").ids) == {"inside": 77, "outside": 4}[padding]
+    again = fast.to_str()
+    assert all(
+        tokenizers.Tokenizer.from_str(again).encode("a b!!!c").ids == fast.encode("a b!!!c").ids for _ in range(4)
+    )
 
 
 def test_a_context_length_of_its_own_is_in_the_files(tmp_path: Path) -> None:
@@ -260,7 +290,7 @@ def test_a_context_length_of_its_own_is_in_the_files(tmp_path: Path) -> None:
     fast = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     texts = ["dog", "dog " * 100]
     wanted = encode(texts, TokenizerSpec(context_length=16))
-    assert [encoding.ids for encoding in fast.encode_batch(texts)] == wanted.tolist()
+    assert as_read([encoding.ids for encoding in fast.encode_batch(texts)], 16) == wanted.tolist()
     assert json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))["model_max_length"] == 16
 
 

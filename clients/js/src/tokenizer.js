@@ -5,7 +5,7 @@ import { MobileCLIPError } from "./errors.js";
 
 // Of a text in lower case. A long s is an s to open_clip's pattern, which does not regard case; and U+0345, a mark whose
 // capital is a letter, is neither a letter nor anything else to it.
-const PIECES = /<start_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\u0345]+/gu;
+const PIECES = /'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\u0345]+/gu;
 
 // Every byte, inside a word and at its end, and the two special tokens.
 const UNMERGED = 2 * 256 + 2;
@@ -65,8 +65,6 @@ export class Tokenizer {
   }
 
   word(piece) {
-    if (piece === "<start_of_text>") return [this.settings.sot];
-    if (piece === "<end_of_text>") return [this.settings.eot];
     const known = this.cache.get(piece);
     if (known) return known;
     let parts = Array.from(new TextEncoder().encode(piece), (byte) => BYTES[byte]);

@@ -69,9 +69,10 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
 
     `function`: name inside a file with several (a Core ML package of both towers); bytes and hash are then those of the
     whole file, in both entries. `contexts`: the lengths in tokens that a text tower takes, ascending, if there are
-    several: a prompt that fits has the same embedding at each. `contents`: delegates, operators outside them and bytes
-    by kind, for targets that report them. `attachments`: requested files next to the artifact, by kind
-    (`bundled_program`, `etrecord`).
+    several: a prompt that fits has the same embedding at each. `pads_inside`: a row of ids ends at its first end token;
+    what follows counts as padding. None in earlier versions, and where apps pad. `contents`: delegates, operators
+    outside them and bytes by kind, for targets that report them. `attachments`: requested files next to the artifact,
+    by kind (`bundled_program`, `etrecord`).
     """
 
     file: PlainPath
@@ -82,6 +83,7 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
     input: TensorEntry
     output: TensorEntry
     contexts: tuple[int, ...] | None = None
+    pads_inside: Literal[True] | None = None
     contents: dict[Name, dict[Name, int]] | None = None
     attachments: dict[Name, AttachmentEntry] | None = None
 

@@ -43,12 +43,14 @@ Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{0,40}$")]
 class TensorLayout(BaseModel, frozen=True, extra="forbid"):
     """An input or output: its name and, for an input, the dtype; the target's own if left out.
 
-    `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside the artifact.
+    `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside the artifact. `any_length`: ids
+    [N, L] of any length, if the target pads them inside the artifact; otherwise ids have the context's length.
     """
 
     name: PlainText = Field(min_length=1, max_length=200)
     dtype: Literal["float32", "uint8", "int32", "int64"] | None = None
     any_size: bool = False
+    any_length: bool = False
 
 
 class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
@@ -126,6 +128,8 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
                 source.any_size and (name == "text" or source.dtype not in (None, "uint8"))
             ):
                 raise ValueError(f"`any_size` is for an image input of dtype uint8; {name} sets it")
+            if artifact.output.any_length or (source.any_length and name != "text"):
+                raise ValueError(f"`any_length` is for a text input; {name} sets it")
         for artifact in artifacts:
             unknown = sorted(set(PLACEHOLDER.findall(artifact.file)) - IN_NAMES)
             if unknown:

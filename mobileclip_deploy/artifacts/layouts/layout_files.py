@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files import StrPath, read_json
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
-from mobileclip_deploy.network.model.tokenizer import tokenizer_file
+from mobileclip_deploy.network.model.tokenizer import Padding, tokenizer_file
 from mobileclip_deploy.network.model.variants import Variant, no_text_tower
 
 ENDING = ".json"
@@ -88,8 +88,11 @@ def _packaged() -> Mapping[str, Layout]:
     return {layout.name: layout for layout in sorted(layouts_read, key=lambda layout: layout.name)}
 
 
-def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
+def write_side_files(folder: Path, layout: Layout, variant: Variant, padding: Padding = "outside") -> None:
     """Writes the layout's side files into a bundle's folder.
+
+    Args:
+        padding: of the tokenizer's files.
 
     Raises:
         UsageError: a file has a value of a text tower, and the variant has none.
@@ -99,7 +102,7 @@ def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
         path = within(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if file.tokenizer is not None:
-            path.write_bytes(tokenizer_file(file.tokenizer, variant.tokens))
+            path.write_bytes(tokenizer_file(file.tokenizer, variant.tokens, padding))
         else:
             path.write_text(json.dumps(_filled(file.content, values), indent=2) + "\n", encoding="utf-8")
 

@@ -68,6 +68,18 @@ def fitting(ids: npt.NDArray[np.int64], contexts: Sequence[int], tokenizer: Toke
     return contexts_of_rows
 
 
+def ended(ids: npt.NDArray[np.int64], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
+    """Returns ids [N, L] as a tower that pads inside reads them, [N, context length].
+
+    What follows the first end token is padding. A row without one ends after its last token, or in the last position.
+    """
+    rows = np.full((len(ids), tokens.context_length), tokens.eot, np.int64)
+    rows[:, : ids.shape[1]] = ids[:, : tokens.context_length]
+    is_end = rows == tokens.eot
+    rows[~is_end.any(axis=1), -1] = tokens.eot
+    return np.where(is_end.cumsum(axis=1) - is_end > 0, tokens.pad, rows)
+
+
 class ContextRunner:
     """A text tower of several contexts: ids [N, L] -> [N, D], each row at the shortest context that fits it.
 

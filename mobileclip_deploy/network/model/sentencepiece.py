@@ -105,19 +105,21 @@ def replaced(pattern: str, content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
-def framed(length: int, pad: int, pad_token: str) -> dict[str, Any]:
-    """Returns the first fields of a tokenizer.json of any kind: texts are cut at `length` tokens, and padded to it."""
+def framed(length: int, pad: int, pad_token: str | None) -> dict[str, Any]:
+    """Returns the first fields of a tokenizer.json of any kind: texts are cut at `length` tokens, and padded to it if
+    there is a padding token."""
+    padding = {
+        "strategy": {"Fixed": length},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": pad,
+        "pad_type_id": 0,
+        "pad_token": pad_token,
+    }
     return {
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
-        "padding": {
-            "strategy": {"Fixed": length},
-            "direction": "Right",
-            "pad_to_multiple_of": None,
-            "pad_id": pad,
-            "pad_type_id": 0,
-            "pad_token": pad_token,
-        },
+        "padding": None if pad_token is None else padding,
     }
 
 

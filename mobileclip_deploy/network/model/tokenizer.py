@@ -30,10 +30,13 @@ TokenizerFile = Literal[
 # Names of the two special tokens in transformers and Apple's apps; open_clip's vocabulary has its own.
 _SOT = "<|startoftext|>"
 _EOT = "<|endoftext|>"
-# open_clip pads with id 0, which is "!" inside a word. tokenizer.json needs a second name for it: with pad_token "!",
-# transformers (5.24) takes every "!" of a prompt for padding and encodes it as 0 instead of 256.
-_PAD = "<|pad|>"
-_PAD_ID = 0
+Padding = Literal["inside", "outside", "second name"]
+"""Padding of the files for `tokenizers`: with the end token, for a graph that pads inside; none, for apps that pad with
+id 0; or, in earlier versions, a second name of id 0. No file may name "!" as padding: transformers (5.24) then encodes
+every "!" of a prompt as 0 instead of 256."""
+_SECOND_NAME = "<|pad|>"
+# Class of transformers that takes tokenizer.json as it is. The model's own class builds another normalizer.
+_AS_IT_IS = "PreTrainedTokenizerFast"
 VERSION = "#version: 0.2"
 """First line of merges.txt."""
 CLIP = TokenizerSpec()
@@ -83,8 +86,8 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np
     SOT 49406, the text, EOT 49407, then 0.
 
     Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. A text that is too long
-    is cut, and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special
-    tokens.
+    is cut, and EOT stays last. A prompt that spells a special token, such as "<end_of_text>", is encoded as words; in
+    open_clip it would end there.
 
     Raises:
         InvalidInput: `texts` is one string and not a list of strings; or a long text begins with only blanks, entities
@@ -178,7 +181,7 @@ def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = C
     return written
 
 
-def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
+def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP, padding: Padding = "outside") -> bytes:
     """Returns a file of a vocabulary; transformers.js and others read `tokenizer.json`, `tokenizer_config.json` and
     `special_tokens_map.json`.
 
@@ -188,29 +191,32 @@ def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
     - HTML entities, and text that ftfy repairs beyond quotes and control characters: mojibake, terminal escapes, Latin
       ligatures, full-width and half-width forms;
     - a capital sigma at the end of a word, an apostrophe before a long s, and a combining iota subscript;
-    - the words "<|startoftext|>" and "<|endoftext|>", which become the special tokens ("<start_of_text>" and
-      "<end_of_text>" do in open_clip).
+    - the words "<|startoftext|>" and "<|endoftext|>", which become the special tokens.
 
-    Clients add limits of their own. transformers.js (4.3) drops the last EOT when it truncates. transformers (5.24)
-    replaces the normalizer by its own, without the quotes and control characters. The bytes depend on `tokens` alone.
+    Clients add limits of their own: transformers.js (4.3) drops the last EOT when it truncates. The bytes depend on
+    `tokens` and `padding` alone.
 
     Raises:
         UsageError: a file of CLIP's kind, for a vocabulary of another kind.
     """
     if tokens.kind is not None:
         return _piece_file(name, tokens)
-    special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT, "pad_token": _PAD}
+    special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT}
+    if padding != "outside":
+        special["pad_token"] = _EOT if padding == "inside" else _SECOND_NAME
     if name == "vocab.json":
         return _json(_vocabulary(tokens))
     if name == "merges.txt":
         return ("\n".join([VERSION, *_merges(tokens)]) + "\n").encode("utf-8")
     if name == "tokenizer.json":
-        return _json(_fast_tokenizer(tokens))
+        return _json(_fast_tokenizer(tokens, special.get("pad_token")))
     if name == "special_tokens_map.json":
         return _json(special)
     config = {**special, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "do_lower_case": True}
-    config |= {"errors": "replace", "model_max_length": tokens.context_length, "tokenizer_class": "CLIPTokenizer"}
-    return _json(config)
+    config |= {"errors": "replace", "model_max_length": tokens.context_length}
+    if padding == "second name":
+        return _json({**config, "tokenizer_class": "CLIPTokenizer"})
+    return _json({**config, "model_input_names": ["input_ids", "attention_mask"], "tokenizer_class": _AS_IT_IS})
 
 
 def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
@@ -227,17 +233,18 @@ def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
         special["bos_token"] = names[tokens.sot]
     if name == "special_tokens_map.json":
         return _json(special)
-    # tokenizer.json is complete; the class of the model's own tokenizer would build another one.
     length = {"model_max_length": tokens.context_length - (tokens.last is not None), "padding_side": "right"}
-    return _json({**special, **length, "tokenizer_class": "PreTrainedTokenizerFast"})
+    return _json({**special, **length, "tokenizer_class": _AS_IT_IS})
 
 
-def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
+def _fast_tokenizer(tokens: TokenizerSpec, pad_token: str | None) -> dict[str, Any]:
     """Returns the content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
-    vocabulary = {_PAD: _PAD_ID} | _vocabulary(tokens)
+    vocabulary = _vocabulary(tokens)
+    if pad_token == _SECOND_NAME:
+        vocabulary = {_SECOND_NAME: tokens.pad} | vocabulary
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
-        **framed(tokens.context_length, _PAD_ID, _PAD),
+        **framed(tokens.context_length, 0 if pad_token is None else vocabulary[pad_token], pad_token),
         "added_tokens": [{"id": vocabulary[token], "content": token, **flags} for token in (_SOT, _EOT)],
         "normalizer": {
             "type": "Sequence",
@@ -287,14 +294,16 @@ def _open_clip_cleaning(kind: str) -> Any:
 
 @cache
 def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
-    """Returns open_clip's `SimpleTokenizer`, with these merges, or its own if they are empty."""
+    """Returns open_clip's `SimpleTokenizer` without its special tokens in texts, with these merges, or its own if they
+    are empty."""
     module = open_clip_module("tokenizer")
-    if not merges:
-        return module.SimpleTokenizer()
     with temporary_folder() as folder:  # it reads its merges from a file
         file = folder / "merges.txt.gz"
         file.write_bytes(gzip.compress("\n".join([VERSION, *merges]).encode()))
-        return module.SimpleTokenizer(bpe_path=str(file))
+        tokenizer = module.SimpleTokenizer(bpe_path=str(file)) if merges else module.SimpleTokenizer()
+    # A prompt must not spell special tokens.
+    tokenizer.pat, tokenizer.cache = module.re.compile(PIECES, module.re.IGNORECASE), {}
+    return tokenizer
 
 
 def _vocabulary(tokens: TokenizerSpec) -> dict[str, int]:

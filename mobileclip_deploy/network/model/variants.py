@@ -377,6 +377,11 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         return isinstance(self.image, MCiTower) and not self.image.pooled
 
     @property
+    def ends_texts(self) -> bool:
+        """True if the text tower reads the embedding at the first end token, in a vocabulary of CLIP's kind."""
+        return self.text is not None and self.text.pooling == "end_of_text" and self.tokens.kind is None
+
+    @property
     def answer_shape(self) -> tuple[int, ...]:
         """Shape of the output for one input, for either tower: (D,), or (T, D) for tokens."""
         positions = (self.preprocess.size // self.image.size_step) ** 2

@@ -15,6 +15,7 @@ import torch
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
+from mobileclip_deploy.targets.onnx.ids import take_any_ids
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 from mobileclip_deploy.targets.quiet import conversion
@@ -26,7 +27,14 @@ AS_ONNX = Quantizing()
 TRACE_BATCH = 2
 
 
-def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo, how: Quantizing = AS_ONNX) -> None:
+def write_graph(
+    job: TowerJob,
+    path: Path,
+    source: TensorInfo,
+    result: TensorInfo,
+    how: Quantizing = AS_ONNX,
+    any_length: bool = False,
+) -> None:
     """Writes the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter
     removed.
 
@@ -34,6 +42,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
 
     Args:
         how: settings for precisions whose weights are integers.
+        any_length: True if rows of ids of any length are cut and padded inside.
     """
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
         model = job.once("onnx", lambda: captured(job, source, result)).clone()  # copies the nodes; weights are shared
@@ -47,6 +56,8 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         split_doubling(model)
         if job.form.pictures:
             take_pictures(model, job.variant.preprocess)
+        if job.form.pads_inside:
+            take_any_ids(model, job.variant.tokens, any_length)
         write_model(model, path)
         del model
         onnx.checker.check_model(str(path))

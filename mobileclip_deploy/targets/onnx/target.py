@@ -48,7 +48,10 @@ class OnnxTarget(Target):
         ),
         formats=Formats(suffixes=(".onnx",), foreign_suffix=".onnx", order=1),
         ports=Ports(
-            input_types={"image": ("float32",), "text": ("int64", "int32")}, why_no_pictures=None, why_no_contexts=None
+            input_types={"image": ("float32",), "text": ("int64", "int32")},
+            why_no_pictures=None,
+            why_no_contexts=None,
+            pads_inside=True,
         ),
         storing=Storing(
             precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
@@ -86,7 +89,9 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.graph import write_graph
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_graph(job, path, *self.ports(job.variant, job.tower, job.form))
+        layout = job.form.layout or _own()
+        any_length = job.tower in layout.artifacts and layout.artifact(job.tower).input.any_length
+        write_graph(job, path, *self.ports(job.variant, job.tower, job.form), any_length=any_length)
         return ()
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:

@@ -15,6 +15,7 @@ from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.tokenizer import Padding
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
@@ -24,17 +25,27 @@ def check_companions(subject: OpenedSubject) -> list[Check]:
     """Checks every file next to the artifacts against a new one: tokenizer, preprocessing, labels, model card."""
     if subject.source is None:
         return [Check.not_run("companions", "both", subject.needs_checkpoint)]
-    folder = subject.folder / "companions"
-    names = _made_again(subject, subject.source, folder)
-    wrong = [text for name in names if (text := _difference(subject.bundle.path / name, folder / name, name))]
-    return [Check.of_faults("companions", "both", wrong, f"{len(names)} files are as the checkpoint gives them")]
+    folder, source = subject.folder / "companions", subject.source
+    inside = subject.form.pads_inside and source.variant.ends_texts
+    names = _made_again(subject, source, folder, "inside" if inside else "outside")
+    wrong = {name: text for name in names if (text := _difference(subject.bundle.path / name, folder / name, name))}
+    if wrong and not subject.form.pads_inside:  # earlier versions gave the padding a name of its own
+        earlier = folder.with_name("earlier")
+        _made_again(subject, source, earlier, "second name")
+        wrong = {
+            name: text
+            for name, text in wrong.items()
+            if _difference(subject.bundle.path / name, earlier / name, name) is not None
+        }
+    sound = f"{len(names)} files are as the checkpoint gives them"
+    return [Check.of_faults("companions", "both", list(wrong.values()), sound)]
 
 
-def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
+def _made_again(subject: Subject, source: Source, folder: Path, padding: Padding) -> list[str]:
     """Writes the companions of a bundle into a folder, and returns their names relative to it."""
     bundle, labels = subject.bundle, subject.head.names
     folder.mkdir(parents=True)
-    write_companions(folder, subject.target.name, source.variant, subject.head, bundle.manifest.layout)
+    write_companions(folder, subject.target.name, source.variant, subject.head, bundle.manifest.layout, padding)
     if labels:
         image_folder = Path(bundle.manifest.towers["image"].file).parent
         (folder / image_folder).mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mobileclip_deploy.artifacts.towers.classifier import Classifier
+from mobileclip_deploy.artifacts.towers.contexts import ended
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.network.model.precision import precision_of
@@ -75,7 +76,8 @@ def _answers(tower: TowerProof, matches: Sequence[Matched], constants: StoredCon
         with_whole_steps(exact, matches, quantized.bias_steps)
     exact.double()
     constants.set_queries(exact, tower.module)
-    fed = torch.from_numpy(inputs)
+    pads_inside = tower.name == "text" and subject.form.pads_inside
+    fed = torch.from_numpy(ended(inputs.astype(np.int64), subject.bundle.manifest.tokens) if pads_inside else inputs)
     with torch.no_grad(), constants:
         expected = exact(fed.double() if tower.name == "image" else fed).float().numpy()
     bound = subject.gates.exact(tower.floor)

@@ -78,6 +78,8 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         ports = subject.target.ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
+        inside = subject.target.capabilities.ports.pads_inside and tower == "text" and variant.ends_texts
+        pairs.append((f"{tower} pads_inside", entry.pads_inside, entry.pads_inside if inside else None))
         if entry.function is not None:  # apps load the function by this name
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])

@@ -13,7 +13,7 @@ import java.util.regex.Pattern;
 public final class Tokenizer {
     // Of a text in lower case. A long s is an s to open_clip's pattern, which does not regard case; and U+0345, a mark
     // whose capital is a letter, is neither a letter nor anything else to it.
-    private static final Pattern PIECES = Pattern.compile("<start_of_text>|<end_of_text>|'[s\u017f]|'t|'re|'ve|'m|'ll|'d|\\p{L}+"
+    private static final Pattern PIECES = Pattern.compile("'[s\u017f]|'t|'re|'ve|'m|'ll|'d|\\p{L}+"
             + "|\\p{N}|[^\\x09-\\x0d\\x1c-\\x20\\u0085\\p{Z}\\p{L}\\p{N}\\u0345]+");
     // As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of
     // an honest text the tokens that are kept end long before (mobileclip_deploy/network/model/tokenizer.py).
@@ -91,8 +91,6 @@ public final class Tokenizer {
     }
 
     private int[] word(String piece) {
-        if (piece.equals("<start_of_text>")) return new int[] {settings.sot};
-        if (piece.equals("<end_of_text>")) return new int[] {settings.eot};
         int[] known = cache.get(piece);
         if (known != null) return known;
         List<String> parts = new ArrayList<>();

@@ -58,8 +58,8 @@ public struct Tokenizer: Sendable {
         let read = text.unicodeScalars.prefix(Tokenizer.charactersPerToken * length)
         let cleaned = TextCleaning.lowercased(TextCleaning.clean(String(read)))
         var (ids, cut) = ([start], Int?.none)
-        for (piece, place) in WordSplitting.pieces(cleaned) {
-            ids += word(piece)
+        for (word, place) in WordSplitting.pieces(cleaned) {
+            ids += merged(Array(String(String.UnicodeScalarView(word)).utf8))
             if cut == nil, ids.count >= length { cut = place }
         }
         ids.append(settings.end)
@@ -70,14 +70,6 @@ public struct Tokenizer: Sendable {
             rest = String(String.UnicodeScalarView(cleaned[cut...])) + String(text.unicodeScalars[read.endIndex...])
         }
         return (ids + [Int32](repeating: settings.padding, count: length - ids.count), tokens, rest)
-    }
-
-    private func word(_ piece: WordSplitting.Piece) -> [Int32] {
-        switch piece {
-        case .startOfText: return [start]
-        case .endOfText: return [settings.end]
-        case .word(let scalars): return merged(Array(String(String.UnicodeScalarView(scalars)).utf8))
-        }
     }
 
     /// One word's bytes, the best merge first until none is left.

@@ -1,38 +1,21 @@
 /// Cleaned, lower-cased text to words: open_clip's pattern
-/// `<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`, without regard to case.
+/// `'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`, without regard to case and without its special tokens:
+/// a text that spells them does not end there.
 enum WordSplitting {
-    enum Piece: Equatable {
-        case startOfText
-        case endOfText
-        case word(ArraySlice<Unicode.Scalar>)
-    }
-
     /// Each with the place where it begins.
-    static func pieces(_ text: [Unicode.Scalar]) -> [(piece: Piece, place: Int)] {
-        var found: [(Piece, Int)] = []
+    static func pieces(_ text: [Unicode.Scalar]) -> [(word: ArraySlice<Unicode.Scalar>, place: Int)] {
+        var found: [(ArraySlice<Unicode.Scalar>, Int)] = []
         var index = 0
         while index < text.count {
             if text[index] == " " || Kind(text[index]) == .nothing {
                 index += 1
-            } else if let (piece, length) = special(text, index) {
-                found.append((piece, index))
-                index += length
             } else {
                 let end = contraction(text, index) ?? run(text, index)
-                found.append((.word(text[index..<end]), index))
+                found.append((text[index..<end], index))
                 index = end
             }
         }
         return found
-    }
-
-    private static func special(_ text: [Unicode.Scalar], _ index: Int) -> (Piece, Int)? {
-        guard text[index] == "<" else { return nil }
-        for (name, piece) in [("<start_of_text>", Piece.startOfText), ("<end_of_text>", .endOfText)] {
-            let scalars = Array(name.unicodeScalars)
-            if text[index...].starts(with: scalars) { return (piece, scalars.count) }
-        }
-        return nil
     }
 
     private static func contraction(_ text: [Unicode.Scalar], _ index: Int) -> Int? {
