@@ -40,6 +40,28 @@ def test_numpy_reads_the_array_and_json_the_ids(path: Path, tmp_path: Path) -> N
     assert "exists" in refusal(run("search", path, "--export", tmp_path / "a.npy"))
 
 
+def test_rows_have_length_1_and_two_exports_do_not_share_their_ids(path: Path, tmp_path: Path) -> None:
+    assert run("search", path, "--export", tmp_path / "a.npy").code == 0
+    lengths = np.linalg.norm(np.load(tmp_path / "a.npy").astype(np.float64), axis=1)
+    assert np.abs(lengths - 1).max() < 1e-7
+    told = refusal(run("search", path, "--export", tmp_path / "a.usearch", "--force"))
+    assert "a.json contains the ids of a.npy; choose another name than a.usearch" in told
+    assert not (tmp_path / "a.usearch").exists()
+    assert run("search", path, "--export", tmp_path / "a.npy", "--force").code == 0
+
+
+def test_parquet_holds_ids_vectors_and_the_space(path: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pip install 'mobileclip-deploy[parquet]'")
+    assert run("search", path, "--export", tmp_path / "a.parquet").stdout == f"wrote {tmp_path / 'a.parquet'}\n"
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert (table.num_rows, table.column_names) == (198, ["id", "vector"])
+    assert table.schema.metadata[b"embedding_space"] == b"space"
+    vectors = np.stack(table["vector"].to_numpy())
+    assert (vectors.dtype, vectors.shape) == (np.float32, (198, 24))
+    found = np.argsort(-(vectors @ units(1, seed=5)[0]))[:5]
+    assert [table["id"][int(row)].as_py() for row in found] == wanted(path)
+
+
 def test_usearch_finds_the_same(path: Path, tmp_path: Path) -> None:
     assert run("search", path, "--export", tmp_path / "a.usearch").code == 0
     names = json.loads((tmp_path / "a.json").read_text())["names"]
@@ -66,7 +88,7 @@ def test_sqlite_vec_finds_the_same_in_the_table_and_in_its_own(path: Path, tmp_p
 
 def test_another_suffix_is_refused(path: Path, tmp_path: Path) -> None:
     told = refusal(run("search", path, "--export", tmp_path / "a.faiss"))
-    assert "ends with .npy, .usearch, .sqlite" in told
+    assert "ends with .npy, .usearch, .sqlite, .parquet" in told
     assert "--export goes alone" in refusal(run("search", path, "a dog", "--export", tmp_path / "a.npy"))
 
 

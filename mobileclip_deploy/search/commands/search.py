@@ -35,7 +35,7 @@ from mobileclip_deploy.cli.terminal import say
     "output",
     type=FILE,
     metavar="FILE",
-    help="Write the index for another engine: .npy, .usearch or .sqlite.",
+    help="Write the index for another engine: .npy, .usearch, .sqlite or .parquet.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file of --html or --export.")
 @json_option
