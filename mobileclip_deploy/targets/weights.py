@@ -44,13 +44,14 @@ class Depthwise:
     """Names of the operations that together make up a large depthwise convolution in a format.
 
     These are bands of rows that are added up, and every other channel, whose results are concatenated. `dilation` is
-    the setting along the height.
+    the setting along the height. `between`: operation between a convolution and the concatenation, if there is one.
     """
 
     convolution: str
     dilation: str
     addition: str
     concatenation: str
+    between: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ def _assemble(view: View, words: Depthwise, found: dict[tuple[int, str], StoredW
             if len({len(found[key].values) for key in keys}) == 1:
                 found[keys[0]] = joined([found.pop(key) for key in keys])
                 results[total] = keys[0]
+    for index in view.order:
+        inside = wires(view.nodes[index]) if words.between and view.nodes[index].type == words.between else []
+        if inside and inside[0] in results:
+            results[Wire(index)] = results[inside[0]]
     for node in (view.nodes[index] for index in view.order):
         joint = [results.get(wire) for wire in wires(node)] if node.type.startswith(words.concatenation) else []
         keys = [key for key in dict.fromkeys(joint) if key is not None and key in found]

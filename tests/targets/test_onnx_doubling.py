@@ -34,11 +34,12 @@ def model(outputs: int, inputs: int, groups: int, biased: bool = True) -> onnx.M
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
 
 
+@pytest.mark.parametrize("sliced", [True, False])
 @pytest.mark.parametrize(("outputs", "biased"), [(8, True), (8, False), (12, True)])
-def test_the_numbers_are_those_of_the_one_convolution(outputs: int, biased: bool, tmp_path: Path) -> None:
+def test_the_numbers_are_those_of_the_one_convolution(outputs: int, biased: bool, sliced: bool, tmp_path: Path) -> None:
     whole = model(outputs, 1, 4, biased)
     apart = ir.from_proto(shape_inference.infer_shapes(whole))
-    assert split_doubling(apart) == 1
+    assert split_doubling(apart, sliced) == 1
     write_model(apart, tmp_path / "apart.onnx")
     onnx.checker.check_model(str(tmp_path / "apart.onnx"))
     x = np.random.default_rng(1).standard_normal((2, 4, 9, 8)).astype(np.float32)

@@ -16,6 +16,7 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
 from mobileclip_deploy.targets.onnx.ids import take_any_ids
+from mobileclip_deploy.targets.onnx.lowering import lower
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 from mobileclip_deploy.targets.quiet import conversion
@@ -34,8 +35,9 @@ def write_graph(
     result: TensorInfo,
     how: Quantizing = AS_ONNX,
     any_length: bool = False,
+    opset: int = OPSET,
 ) -> None:
-    """Writes the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter
+    """Writes the model: first dimension free (with contexts the second too), metadata of the exporter
     removed.
 
     Float32 weights share memory with the network until they are written: the largest tower has 1.3 GB of them.
@@ -43,6 +45,7 @@ def write_graph(
     Args:
         how: settings for precisions whose weights are integers.
         any_length: True if rows of ids of any length are cut and padded inside.
+        opset: that of the model, at most 20.
     """
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
         model = job.once("onnx", lambda: captured(job, source, result)).clone()  # copies the nodes; weights are shared
@@ -53,7 +56,9 @@ def write_graph(
             halve(model)
         elif precision_of(job.precision).kind != "float":
             model = quantize(model, job, how)
-        split_doubling(model)
+        split_doubling(model, sliced=job.precision != "fp32")
+        if opset < OPSET:
+            lower(model, opset)
         if job.form.pictures:
             take_pictures(model, job.variant.preprocess)
         if job.form.pads_inside:
@@ -108,19 +113,25 @@ def _strip(model: ir.Model, job: TowerJob) -> None:
 LAST = np.iinfo(np.int64).max
 
 
-def split_doubling(model: ir.Model) -> int:
+def split_doubling(model: ir.Model, sliced: bool = True) -> int:
     """Rewrites, in place, grouped convolutions with several outputs per channel as that many depthwise convolutions.
     Results are the same. Returns the number of rewritten convolutions.
 
     MobileCLIP's image towers double their channels in this way: three windows of 7 x 7 with stride 2, and one of 3 x 3
     at the end. ONNX Runtime has a blocked kernel for depthwise convolutions with one output per group. Those with two
-    run on a general kernel, three times as long for the same arithmetic. The weight stays unchanged in the file. Every
-    other output of it is sliced before each convolution, which a session does once at its start.
+    run on a general kernel, three times as long for the same arithmetic.
+
+    Args:
+        sliced: True if the weight stays unchanged in the file. Every other output of it is sliced before each
+            convolution, which a session does once at its start. False if each convolution gets constants of its own,
+            as ONNX Runtime's quantizer requires.
     """
     editor = Editor(model)
     convolutions = [(node, count) for node in editor.graph if (count := splits(node)) > 1]
     for node, count in convolutions:
-        editor.replace(node, _apart(editor, node, count))
+        editor.replace(node, _apart(editor, node, count, sliced))
+    if not sliced:
+        editor.drop_unused()  # the weights, and what would slice them
     return len(convolutions)
 
 
@@ -138,7 +149,7 @@ def splits(node: ir.Node) -> int:
     return outputs // groups if inputs == 1 and groups > 1 else 0
 
 
-def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
+def _apart(editor: Editor, node: ir.Node, count: int, sliced: bool) -> list[ir.Node]:
     """Returns the nodes that replace a convolution: [N, C, H, W] to [N, count * C, H', W'], in the order of its
     outputs."""
     source, *constants = node.inputs
@@ -155,6 +166,9 @@ def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
         cut = []
         for constant in constants:
             assert constant is not None  # an omitted bias is not among the inputs
+            if not sliced and (values := array(constant)) is not None:
+                cut.append(editor.constant(f"{constant.name}_{index}", values[index::count]))
+                continue
             cut.append(editor.value(f"{constant.name}_{index}"))
             nodes.append(op("Slice", [constant, start, end, axis, step], [cut[-1]]))
         convolved, spread = editor.value(f"{name}_{index}"), editor.value(f"{name}_{index}_spread")

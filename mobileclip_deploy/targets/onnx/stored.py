@@ -8,7 +8,7 @@ from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
-from mobileclip_deploy.targets.weights import View, WeightTable
+from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable
 
 BACK = ("Cast", "DequantizeLinear")
 """Operations that convert looked-up or summed integers to floats."""
@@ -42,6 +42,7 @@ TABLE = WeightTable(
         "com.microsoft.MatMulNBits": ("B",),
     },
     stored=_stored,
+    depthwise=Depthwise("Conv", dilation="", addition="", concatenation="Concat", between="Unsqueeze"),
 )
 
 

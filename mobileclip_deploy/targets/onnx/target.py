@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets.artifact import Artifact, Attached
 from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Ports, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Form, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.artifacts.layouts import Layout
@@ -25,13 +26,24 @@ CPU = RuntimePlace(
 )
 
 
+NEWEST = 20
+LOWEST = {"fp32": 15, "fp16": 15, "w8": 15}
+"""Lowest opset of the precisions that are written for older readers; others need the newest."""
+
+
 @dataclass(frozen=True)
 class OnnxOptions(TargetOptions):
-    """Options of the ONNX target. `ort` also writes each file as .ort, the only format of ONNX Runtime's small
-    builds."""
+    """Options of the ONNX target. `ort` also writes each file as .ort, the only format of ONNX Runtime's small builds.
+    `opset`: of the files, for readers of older ones."""
 
     ort: bool = option(
         "--ort", "Also write each file as .ort, for ONNX Runtime's minimal builds.", default=False, attaches=".ort"
+    )
+    opset: str = option(
+        "--opset",
+        f"With fp32, fp16 and w8: Write files of opset N, {min(LOWEST.values())} to {NEWEST}. [default: {NEWEST}]",
+        default=str(NEWEST),
+        metavar="N",
     )
 
 
@@ -77,6 +89,21 @@ class OnnxTarget(Target):
     Options = OnnxOptions
     options: OnnxOptions
 
+    def settled(self, precisions: Precisions) -> OnnxTarget:
+        """Returns the target itself; refuses an opset that is unknown or too low for a precision."""
+        opset = self.options.opset
+        if not (opset.isascii() and opset.isdigit() and min(LOWEST.values()) <= int(opset) <= NEWEST):
+            raise UsageError(f"`opset` {opset}: it is {min(LOWEST.values())} to {NEWEST}")
+        for precision in precisions.values():
+            if int(opset) < (lowest := LOWEST.get(precision, NEWEST)):
+                raise UsageError(f"opset {opset} has no {precision}, which needs {lowest}; {', '.join(LOWEST)} have it")
+        return self
+
+    def require_form(self, form: Form) -> None:
+        super().require_form(form)
+        if form.pictures and self.options.opset != str(NEWEST):
+            raise UsageError(f"pictures of any size need opset {NEWEST}; leave `opset` out")
+
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return _own().file(variant, artifact, precision)
 
@@ -89,9 +116,9 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.graph import write_graph
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        layout = job.form.layout or _own()
+        layout, opset = job.form.layout or _own(), int(self.options.opset)
         any_length = job.tower in layout.artifacts and layout.artifact(job.tower).input.any_length
-        write_graph(job, path, *self.ports(job.variant, job.tower, job.form), any_length=any_length)
+        write_graph(job, path, *self.ports(job.variant, job.tower, job.form), any_length=any_length, opset=opset)
         return ()
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
