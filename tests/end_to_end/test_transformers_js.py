@@ -187,13 +187,14 @@ def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, 
         near(bundle, asked(page, bundle, "q4", [image]), image)
 
 
-def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:
+def test_webnn_is_told_the_free_sizes_in_config_json(exports: Exports) -> None:
     config = json.loads((exports.unverified("onnx", "w4", "both").path / "config.json").read_text())
     overrides = config["transformers.js_config"]["device_config"]["webnn"]["free_dimension_overrides"]
-    assert overrides == {"batch": 1}
+    assert overrides == {"batch": 1, "tokens": 77}
     for tower in ("image", "text"):
         graph = onnx.load(exports.unverified("onnx", "w4", "both").artifact(tower), load_external_data=False).graph  # type: ignore[arg-type]
-        assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+        sizes = graph.input[0].type.tensor_type.shape.dim
+        assert [size.dim_param for size in sizes] == [["batch", "", "", ""], ["batch", "tokens"]][tower == "text"]
 
 
 def test_the_client_s_zero_shot_pipeline_gives_the_probabilities_of_classify(
