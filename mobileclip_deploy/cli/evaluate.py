@@ -13,6 +13,7 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, DatasetChoice, datas
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation.dataset import Dataset
     from mobileclip_deploy.network.model.architecture import MobileCLIP
+    from mobileclip_deploy.network.model.preprocessing import Pixels
 
 
 @click.command()
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     help="Measure all datasets of a benchmark suite, each by its own metric.",
 )
 @click.option("--data", "suite_data", type=FILE, metavar="DIR", help="With --suite: folder of the suite's datasets.")
+@click.option(
+    "--pixels",
+    type=click.Choice(["app", "reference"]),
+    help="Pixels as an app shows pictures, or as open_clip computes them. [default: app; with --suite: reference]",
+)
 @click.option("--html", type=FILE, metavar="FILE", help="With --suite: also write a page.")
 @click.option("--force", is_flag=True, help="With --html: replace an existing page.")
 @json_option
@@ -40,6 +46,7 @@ def evaluate(
     language: str | None,
     suite: str | None,
     suite_data: Path | None,
+    pixels: Pixels | None,
     html: Path | None,
     force: bool,
     as_json: bool,
@@ -71,7 +78,9 @@ def evaluate(
     options = data.arguments()
     if suite is not None and suite_data is not None:
         evaluate_suite = of_wing("evaluate.suite")
-        click.get_current_context().exit(evaluate_suite(subject, (suite, suite_data, html, force), data, as_json))
+        click.get_current_context().exit(
+            evaluate_suite(subject, (suite, suite_data, html, force, pixels or "reference"), data, as_json)
+        )
     dataset, templates = _read(data, task), parse_templates(data.templates)
     check_subject(subject)
 
@@ -86,10 +95,10 @@ def evaluate(
     model = open_subject(subject)
     with progress() as update:
         if dataset is None or language is not None:
-            result = run(model, task=task, language=language, progress=update, **options)
+            result = run(model, task=task, language=language, pixels=pixels or "app", progress=update, **options)
         else:
             whole = model if isinstance(model, MobileCLIP) else Bundle.of(model)
-            how = Measuring(templates, data.skip_bad, data.cache)
+            how = Measuring(templates, data.skip_bad, data.cache, pixels=pixels or "app")
             result = evaluate_on(whole, dataset, task, how, update)
     note_skipped(result.skipped)
     if result.images_per_second is not None and not quiet():

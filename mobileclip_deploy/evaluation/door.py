@@ -17,6 +17,7 @@ from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, m
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
 
@@ -45,6 +46,7 @@ def evaluate(
     images: StrPath | None = None,
     split: str = "test",
     language: str | None = None,
+    pixels: Pixels = "app",
     skip_bad: bool = False,
     cache: StrPath | None = None,
     progress: Progress = silent,
@@ -63,6 +65,8 @@ def evaluate(
         split: of Karpathy's files and of CLIP_benchmark's shards.
         language: a language that the dataset's dataset.json lists, for classes and captions; the result then has the
             English figures as well.
+        pixels: "app" as an app shows pictures: upright, transparency on white. "reference" as open_clip and
+            CLIP_benchmark compute them, for comparison with published figures: neither.
         skip_bad: leave out rows that cannot be used (`EvaluationResult.skipped`) instead of refusing the first.
         cache: a folder for embeddings, so that an interrupted run can resume; not kept if None.
 
@@ -71,7 +75,7 @@ def evaluate(
         UsageError: no dataset, the dataset cannot be used for the task, or a template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
-    how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
+    how = Measuring(parse_templates(templates), skip_bad, optional_path(cache), pixels=pixels)
     whole = opened(subject)
     origin = Source.of(whole).provenance if isinstance(whole, MobileCLIP) else whole.manifest.checkpoint
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=origin.builtin)

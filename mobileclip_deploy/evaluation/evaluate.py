@@ -16,6 +16,7 @@ from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.metrics import classify, percentage, retrieval_ranks
+from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
@@ -39,7 +40,7 @@ class EvaluationResult(BaseModel, frozen=True):
     `confusion[a][b]`: number of images of class a whose nearest class is b; zeros are left out. `skipped`: a message
     for each row that was left out. `images_per_second`: of embedded images, reading included. None if not measured, if
     all were cached, or if an evaluator or an emulator computed them. `language`: of the texts if not English; `english`
-    then has the figures of the same images with English texts.
+    then has the figures of the same images with English texts. `pixels`: see `Pixels`.
     """
 
     schema_version: Literal[1] = 1
@@ -59,6 +60,7 @@ class EvaluationResult(BaseModel, frozen=True):
     images_per_second: float | None = None
     language: str | None = None
     english: dict[str, Interval] | None = None
+    pixels: Pixels = "app"
 
     def most_confused(self, count: int) -> list[tuple[str, str, int]]:
         """Returns the most frequent confusions: true class, nearest class, number of images."""
@@ -80,12 +82,14 @@ class Measuring:
         skip_bad: leave out images that cannot be used instead of refusing the first.
         cache: a folder of embeddings to read from and add to.
         captions: unit-length embeddings of the dataset's captions [M, D], if they are already computed.
+        pixels: see `Pixels`.
     """
 
     templates: tuple[str, ...] = ()
     skip_bad: bool = False
     cache: Path | None = None
     captions: npt.NDArray[np.float32] | None = None
+    pixels: Pixels = "app"
 
 
 IN_FULL = Measuring()
@@ -128,7 +132,7 @@ def measure(
     class_rows = label_rows(embedder.labels, dataset.classes) if embedder.labels else None
     progress(f"accuracy on {dataset.name}, {len(dataset.images):,} images")
     images, tally = embed_dataset_images(
-        embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache), progress
+        embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache, pixels=how.pixels), progress
     )
     images = unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
     if tally.bad:
@@ -161,6 +165,7 @@ def measure(
         engine=embedder.engine,
         embedding_space=embedder.embedding_space,
         dataset=dataset.name,
+        pixels=how.pixels,
         images=len(dataset.images),
         captions=len(dataset.captions),
         classes=len(dataset.classes),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.pictures.cache import EmbeddingStore, in_order
@@ -20,12 +21,13 @@ BATCH = 64
 
 
 def open_store(
-    embedder: Embedder, tower: TowerName, cache: Path | None, fast_jpeg: bool = False
+    embedder: Embedder, tower: TowerName, cache: Path | None, fast_jpeg: bool = False, pixels: Pixels = "app"
 ) -> EmbeddingStore | None:
     """Opens the cached embeddings of one tower. None without a cache.
 
     Args:
         fast_jpeg: pictures are decoded with `pictures.Reading.fast_jpeg`, which changes their pixels.
+        pixels: see `Pixels`.
 
     Raises:
         InvalidInput: see `EmbeddingStore`.
@@ -40,6 +42,8 @@ def open_store(
         how += f" {embedder.view}"
     if fast_jpeg:
         how += " fast_jpeg"
+    if pixels != "app":
+        how += f" {pixels} pixels"
     return EmbeddingStore(
         cache,
         {

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,7 @@ from mobileclip_deploy.base.files.arrays import Bytes, Floats
 from mobileclip_deploy.base.progress import Progress, rate, silent
 from mobileclip_deploy.base.scheduling import available_cores
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.model.preprocessing import decoded, tower_bytes
+from mobileclip_deploy.network.model.preprocessing import Pixels, decoded, tower_bytes
 from mobileclip_deploy.pictures.cache import EmbeddingStore, in_order
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import BATCH, open_store
@@ -45,6 +45,7 @@ class Reading:
         cache: a folder of embeddings to read from and add to.
         workers: number of threads; all cores if None.
         fast_jpeg: decode large JPEGs at a part of their size; see `decoded`.
+        pixels: see `Pixels`.
         remedy: end of the error text for a picture that cannot be used.
     """
 
@@ -52,6 +53,7 @@ class Reading:
     cache: Path | None = None
     workers: int | None = None
     fast_jpeg: bool = False
+    pixels: Pixels = "app"
     remedy: str = "; correct it, or leave such images out with `skip_bad=True`"
 
 
@@ -126,7 +128,7 @@ def image_embeddings(
     Raises:
         InvalidInput: an image cannot be used, or none can.
     """
-    store = open_store(embedder, "image", how.cache, how.fast_jpeg)
+    store = open_store(embedder, "image", how.cache, how.fast_jpeg, how.pixels)
     workers = how.workers or available_cores()
     alone = None if embedder.alone is None else embedder.alone()
     reader = _Reader(embedder, how, store, alone)
@@ -162,11 +164,12 @@ def image_embeddings(
         raise InvalidInput(f"none of the {count} images can be used; the first: {next(iter(tally.bad.values()))}")
 
 
-def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cache: Path | None = None) -> Floats:
+def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], how: Reading = PLAINLY) -> Floats:
     """Returns embeddings [N, D] of image files' contents, not normalised; equal contents are computed once.
 
     Args:
         images: name of each for error texts, and its bytes.
+        how: `skip_bad` and `remedy` have no effect.
 
     Raises:
         InvalidInput: one cannot be used, or the cache cannot.
@@ -175,9 +178,8 @@ def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cach
     indices = [index_of.setdefault(content, len(index_of)) for _, content in images]
     contents = {content: Content(name, content) for name, content in reversed(images)}
     different = [contents[content] for content in index_of]
-    rows = embed_dataset_images(
-        embedder, different, [item.name for item in different], Reading(cache=cache, remedy="")
-    )[0]
+    strictly = replace(how, skip_bad=False, remedy="")
+    rows = embed_dataset_images(embedder, different, [item.name for item in different], strictly)[0]
     return rows[indices]
 
 
@@ -235,9 +237,10 @@ class _Reader:
 
     def _decoded(self, content: bytes, name: str) -> Bytes:
         spec = self.embedder.preprocess
-        with decoded(content, name, 2 * spec.resized if self.how.fast_jpeg else None) as image:
+        least = 2 * spec.resized if self.how.fast_jpeg else None
+        with decoded(content, name, least, self.how.pixels) as image:
             try:
-                return tower_bytes(self.embedder.view.of(image), spec)
+                return tower_bytes(self.embedder.view.of(image), spec, self.how.pixels)
             except InvalidInput as error:
                 raise InvalidInput(f"{name}: {error}") from None
 

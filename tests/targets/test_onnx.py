@@ -70,7 +70,7 @@ def test_files_are_where_transformers_js_looks_for_them(exports: Exports, precis
     ("tower", "source", "result"),
     [
         ("image", ("pixel_values", "tensor(float)", ["batch", 3, 64, 64]), "image_embeds"),
-        ("text", ("input_ids", "tensor(int64)", ["batch", 77]), "text_embeds"),
+        ("text", ("input_ids", "tensor(int64)", ["batch", "tokens"]), "text_embeds"),
     ],
 )
 def test_inputs_and_outputs_are_named_and_typed_as_clients_expect(

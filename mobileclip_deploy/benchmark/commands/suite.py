@@ -13,9 +13,10 @@ from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.benchmark.suite.measuring import SuiteResult
+    from mobileclip_deploy.network.model.preprocessing import Pixels
 
-Suite = tuple[str, Path, Path | None, bool]
-"""Its name, the folder of its datasets, the page to write, and whether to replace that page."""
+Suite = tuple[str, Path, Path | None, bool, "Pixels"]
+"""Its name, the folder of its datasets, the page to write, whether to replace that page, and how pixels are made."""
 
 
 def evaluate_suite(subject: Path | None, suite: Suite, data: DatasetChoice, as_json: bool) -> int:
@@ -26,7 +27,7 @@ def evaluate_suite(subject: Path | None, suite: Suite, data: DatasetChoice, as_j
     """
     from mobileclip_deploy.benchmark.suite.tasks import asked_suite
 
-    name, folder, html, force = suite
+    name, folder, html, force, pixels = suite
     asked_suite(name, folder, html, force)
     check_subject(subject)
 
@@ -42,6 +43,7 @@ def evaluate_suite(subject: Path | None, suite: Suite, data: DatasetChoice, as_j
             suite=name,
             html=html,
             force=force,
+            pixels=pixels,
             skip_bad=data.skip_bad,
             cache=data.cache,
             progress=update,

@@ -11,8 +11,10 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, measure_suite
 from mobileclip_deploy.benchmark.suite.tasks import asked_suite
 from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TOWERS, no_text_tower
 from mobileclip_deploy.pictures.embedder import embedder_of, opened
+from mobileclip_deploy.pictures.pictures import Reading
 
 __all__ = ["SuiteResult", "evaluate_suite"]
 
@@ -23,6 +25,7 @@ def evaluate_suite(
     *,
     suite: str = "datacomp",
     html: StrPath | None = None,
+    pixels: Pixels = "reference",
     skip_bad: bool = False,
     cache: StrPath | None = None,
     force: bool = False,
@@ -36,6 +39,8 @@ def evaluate_suite(
         data: the folder that contains a folder for each dataset.
         suite: "datacomp", the 38 datasets that MobileCLIP's papers average over.
         html: file for a page with the table.
+        pixels: "reference" as open_clip and CLIP_benchmark compute them, as in the published figures; "app": see
+            `evaluate`.
         skip_bad: leave out images that cannot be used (`Row.skipped`) instead of failing their dataset.
         cache: folder for embeddings, so that an interrupted run continues where it stopped; no cache when None.
         force: replace an existing page.
@@ -54,9 +59,8 @@ def evaluate_suite(
     model = opened(subject)
     if isinstance(model, MobileCLIP) and model.variant.text is None:
         raise no_text_tower(model.variant.name)
-    result = measure_suite(
-        embedder_of(model, TOWERS), listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
-    )
+    how = Reading(skip_bad, optional_path(cache), pixels=pixels)
+    result = measure_suite(embedder_of(model, TOWERS), listed, Path(data), how, progress)
     if page is not None:
         with sole_writer(page, "evaluate", force=force):
             write_whole(page, html_page(result))

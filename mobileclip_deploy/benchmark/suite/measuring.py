@@ -22,6 +22,7 @@ from mobileclip_deploy.benchmark.suite.samples import read_captioned, read_puzzl
 from mobileclip_deploy.benchmark.suite.tasks import Suite, SuiteTask, published, published_source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.evaluation.metrics import classify, retrieval_ranks
+from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import BATCH, embed_classes, embed_prompts, unit
 from mobileclip_deploy.pictures.pictures import Reading, embed_contents, embed_dataset_images
@@ -56,7 +57,7 @@ class Row(BaseModel, frozen=True):
 
 class SuiteResult(BaseModel, frozen=True):
     """Result of a suite for a model. `average` is the plain mean of the figures; None unless every dataset was
-    measured."""
+    measured. `pixels`: see `Pixels`."""
 
     suite: str
     source: str
@@ -68,6 +69,7 @@ class SuiteResult(BaseModel, frozen=True):
     average: float | None
     published_average: float | None
     published_source: str | None
+    pixels: Pixels = "reference"
 
     @property
     def failed(self) -> tuple[Row, ...]:
@@ -75,13 +77,14 @@ class SuiteResult(BaseModel, frozen=True):
         return tuple(row for row in self.rows if row.status == "failed")
 
 
+REFERENCE = Reading(pixels="reference")
+
+
 def measure_suite(
     embedder: Embedder,
     suite: Suite,
     data: Path,
-    *,
-    skip_bad: bool = False,
-    cache: Path | None = None,
+    how: Reading = REFERENCE,
     progress: Progress = silent,
 ) -> SuiteResult:
     """Measures the available datasets of a suite; the arguments are those of `evaluate_suite`."""
@@ -89,7 +92,7 @@ def measure_suite(
     rows = []
     for number, task in enumerate(suite.datasets, start=1):
         progress(f"{task.name}, dataset {number} of {len(suite.datasets)}")
-        rows.append(_row(task, data / task.folder, _Run(embedder, skip_bad, cache, progress), by_key.get(task.key)))
+        rows.append(_row(task, data / task.folder, _Run(embedder, how, progress), by_key.get(task.key)))
     values = [row.figure.value for row in rows if row.figure is not None]
     references = [by_key[task.key] for task in suite.datasets if task.key in by_key]
     return SuiteResult(
@@ -103,6 +106,7 @@ def measure_suite(
         average=sum(values) / len(values) if len(values) == len(rows) else None,
         published_average=sum(references) / len(references) if len(references) == len(rows) else None,
         published_source=published_source() if by_key else None,
+        pixels=how.pixels,
     )
 
 
@@ -114,8 +118,7 @@ def html_page(result: SuiteResult) -> str:
 @dataclass(frozen=True)
 class _Run:
     embedder: Embedder
-    skip_bad: bool
-    cache: Path | None
+    how: Reading
     progress: Progress
 
 
@@ -145,11 +148,9 @@ def _row(task: SuiteTask, folder: Path, run: _Run, known: float | None) -> Row:
 
 def _classification(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     samples = read_samples(folder)
-    embedded, tally = embed_dataset_images(
-        run.embedder, samples.images, samples.rows, Reading(run.skip_bad, run.cache), run.progress
-    )
+    embedded, tally = embed_dataset_images(run.embedder, samples.images, samples.rows, run.how, run.progress)
     usable = np.array([number for number in range(len(samples.rows)) if number not in tally.bad])
-    classes = embed_classes(run.embedder, samples.classes, samples.templates, run.cache)
+    classes = embed_classes(run.embedder, samples.classes, samples.templates, run.how.cache)
     labels = samples.labels[usable]
     ranks, nearest = classify(unit(embedded), classes, labels)
     groups = None if samples.groups is None else samples.groups[usable]
@@ -186,11 +187,11 @@ def _retrieval(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
         for number, row in enumerate(batch, start=sum(map(len, images))):
             captions += row.captions
             owners += [number] * len(row.captions)
-        images.append(embed_contents(run.embedder, [(row.where, row.image) for row in batch], run.cache))
+        images.append(embed_contents(run.embedder, [(row.where, row.image) for row in batch], run.how))
     if not captions:
         raise InvalidInput(f"{folder}: its tables have no rows")
     pictures = unit(np.concatenate(images))
-    texts = embed_prompts(run.embedder, captions, run.cache)
+    texts = embed_prompts(run.embedder, captions, run.how.cache)
     whose = np.array(owners)
     to_text, to_image = retrieval_ranks(pictures, texts, whose)
     metered = figures.mean_recall(to_text < 1, to_image < 1, whose)
@@ -202,9 +203,9 @@ def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     sizes: list[int] = []
     for batch in _batches(read_puzzles(folder)):
         run.progress(f"{task.name}, puzzle {len(scores)} of {task.examples}")
-        cues = embed_prompts(run.embedder, [_prompt(puzzle.cue) for puzzle in batch], run.cache)
+        cues = embed_prompts(run.embedder, [_prompt(puzzle.cue) for puzzle in batch], run.how.cache)
         listed = [(puzzle.where, image) for puzzle in batch for image in puzzle.images]
-        pictures = unit(embed_contents(run.embedder, listed, run.cache))
+        pictures = unit(embed_contents(run.embedder, listed, run.how))
         starts = np.cumsum([len(puzzle.images) for puzzle in batch])[:-1]
         for puzzle, cue, candidates in zip(batch, cues, np.split(pictures, starts), strict=True):
             scores.append(figures.jaccard(candidates @ cue, np.array(puzzle.right)))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,10 @@ PIXELS_AT_ONCE = 3 * MAX_PIXELS
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in one file, as phones write them; Pillow has another name for it
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+Pixels = Literal["app", "reference"]
+"""Pixels of an image file. "app": as `load_image` gives them. "reference": as open_clip and CLIP_benchmark compute
+them. These drop transparency (what is transparent is mostly black) and ignore the EXIF orientation."""
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # errors that it logs are raised here as InvalidInput
 
@@ -66,17 +71,18 @@ def decode_image(content: bytes, name: str) -> Image.Image:
 
 
 @contextlib.contextmanager
-def decoded(content: bytes, name: str, least: int | None = None) -> Iterator[Image.Image]:
+def decoded(content: bytes, name: str, least: int | None = None, pixels: Pixels = "app") -> Iterator[Image.Image]:
     """Decodes as `decode_image`, for the block. Other threads' pictures wait while such blocks hold `PIXELS_AT_ONCE`.
 
     Args:
         least: smallest side in pixels of a JPEG that is decoded at a half, a quarter or an eighth of its size. libjpeg
             leaves out the finer frequencies, which saves most of the work and changes pixels a little.
+        pixels: see `Pixels`; a "reference" image keeps its mode.
     """
     if not content:
         raise InvalidInput(f"{name}: an empty file")
     with contextlib.ExitStack() as resources:
-        yield _decode(content, name, least, resources)
+        yield _decode(content, name, least, resources, pixels)
 
 
 class _Room:
@@ -103,7 +109,7 @@ class _Room:
 _room = _Room(PIXELS_AT_ONCE)
 
 
-def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitStack) -> Image.Image:
+def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitStack, kind: Pixels) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
@@ -117,6 +123,8 @@ def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitS
                     image.draft(None, (least, least))  # it does nothing for other formats
                 held.enter_context(_room.taken(image.width * image.height))
                 image.load()
+                if kind == "reference":
+                    return image
                 # Damaged metadata: shown as stored, as browsers and photo viewers do.
                 with contextlib.suppress(Exception):
                     ImageOps.exif_transpose(image, in_place=True)
@@ -182,13 +190,16 @@ def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
     return torch.from_numpy(tower_bytes(image, spec)).to(torch.float32).div(255)
 
 
-def tower_bytes(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
+def tower_bytes(image: Image.Image, spec: Preprocess, pixels: Pixels = "app") -> npt.NDArray[np.uint8]:
     """Returns the bytes [3, size, size] that `preprocess` divides by 255. Computed on the calling thread alone.
+
+    Args:
+        pixels: kind of the image. A "reference" image is scaled in its own mode, and converted to RGB last.
 
     Raises:
         InvalidInput: see `preprocess`.
     """
-    if image.mode != "RGB":
+    if image.mode != "RGB" and pixels == "app":
         raise InvalidInput(f"an image of mode {image.mode} instead of RGB; read files with load_image")
     width, height = _resized_size(image.width, image.height, spec)
     if width * height > MAX_PIXELS:
@@ -197,7 +208,7 @@ def tower_bytes(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
         image = image.resize((width, height), _RESAMPLING[spec.interpolation])
     left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
     image = image.crop((left, top, left + spec.size, top + spec.size))
-    return np.ascontiguousarray(np.array(image, dtype=np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(np.array(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
 
 
 def normalize(x: torch.Tensor, spec: Preprocess) -> torch.Tensor:

@@ -21,6 +21,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.suite.measuring import Row, html_page, measure_suite
 from mobileclip_deploy.benchmark.suite.tasks import load_suite, published
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.pictures.pictures import Reading
 
 SUITE = load_suite("datacomp")
 # What is shown, and what it is said to be: wrong at 3, 6, 7 and 9.
@@ -121,10 +122,10 @@ def test_published_figures_average_to_what_was_published(variant: str, average: 
 
 def test_an_interrupted_run_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
     eye = Eye()
-    first = measure_suite(eye.embedder(), SUITE, data, cache=tmp_path / "kept")
+    first = measure_suite(eye.embedder(), SUITE, data, Reading(cache=tmp_path / "kept"))
     assert eye.seen > 0
     again = Eye()
-    assert measure_suite(again.embedder(), SUITE, data, cache=tmp_path / "kept") == first
+    assert measure_suite(again.embedder(), SUITE, data, Reading(cache=tmp_path / "kept")) == first
     assert again.seen == 0
 
 
@@ -194,7 +195,7 @@ def test_two_classes_may_have_the_same_name(data: Path) -> None:
 def test_bad_images_can_be_left_out_and_are_counted(data: Path) -> None:
     shard = data / "wds_cifar10_test" / "test" / "1.tar"
     _rewrite(shard, lambda name, content: (name, b"bad" if name == "s0000003.png" else content))
-    row = rows(data, skip_bad=True)["cifar10"]
+    row = rows(data, how=Reading(skip_bad=True))["cifar10"]
     assert (row.status, row.examples, len(row.skipped)) == ("measured", 9, 1)
     assert row.figure.value == pytest.approx(100 * 6 / 9)
 
