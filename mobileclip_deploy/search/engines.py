@@ -15,7 +15,7 @@ from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.errors import InvalidInput, UsageError, needed
 from mobileclip_deploy.network.checkpoints.writing import Rows
-from mobileclip_deploy.pictures.embedding import unit
+from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search.embedding_files import describe_array, write_array
 from mobileclip_deploy.search.index import Index
 
@@ -90,7 +90,7 @@ def _write(index: Index, output: Path, beside: Path | None, write: Callable[[Ind
 
 def _rows(index: Index) -> Iterator[tuple[list[str], Floats]]:
     """Yields ids and vectors of length 1. Decoded from integers, their lengths are 0.999 to 1.001."""
-    return ((ids, unit(vectors.astype(np.float64)).astype(np.float32)) for ids, vectors in index.vectors())
+    return ((ids, at_length_one(vectors).astype(np.float32)) for ids, vectors in index.vectors())
 
 
 def _array(index: Index, path: Path) -> None:

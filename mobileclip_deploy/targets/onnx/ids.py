@@ -26,7 +26,7 @@ def take_any_ids(model: ir.Model, tokens: TokenizerSpec, any_length: bool) -> No
     nodes: list[ir.Node] = []
 
     def add(kind: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
-        nodes.append(op(kind, inputs, [editor.value("ids")], **attributes))
+        nodes.append(op(kind, inputs, [editor.value("ids")], "", **attributes))
         return nodes[-1].outputs[0]
 
     def scalar(value: int) -> ir.Value:

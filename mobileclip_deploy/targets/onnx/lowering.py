@@ -45,7 +45,7 @@ class _Steps:
 
     def add(self, kind: str, *inputs: ir.Value, **attributes: int | Sequence[int]) -> ir.Value:
         result = self._editor.value(f"{self._name}_{kind.lower()}")
-        self.nodes.append(op(kind, inputs, [result], **attributes))
+        self.nodes.append(op(kind, inputs, [result], "", **attributes))
         return result
 
     def number(self, value: float) -> ir.Value:
@@ -86,7 +86,7 @@ def _reduction(editor: Editor, node: ir.Node) -> list[ir.Node]:
     axes = array(node.inputs[1]) if len(node.inputs) > 1 else None
     settings = {"keepdims": node.attributes.get_int("keepdims", 1)}
     chosen = {} if axes is None else {"axes": axes.tolist()}
-    return [op(node.op_type, [node.inputs[0]], [ir.Value(type=node.outputs[0].type)], **settings, **chosen)]
+    return [op(node.op_type, [node.inputs[0]], [ir.Value(type=node.outputs[0].type)], "", **settings, **chosen)]
 
 
 Rewrite = Callable[[Editor, ir.Node], list[ir.Node]]
