@@ -94,7 +94,7 @@ def measured(name: str, tower: Any, precision: str) -> dict[str, Any]:
     exact, floor = answers(job.module, asked)
     with tempfile.TemporaryDirectory(prefix="qnn-goldens-") as kept:
         source = Path(kept) / f"{name.lower()}_{tower}.onnx"
-        write_graph(job, source, *ports, Quantizing(beforehand=True))
+        write_graph(job, source, ports, Quantizing(beforehand=True))
         before = spent()
         made = placement(chip, source)
         seconds = spent() - before

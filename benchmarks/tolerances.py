@@ -12,7 +12,7 @@ from typing import Any
 from measuring import markdown
 
 from mobileclip_deploy.parity import gates, metrics, reference
-from mobileclip_deploy.verify.checks import activations, fit, graph, relevance
+from mobileclip_deploy.verify.checks import activations, fit, graph, ranges, relevance
 from mobileclip_deploy.verify.instruments import matching, quantized
 from mobileclip_deploy.verify.instruments import tower_settings as settings
 from mobileclip_deploy.verify.reports import explanation
@@ -60,8 +60,8 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "INVERSE": Tolerance(settings.INVERSE, "a float32 factor times its inverse", "derived: 2 x 2^-24", 2.0**-23),
     "COSINE": Tolerance(1 - activations.COSINE.value, "1 - cosine with quantized activations followed", UNMEASURED),
     "OFF": Tolerance(activations.OFF, "share of an activation's integers that differ", UNMEASURED),
-    "WIDTH": Tolerance(activations.WIDTH, "width of a range of activations, relative", "its comment", 2e-3),
-    "ZERO": Tolerance(activations.ZERO, "a zero point, in steps", "derived: half a step", 0.5),
+    "WIDTH": Tolerance(ranges.WIDTH, "width of a range of activations, relative", "its comment", 2e-3),
+    "ZERO": Tolerance(ranges.ZERO, "a zero point, in steps", "derived: half a step", 0.5),
     "VALUE_BOUND": Tolerance(explanation.VALUE_BOUND, "a result of one operation, relative", UNMEASURED),
     "DRIFT_BOUND": Tolerance(explanation.DRIFT_BOUND, "the same at reduced precision", CHOICE),
     "NEAR": Tolerance(fit.NEAR, "axes that are fitted again", "its comment", 1e-6),

@@ -16,20 +16,20 @@ ROOT = Path(__file__).parents[1]
 # Raised only in a commit that says why.
 MOST_ROOMS, MOST_ARROWS = 17, 85
 # 34_420 before the checks of `verify` had a file, and with it a head, each.
-MOST_CORE_LINES = 34_620
+MOST_CORE_LINES = 34_820
 MOST_CIRCLES = 0
 MOST_LINES = {
-    "targets": 19_880,
-    "benchmark": 10_460,
-    "network": 6_750,
+    "targets": 20_130,
+    "benchmark": 10_470,
+    "network": 6_780,
     "training": 6_050,
-    "verify": 5_200,
+    "verify": 5_310,
     "cli": 3_210,
-    "search": 2_660,
+    "search": 2_710,
     "base": 2_600,
-    "artifacts": 2_530,
-    "export": 2_380,
-    "evaluation": 2_080,
+    "artifacts": 2_550,
+    "export": 2_390,
+    "evaluation": 2_090,
     "pictures": 1_260,
     "parity": 1_040,
     "rounding": 1_020,

@@ -119,7 +119,7 @@ def sixteen(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A text tower with int8 weights and activations of 16 bits, as it is compiled."""
     path = tmp_path_factory.mktemp("sixteen") / "a.onnx"
     job = replace(job_of(model, "text", "fp32"), precision="w8a16", calibration=inputs("text"))
-    write_graph(job, path, *get_target("qnn").ports(job.variant, "text", job.form), Quantizing(beforehand=True))
+    write_graph(job, path, get_target("qnn").ports(job.variant, "text", job.form), Quantizing(beforehand=True))
     return path
 
 
@@ -163,7 +163,7 @@ def test_the_integers_that_rounding_chose_are_those_in_the_model(
                 weight.copy_((nearest + (nearest.abs() < 100)) * step)  # one off, but for what the step is found by
                 wanted.append(weight.numpy())
     ports = target.ports(job.variant, tower, job.form)
-    write_graph(replace(job, module=learned), tmp_path / "a.onnx", *ports, Quantizing(beforehand=True))
+    write_graph(replace(job, module=learned), tmp_path / "a.onnx", ports, Quantizing(beforehand=True))
     stored = [one.values.reshape(len(one.values), -1) for one in OnnxArtifact(tmp_path / "a.onnx").weights or ()]
     assert len(wanted) > 5
     for weight in wanted:

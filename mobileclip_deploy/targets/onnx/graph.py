@@ -31,8 +31,7 @@ TRACE_BATCH = 2
 def write_graph(
     job: TowerJob,
     path: Path,
-    source: TensorInfo,
-    result: TensorInfo,
+    ports: tuple[TensorInfo, TensorInfo],
     how: Quantizing = AS_ONNX,
     any_length: bool = False,
     opset: int = OPSET,
@@ -43,12 +42,13 @@ def write_graph(
     Float32 weights share memory with the network until they are written: the largest tower has 1.3 GB of them.
 
     Args:
+        ports: input and output.
         how: settings for precisions whose weights are integers.
         any_length: True if rows of ids of any length are cut and padded inside.
         opset: that of the model, at most 20.
     """
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
-        model = job.once("onnx", lambda: captured(job, source, result)).clone()  # copies the nodes; weights are shared
+        model = job.once("onnx", lambda: captured(job, *ports)).clone()  # copies the nodes; weights are shared
         model.metadata_props.update(
             variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence
         )

@@ -118,7 +118,7 @@ class OnnxTarget(Target):
         path.parent.mkdir(parents=True, exist_ok=True)
         layout, opset = job.form.layout or _own(), int(self.options.opset)
         any_length = job.tower in layout.artifacts and layout.artifact(job.tower).input.any_length
-        write_graph(job, path, *self.ports(job.variant, job.tower, job.form), any_length=any_length, opset=opset)
+        write_graph(job, path, self.ports(job.variant, job.tower, job.form), any_length=any_length, opset=opset)
         return ()
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:

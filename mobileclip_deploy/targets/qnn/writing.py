@@ -42,7 +42,7 @@ def write_artifact(
     source = path / f"{path.stem}.onnx"
     finish = partial(lift_norms, contexts=job.form.contexts)
     how = Quantizing(rules, beforehand=True, finish=finish)
-    write_graph(job, source, *ports, how)
+    write_graph(job, source, ports, how)
     if job.precision == "fp32":
         return
     for chip in options.chips:
