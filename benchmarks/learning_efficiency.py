@@ -17,6 +17,8 @@ import argparse
 import csv
 import hashlib
 import json
+import math
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,6 +39,8 @@ COLOURS = {"plain": "#b35806", "reinforced": "#2166ac"}
 STUDENT = "nano"
 COMMON = {"learning_rate": 2e-3, "warmup": 0.1, "average": 0.98}
 MEASUREMENTS = 10
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""97.5% quantiles by the number of values, of a table of Student's t; more values take the last, which is wider."""
 WANTED_SEEDS, WANTED_HITS = 3, 100
 RECALLS = ("image_to_text_recall", "text_to_image_recall")
 FIGURE = RECALLS[0]
@@ -248,7 +252,38 @@ def block(result: dict[str, Any]) -> str:
         rows.append([*cells, f"**{_one(mean, mean['better'])}**", by_seed])
     heads = ("", "ahead", "the other's best", "its samples", "those of the arm ahead", "factor", "seed by seed")
     lines += markdown(heads, rows)
-    return "\n".join([*lines, "", _certainty(result, len(seeds)), "", _limits(len(data["teachers"]), same)])
+    texts = [_effect(result), _certainty(result, len(seeds)), _limits(len(data["teachers"]), same)]
+    return "\n".join([*lines, *(line for text in texts if text for line in ("", text))])
+
+
+def _effect(result: dict[str, Any]) -> str:
+    """Size of the effect over the seeds, in one sentence; empty for a single seed, which gives no interval."""
+    parts, seeds, student = [], 0, result["settings"]["student"]
+    for recall, words in NAMES.items():
+        by_seed = result["factors"][recall]["by_seed"]
+        seeds = len(by_seed)
+        if seeds < min(STUDENT_T):
+            return ""
+        value, low, high = geometric([_times(one) for one in by_seed])
+        parts.append(f"{value:.2f} times ({low:.2f} to {high:.2f}) from {words}")
+    return (
+        f"**Size of the effect**: for its own best recall@1, {student} without teachers needs {' and '.join(parts)} "
+        f"the samples that it needs with teachers (geometric mean of {_counted(seeds)}; 95%, Student's t on "
+        "logarithms). This says nothing of other networks, teachers and amounts of data."
+    )
+
+
+def _times(found: dict[str, Any]) -> float:
+    """Samples of the plain arm over those of the reinforced arm."""
+    return float(found["factor"] if found["better"] == "reinforced" else 1 / found["factor"])
+
+
+def geometric(factors: Sequence[float]) -> tuple[float, float, float]:
+    """Returns the geometric mean with its 95% interval, of at least two factors."""
+    logarithms = [math.log(value) for value in factors]
+    middle = statistics.mean(logarithms)
+    half = STUDENT_T[min(len(factors), max(STUDENT_T))] * statistics.stdev(logarithms) / math.sqrt(len(factors))
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
 
 
 def _certainty(result: dict[str, Any], seeds: int) -> str:

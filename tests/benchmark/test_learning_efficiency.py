@@ -113,6 +113,23 @@ def test_a_factor_from_few_seeds_or_hits_is_said_to_mean_little(
 
 
 @pytest.mark.whole
+def test_the_size_of_the_effect_has_an_interval_and_the_pages_have_it(script: ModuleType) -> None:
+    assert script.geometric([2.0, 8.0]) == pytest.approx((4.0, 4 / 2**12.706, 4 * 2**12.706))
+    result = script.KEPT.read()
+    assert script.KEPT.shown() == script.block(result)
+    by_seed = result["factors"][script.FIGURE]["by_seed"]
+    value, low, high = script.geometric([found["factor"] for found in by_seed])
+    page = (script.ROOT / "docs" / "reinforcement.md").read_text(encoding="utf-8")
+    assert f"{value:.2f} times the samples (95%: {low:.2f} to {high:.2f})" in page
+    assert (
+        script._effect(
+            {"settings": {"student": "nano"}, "factors": {name: {"by_seed": by_seed[:1]} for name in script.NAMES}}
+        )
+        == ""
+    )
+
+
+@pytest.mark.whole
 def test_the_whole_in_miniature(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
