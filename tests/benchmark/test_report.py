@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mobileclip_deploy.benchmark.report.drawing import GREY, HEAD, OWN, SCALE, d
 from mobileclip_deploy.benchmark.report.points import IMAGENET, figures, published
 from mobileclip_deploy.benchmark.result import Result
 
+SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert(1)</script>&\"'|"
 
 
@@ -112,6 +114,19 @@ def test_a_png_shows_the_figure_and_every_point_of_it(sources: list[Path], tmp_p
     for one in drawing.published:  # a circle: grey on its rim, white inside
         across, down = round(SCALE * one.x), SCALE * HEAD + round(SCALE * one.y)
         assert ImageColor.getrgb(GREY) in [picture.getpixel((across + 5 * SCALE + step, down)) for step in (-1, 0)]
+
+
+@pytest.mark.whole
+def test_an_svg_marks_what_was_published_apart_and_hostile_names_stay_text(sources: list[Path], tmp_path: Path) -> None:
+    assert run("report", sources[1], "-o", tmp_path / "f.svg").code == 0
+    drawn = ElementTree.parse(tmp_path / "f.svg").getroot()
+    groups = [group.get("class") for group in drawn.iter(f"{SVG}g")]
+    (figure,) = figures([answer("mobileclip_s0", model=HOSTILE)])
+    assert (groups.count("measured"), groups.count("reference")) == (len(figure.points), len(figure.reference))
+    assert not list(drawn.iter(f"{SVG}script"))
+    texts = [text.text or "" for text in drawn.iter(f"{SVG}text")]
+    assert any("not measured here" in text for text in texts)
+    assert any(HOSTILE in text for text in texts)
 
 
 @pytest.mark.parametrize(

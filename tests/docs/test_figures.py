@@ -15,6 +15,7 @@ import pytest
 from conversions import ROOT
 
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.network.model.variants import load_variant
 
 BENCHMARKS = ROOT / "benchmarks"
 PICTURE = ROOT / "docs" / "accuracy_size.svg"
@@ -107,3 +108,26 @@ def test_a_table_of_a_page_is_that_of_its_results(name: str, of: str | None, mon
 def test_a_table_of_a_page_is_that_of_the_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own = script(name, monkeypatch)
     assert own["KEPT"].shown() == own["table"](), f"type: python benchmarks/{name}.py"
+
+
+@pytest.mark.whole
+def test_published_figures_have_sources_are_those_of_the_cards_and_the_page_is_made_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = script("published", monkeypatch)
+    told = own["read"]()
+    own["write"](tmp_path)
+    for name in (own["PAGE"], own["CHART"]):
+        assert (tmp_path / name).read_text("utf-8") == page(f"figures/{name}"), "type: python benchmarks/published.py"
+    fields = ("imagenet_top1", "average_38", "coco_text_to_image_recall1")
+    fields += ("iphone_12_pro_max_image_ms", "iphone_12_pro_max_text_ms")
+    for row in told.rows:
+        assert {figure.source for figure in row.figures.values()} <= set(told.sources), row.name
+        card = None if row.card is None else load_variant(row.card)
+        for field in fields if card else ():
+            stated = getattr(card.published, field)
+            figure = row.figures.get(field.removeprefix("iphone_12_pro_max_"))
+            assert stated is None or stated == pytest.approx(figure.value, abs=0.0501), (row.name, field)
+        for tower in ("image", "text") if card else ():
+            counted = getattr(card, f"parameters_{tower}") / 1e6
+            assert row.figures[f"{tower}_parameters"].value == pytest.approx(counted, abs=0.5), (row.name, tower)

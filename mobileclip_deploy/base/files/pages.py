@@ -7,8 +7,8 @@ from importlib.resources import files
 from mobileclip_deploy.base.escaping import writable
 
 
-def filled_page(package: str, **values: object) -> str:
-    """Fills in `page.html` of a package, which may include other files of that package.
+def filled_page(package: str, template: str = "page.html", /, **values: object) -> str:
+    """Fills in a template of a package, which may include other files of that package.
 
     Every value is escaped, and so are characters that UTF-8 cannot encode.
 
@@ -27,4 +27,4 @@ def filled_page(package: str, **values: object) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals |= values  # macros of included files see them too
-    return writable(environment.get_template("page.html").render())
+    return writable(environment.get_template(template).render())

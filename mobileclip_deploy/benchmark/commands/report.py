@@ -20,7 +20,7 @@ from mobileclip_deploy.cli.terminal import say
     default=("report.html",),
     show_default="report.html",
     metavar="FILE",
-    help="File to write: report.html, report.md or figure.png. May be repeated.",
+    help="File to write: report.html, report.md, figure.png or figure.svg. May be repeated.",
 )
 @click.option(
     "--bundle",

@@ -74,6 +74,7 @@ def print_suite(result: SuiteResult) -> None:
         note_skipped(row.skipped)
     if any("pyarrow" in (row.reason or "") for row in result.rows):
         note(next(row.reason or "" for row in result.rows if "pyarrow" in (row.reason or "")))
-    published = "" if result.published_average is None else f" (published: {result.published_average:.2f})"
+    theirs, source = result.published_average, result.published_source
+    published = "" if theirs is None else f" (published: {theirs:.2f}; {source})"
     average = "not given: not every dataset was measured" if result.average is None else f"{result.average:.2f}"
     say(f"average: {average}{published}")

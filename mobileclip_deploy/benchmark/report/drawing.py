@@ -1,6 +1,6 @@
 """Layout of a report's figures: accuracy over latency, as in the paper.
 
-Coordinates are in pixels from the upper left corner. The page draws the figures as SVG, and Pillow as a PNG.
+Coordinates are in pixels from the upper left corner. Templates draw the figures as SVG, and Pillow as a PNG.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from mobileclip_deploy.base.files import write_whole
+from mobileclip_deploy.base.files.pages import filled_page
 from mobileclip_deploy.benchmark.report.points import REFERENCE, Figure, Point, figures
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import InvalidInput
@@ -27,20 +29,6 @@ ANCHORS = {"start": "ls", "end": "rs", "middle": "ms"}  # SVG's -> Pillow's, on 
 Box = tuple[float, float, float, float]
 Marks = tuple[tuple[float, float], ...]
 """Marks of an axis: (coordinate, value) of each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """The axes of a figure and the room around them."""
-
-    across: Marks
-    down: Marks
-    top: int = TOP
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    bottom: int = HEIGHT - BOTTOM
 
 
 @dataclass(frozen=True)
@@ -75,12 +63,25 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Frame):
-    """Layout of a figure: latencies across on a logarithmic axis, accuracies down."""
+class Drawing:
+    """Layout of a figure: latencies across on a logarithmic axis, accuracies down, and the room around them."""
 
     figure: Figure
     published: tuple[Published, ...]
     measured: tuple[Measured, ...]
+    across: Marks
+    down: Marks
+    top: int = TOP
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
+
+    @property
+    def total_height(self) -> int:
+        """Height with the title and the list of points."""
+        return HEAD + self.height + LINE * (len(self.measured) + 2)
 
 
 def draw(figure: Figure) -> Drawing:
@@ -149,8 +150,13 @@ def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def write_png(results: Sequence[Result], path: Path) -> None:
-    """Draws all figures as a PNG, one below the other, each with a list of its points.
+def svg(drawings: Sequence[Drawing]) -> str:
+    """Returns an SVG with all figures, one below the other, each with a list of its measured points."""
+    return filled_page(__package__ or "", "figures.svg", drawings=drawings, head=HEAD, step=LINE, reference=REFERENCE)
+
+
+def write_picture(results: Sequence[Result], path: Path) -> None:
+    """Draws all figures as an SVG or a PNG, one below the other, each with a list of its points.
 
     Raises:
         InvalidInput: no measured model has a known accuracy.
@@ -158,11 +164,13 @@ def write_png(results: Sequence[Result], path: Path) -> None:
     drawings = [draw(figure) for figure in figures(results)]
     if not drawings:
         raise InvalidInput("nothing to draw: no measured model has a known accuracy; write .html or .md")
-    heights = [HEAD + HEIGHT + LINE * (len(drawing.measured) + 2) for drawing in drawings]
+    if path.suffix == ".svg":
+        return write_whole(path, svg(drawings))
+    heights = [drawing.total_height for drawing in drawings]
     picture = Image.new("RGB", (WIDTH * SCALE, sum(heights) * SCALE), "white")
     for index, drawing in enumerate(drawings):
         _Pen(ImageDraw.Draw(picture), sum(heights[:index])).figure(drawing)
-    picture.save(path, format="PNG")
+    return picture.save(path, format="PNG")
 
 
 class _Pen:

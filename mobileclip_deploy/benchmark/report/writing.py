@@ -17,7 +17,7 @@ from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.judgement import run_warnings
-from mobileclip_deploy.benchmark.report.drawing import draw, write_png
+from mobileclip_deploy.benchmark.report.drawing import draw, write_picture
 from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.table import SHOWN_LINES, card, columns, conditions, remarks, rows
@@ -27,7 +27,8 @@ from mobileclip_deploy.errors import UsageError
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.inspect.linting import LintReport
 
-SUFFIXES = (".html", ".md", ".png")
+SUFFIXES = (".html", ".md", ".png", ".svg")
+PICTURES = (".png", ".svg")
 
 
 def report(
@@ -41,7 +42,7 @@ def report(
 
     Args:
         results: one or several files that `benchmark` wrote.
-        outputs: one or several paths of the report; .html, .md or .png.
+        outputs: one or several paths of the report; .html, .md, .png or .svg.
         bundles: Core ML bundles that were measured. Findings of `lint` show why operations leave the Neural Engine.
         force: replace existing reports.
 
@@ -70,10 +71,10 @@ def report(
 
         lints = tuple(one for bundle in linted for one in lint(bundle))
     # Pictures first: if the results cannot be drawn, nothing is written.
-    for path in sorted(written, key=lambda one: one.suffix != ".png"):
+    for path in sorted(written, key=lambda one: one.suffix not in PICTURES):
         with sole_writer(path, "report", force=force):
-            if path.suffix == ".png":
-                write_png(completed, path)
+            if path.suffix in PICTURES:
+                write_picture(completed, path)
             else:
                 text = html_page(completed, lints) if path.suffix == ".html" else markdown_page(completed, lints)
                 write_whole(path, text)

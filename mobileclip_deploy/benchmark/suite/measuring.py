@@ -19,7 +19,7 @@ from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.suite import figures
 from mobileclip_deploy.benchmark.suite.samples import read_captioned, read_puzzles, read_samples
-from mobileclip_deploy.benchmark.suite.tasks import Suite, SuiteTask, published, published_source
+from mobileclip_deploy.benchmark.suite.tasks import Suite, SuiteTask, published
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.evaluation.metrics import classify, retrieval_ranks
 from mobileclip_deploy.network.model.preprocessing import Pixels
@@ -88,7 +88,7 @@ def measure_suite(
     progress: Progress = silent,
 ) -> SuiteResult:
     """Measures the available datasets of a suite; the arguments are those of `evaluate_suite`."""
-    by_key = published(embedder.variant)
+    by_key, source = published(embedder.variant)
     rows = []
     for number, task in enumerate(suite.datasets, start=1):
         progress(f"{task.name}, dataset {number} of {len(suite.datasets)}")
@@ -105,7 +105,7 @@ def measure_suite(
         rows=tuple(rows),
         average=sum(values) / len(values) if len(values) == len(rows) else None,
         published_average=sum(references) / len(references) if len(references) == len(rows) else None,
-        published_source=published_source() if by_key else None,
+        published_source=source,
         pixels=how.pixels,
     )
 

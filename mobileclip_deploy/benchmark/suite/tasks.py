@@ -13,6 +13,8 @@ from mobileclip_deploy.errors import UsageError, suggestion
 
 SUITES = ("datacomp",)
 HERE = Path(__file__).parent
+APPLE_REPOSITORIES = ("apple/ml-mobileclip", "apple-aiml-research/ml-mobileclip")
+"""Names of Apple's repository on GitHub, the older first. It is not known if the older one redirects."""
 Metric = Literal[
     "acc1",
     "mean_per_class_recall",
@@ -46,12 +48,6 @@ class Suite(BaseModel, frozen=True, extra="forbid"):
     datasets: tuple[SuiteTask, ...]
 
 
-class _Published(BaseModel, frozen=True, extra="forbid"):
-    suite: str
-    source: str
-    percent: dict[str, dict[str, float]]
-
-
 def load_suite(name: str) -> Suite:
     """Returns the suite of a name.
 
@@ -82,15 +78,11 @@ def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
     return suite
 
 
-def published(variant: str) -> dict[str, float]:
-    """Returns the figures of the variant's authors by dataset key, in percent; empty if they published none."""
-    return _published().percent.get(variant, {})
-
-
-def published_source() -> str:
-    """Returns the source of those figures."""
-    return _published().source
-
-
-def _published() -> _Published:
-    return _Published.model_validate(json.loads((HERE / "published.json").read_text(encoding="utf-8")))
+def published(variant: str) -> tuple[dict[str, float], str | None]:
+    """Returns the published figures of a variant by dataset key, in percent, and their source; ({}, None) if there are
+    none. The source has both names of Apple's repository."""
+    for figures in json.loads((HERE / "published.json").read_text(encoding="utf-8")):
+        percent: dict[str, float] = figures["percent"].get(variant, {})
+        if percent:
+            return percent, str(figures["source"]).replace(APPLE_REPOSITORIES[0], " or ".join(APPLE_REPOSITORIES))
+    return {}, None

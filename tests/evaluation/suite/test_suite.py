@@ -19,7 +19,7 @@ from programs import missing
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.suite.measuring import Row, html_page, measure_suite
-from mobileclip_deploy.benchmark.suite.tasks import load_suite, published
+from mobileclip_deploy.benchmark.suite.tasks import APPLE_REPOSITORIES, load_suite, published
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.pictures.pictures import Reading
 
@@ -111,13 +111,18 @@ def test_a_difference_is_to_what_the_authors_published_of_the_variant(data: Path
         ("mobileclip_blt", 65.78), ("mobileclip_s3", 66.33), ("mobileclip_s4", 68.11), ("mobileclip_l14", 66.94),
         ("mobileclip2_s0", 59.67), ("mobileclip2_s2", 64.05), ("mobileclip2_b", 65.76), ("mobileclip2_s3", 66.85),
         ("mobileclip2_s4", 67.55), ("mobileclip2_l14", 67.80),
+        ("clip_vit_b16", 56.26), ("clip_vit_b32", 52.45), ("clip_vit_l14", 61.74), ("clip_vit_l14_laion", 62.05),
+        ("clip_vit_l14_datacomp", 66.27), ("dfn_vit_b16", 60.92), ("dfn_vit_l14", 66.87),
     ],
 )  # fmt: skip
 def test_published_figures_average_to_what_was_published(variant: str, average: float) -> None:
-    figures = published(variant)
+    figures, source = published(variant)
     assert set(figures) == {task.key for task in SUITE.datasets}
     assert mean(figures.values()) == pytest.approx(average, abs=0.005)
     assert variant in {one.name for one in mcd.variants()}
+    names = APPLE_REPOSITORIES if variant.startswith("mobileclip") else ("mlfoundations/open_clip",)
+    assert source is not None
+    assert all(name in source for name in names)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
