@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from measuring import ROOT, Figures
+from subjects import siglip_variant
 
+from mobileclip_deploy.benchmark.suite.tasks import APPLE_REPOSITORIES
 from mobileclip_deploy.network.model.licences import USES, Answer, Licence, Terms, all_terms
 from mobileclip_deploy.network.model.variants import MCiTower, Variant, variant_cards
 
@@ -108,7 +110,9 @@ def model_rows() -> list[str]:
     told = json.loads(OPERATIONS.read_text(encoding="utf-8"))
     cards = sorted(variant_cards(), key=_order)
     align = ["---", "---:", "---:", "---:", "---", "---", "---", "---", "---"]
-    return [_line(MODEL_HEAD), _line(align), *(_model_row(card, told[card.name]) for card in cards)]
+    rows = [_line(MODEL_HEAD), _line(align), *(_model_row(card, told[card.name]) for card in cards)]
+    old, new = APPLE_REPOSITORIES
+    return [*rows, "", f"Newer public files name `{old}` `{new}`; it is not known if the old name redirects."]
 
 
 def _order(card: Variant) -> tuple[bool, bool, float, str]:
@@ -202,7 +206,7 @@ def counted(card: Variant) -> dict[str, list[int]]:
 
 if __name__ == "__main__":
     if "--operations" in sys.argv[1:]:
-        counts = {card.name: counted(card) for card in variant_cards()}
+        counts = {card.name: counted(card) for card in (*variant_cards(), siglip_variant())}
         OPERATIONS.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     Figures("card_tables", "licences.md").show("\n".join(licence_rows()))
     Figures("card_tables", "choose_model.md").show("\n".join(model_rows()))

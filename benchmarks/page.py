@@ -14,6 +14,7 @@ from clients_speed import section as clients
 from devices import section as devices
 from export_cost import section as export_costs
 from measuring import ROOT, markdown
+from pairs import tables as pair_tables
 from ratios import STEADY, Row, ratio_rows
 from suites import RESULTS, SUITES, Suite, by_processor, processor
 
@@ -78,6 +79,8 @@ def litert(told: dict[str, Any]) -> str:
 
 def table(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
     """A suite on one kind of processor: its ratios, which of them are not steady, and what it was measured on."""
+    if suite.pairs:
+        return "\n\n".join([f"`python benchmarks/suites.py {name}`; {conditions(runs)}", *pair_tables(runs)])
     rows = list(ratio_rows(suite, runs))
     scored = any(row.cell.accuracy for row in rows)
     told = []

@@ -10,7 +10,7 @@ from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.benchmark.statistics import median_interval, percentile
 
-__all__ = ["STEADY", "Based", "Ratio", "Row", "ratio_rows", "unsteady"]
+__all__ = ["STEADY", "Based", "Ratio", "Row", "cpu_by_round", "ratio_of", "ratio_rows", "unsteady"]
 
 STEADY = 0.05
 
@@ -61,10 +61,15 @@ def ratio_rows(suite: Based, runs: Sequence[Result]) -> Iterator[Row]:
         ratios = [
             other / own
             for run in runs
-            for own, other in zip(_rounds(run.cells[index]), _rounds(run.cells[base]), strict=True)
+            for own, other in zip(cpu_by_round(run.cells[index]), cpu_by_round(run.cells[base]), strict=True)
         ]
-        interval = median_interval([[ratio] for ratio in ratios])
-        yield Row(cell, found, Ratio(percentile(ratios, 0.5), interval.low, interval.high, len(ratios)), base == index)
+        yield Row(cell, found, ratio_of(ratios), base == index)
+
+
+def ratio_of(ratios: Sequence[float]) -> Ratio:
+    """Returns the median of the rounds' ratios with its interval."""
+    interval = median_interval([[ratio] for ratio in ratios])
+    return Ratio(percentile(ratios, 0.5), interval.low, interval.high, len(ratios))
 
 
 def unsteady(suite: Based, runs: Sequence[Result]) -> list[Row]:
@@ -82,8 +87,8 @@ def _base(suite: Based, run: Result, cell: Cell) -> int:
     )
 
 
-def _rounds(found: CellResult) -> list[float]:
-    """CPU time of an inference, round by round: the least; of results that do not tell it, the mean."""
+def cpu_by_round(found: CellResult) -> list[float]:
+    """Returns the CPU time of an inference in nanoseconds, round by round: the least, or the mean in older results."""
     assert all(one.cpu_ns is not None for one in found.rounds), found.id
     if all(one.cpu_least_ns for one in found.rounds):
         return [float(one.cpu_least_ns or 0) for one in found.rounds]

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from measuring import ROOT
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
 
 PROGRAM = (sys.executable, "-c", "from mobileclip_deploy.cli import main; main()")
 SEED = 7
@@ -55,6 +59,8 @@ LEARNED += [(target, "w8", None, "gptq") for target in ("coreai", "onnx", "liter
 LEARNED += [("qnn", "w8a16", None, "gptq")]
 """What is worth having with learned rounding: the same, and how."""
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
+SIGLIP = "siglip_b16_224"
+"""SigLIP's ViT-B/16 at 224 pixels, the paper's peer of S2. Only its times are needed: it has no card or tokenizer."""
 UNDECIDED = 4  # the exit code of an export whose accuracy so few pictures do not tell from its gate
 
 
@@ -115,6 +121,46 @@ class Subjects:
                 raise subprocess.CalledProcessError(done.returncode, command)
         return path
 
+    def pair(self, variant: str, target: str) -> Path:
+        """Returns a bundle with both towers of a variant in fp32, with weights from the seed."""
+        folder = self.folder / "pairs"
+        path = folder / f"{variant}-{target}-fp32"
+        if not path.exists():
+            from mobileclip_deploy.network.checkpoints.writing import write_tensors
+
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint = folder / f"{variant}.safetensors"
+            write_tensors(checkpoint, tower_weights(variant, ("image", "text")), {})
+            command = [*PROGRAM, "export", "--target", target, "--precision", "fp32", "-o", str(folder), "--no-verify"]
+            command += ["--variant", variant, "--checkpoint", str(checkpoint)]
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            checkpoint.unlink()
+        return path
+
+    def siglip(self, target: str) -> tuple[Path, ...]:
+        """Returns SigLIP's two towers, folded and written by a target as those of the bundles are."""
+        from mobileclip_deploy.network.model.variants import TOWERS
+        from mobileclip_deploy.targets import get_target
+
+        writer = get_target(target)
+        suffix = writer.capabilities.formats.foreign_suffix
+        files: dict[TowerName, Path] = {tower: self.folder / "pairs" / f"{SIGLIP}_{tower}{suffix}" for tower in TOWERS}
+        if not all(path.exists() for path in files.values()):
+            from writing import NOWHERE
+
+            from mobileclip_deploy.network.checkpoints.source import Source
+            from mobileclip_deploy.network.folding import fold
+            from mobileclip_deploy.targets.jobs import tower_job
+
+            model = siglip_model()
+            fold(model)
+            files[TOWERS[0]].parent.mkdir(parents=True, exist_ok=True)
+            for tower, path in files.items():
+                job = tower_job(Source(model, NOWHERE), tower, "fp32")
+                # Converters look at samples even in fp32; without a tokenizer the example is the sample.
+                writer.write(replace(job, calibration=job.example.numpy()), path)
+        return tuple(files.values())
+
     def plain_onnx(self, variant: str) -> Path:
         """open_clip's own network with the same weights, unfolded, by torch.onnx.export as it is."""
         path = self.folder / f"open_clip_{variant}_plain.onnx"
@@ -162,6 +208,11 @@ class Subjects:
 
 def image_weights(variant: str) -> dict[str, Any]:
     """The tensors of a variant's image tower in its first layout, from the seed."""
+    return tower_weights(variant, ("image",))
+
+
+def tower_weights(variant: str, towers: Sequence[TowerName]) -> dict[str, Any]:
+    """Returns the tensors of a variant's towers in its first layout, from the seed."""
     from golden_checkpoints import fill
 
     from mobileclip_deploy.network.checkpoints.fitting import Candidate
@@ -169,8 +220,37 @@ def image_weights(variant: str) -> dict[str, Any]:
 
     layouts = list(load_variant(variant).layouts)
     layout = "open_clip" if "open_clip" in layouts else layouts[0]
-    wanted = Candidate(load_variant(variant), layout, ("image",)).expected.values()
-    return {one.key: fill(SEED, one.key, one.shape) for one in wanted}
+    tensors = Candidate(load_variant(variant), layout, tuple(towers)).expected.values()
+    return {tensor.key: fill(SEED, tensor.key, tensor.shape) for tensor in tensors}
+
+
+def siglip_variant() -> Variant:
+    """Returns SigLIP's ViT-B/16: SigLIP2's card with the size, vocabulary and activation of the first SigLIP.
+
+    The values are those of open_clip's model_configs/ViT-B-16-SigLIP.json.
+    """
+    from mobileclip_deploy.network.model.variants import Variant, load_variant
+
+    fields = load_variant("siglip2_b16_256").model_dump(mode="json", exclude={"published", "sources"})
+    fields |= {"name": SIGLIP, "title": "SigLIP ViT-B/16", "languages": "English"}
+    fields["preprocess"]["size"] = 224
+    fields["text"]["activation"] = "gelu"
+    fields["tokenizer"]["vocab_size"] = 32_000
+    return Variant.model_validate(fields)
+
+
+def siglip_model() -> Any:
+    """Returns SigLIP's network with weights from the seed."""
+    import torch
+    from golden_checkpoints import fill
+
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
+
+    with torch.device("meta"):
+        model = MobileCLIP(siglip_variant()).eval().requires_grad_(False)
+    weights = {key: fill(SEED, key, tuple(value.shape)) for key, value in model.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+    return model
 
 
 def open_clip_image_tower(variant: str) -> tuple[Any, Any]:

@@ -1,6 +1,6 @@
 """The suites behind the project's figures: each is one command.
 
-    python benchmarks/suites.py folding            # or runtimes, precisions, peers, paper, int8; several, or all
+    python benchmarks/suites.py folding            # or runtimes, precisions, peers, towers, paper, int8; or all
     python benchmarks/page.py                      # docs/figures/benchmarks.md from what was measured
     python benchmarks/suites.py guard              # what each setting of a runtime costs: see guard.py
 
@@ -25,9 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import guard
+import pairs
 from measuring import ROOT
 from ratios import unsteady
-from subjects import NANO_PRECISIONS, Subjects
+from subjects import NANO_PRECISIONS, SIGLIP, Subjects
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.benchmark.documents import read_result
@@ -51,7 +52,8 @@ class Suite:
     """A claim, what is measured for it, and words of the label and place that ratios are taken to.
 
     `within`: fields of a cell that its base has in common with it; the base is one for all where there are none.
-    `parts`: what the claim says, in place of {}, of cells whose label or runtime holds a word.
+    `parts`: what the claim says, in place of {}, of cells whose label or runtime holds a word. `pairs`: both towers of
+    a network are one row, with ratios to each of `pairs.PEERS` (`base` is then unused).
     """
 
     title: str
@@ -60,6 +62,7 @@ class Suite:
     request: Callable[[Subjects], Request]
     within: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    pairs: bool = False
 
     def claimed(self, run: Result | None = None) -> str:
         """The claim, of what was measured in a run; of everything where there is none."""
@@ -106,6 +109,14 @@ def _peers(subjects: Subjects) -> Request:
 
 
 def _paper(subjects: Subjects) -> Request:
+    networks = [name for name in (*pairs.VARIANTS, *pairs.PEERS) if name != SIGLIP]
+    return Request(
+        _open(*(subjects.pair(name, target) for target in TARGETS for name in networks)),
+        against=tuple(path for target in TARGETS for path in subjects.siglip(target)),
+    )
+
+
+def _towers(subjects: Subjects) -> Request:
     variants = (S0, S2, "mobileclip2_b", "clip_vit_b16")
     return Request(_open(*(subjects.bundle(variant, "onnx") for variant in variants)))
 
@@ -150,12 +161,23 @@ SUITES = {
         },
     ),
     "paper": Suite(
-        "The paper's ratio",
+        "The paper's pairs",
+        "Both towers together, one picture and one prompt: S0, S1, S2, B and MobileCLIP2-S0 against OpenAI's and "
+        "SigLIP's ViT-B/16 at 224 pixels, in {}. Apple's README has S0 4.8 times as fast as OpenAI's and 2.8 times "
+        "smaller, and S2 2.3 times as fast as SigLIP's and 2.1 times smaller, on an iPhone 12 Pro Max. At equal rates: "
+        "the ratio of the multiply-adds.",
+        "",
+        _paper,
+        parts=RUNTIMES,
+        pairs=True,
+    ),
+    "towers": Suite(
+        "The paper's image towers",
         "Image towers of S0, S2 and B against OpenAI's ViT-B/16, in one runtime. The paper's are 1.5, 3.6, 10.4 and "
         "11.5 ms on an iPhone 12 Pro Max's Neural Engine: 7.7, 3.2, 1.1 and 1 times as fast. They are 4.8, 15.7, 35.4 "
         "and 35.1 G operations: at equal rates S0 would be 7.4 and S2 2.2 times as fast.",
         "clip_vit_b16",
-        _paper,
+        _towers,
     ),
     "int8": Suite(
         "Integers of 8 bits",
@@ -210,11 +232,12 @@ def measure(name: str, subjects: Subjects, protocol: Protocol, most: int = MOST)
         def say(text: str, number: int = number) -> None:
             print(f"{name}, run {number}: {text}", file=sys.stderr, flush=True)
 
-        outcome = run_benchmark(request, get_driver("host"), RunOptions(protocol, output, number, force=True), say)
+        options = RunOptions(protocol, output, number, force=True, profile=SUITES[name].pairs and number == 1)
+        outcome = run_benchmark(request, get_driver("host"), options, say)
         failed = [cell for cell in outcome.result.cells if cell.status != "done"]
         assert not failed, [(cell.id, cell.error) for cell in failed]
         results.append(outcome.result)
-        wide = unsteady(SUITES[name], results)
+        wide = pairs.unsteady_pairs(results) if SUITES[name].pairs else unsteady(SUITES[name], results)
         say(f"{len(wide)} of {len(outcome.result.cells)} ratios are not known within 5%")
         if number >= FEWEST and not wide:
             return

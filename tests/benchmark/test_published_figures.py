@@ -31,7 +31,9 @@ def test_a_published_result_answers_rightly_and_sums_up_its_own_samples(path: Pa
     result = read_result(path)
     assert not result.device.simulated
     assert {cell.status for cell in result.cells} == {"done"}
-    assert all(cell.golden is not None and cell.golden.passed for cell in result.cells)
+    for asked, cell in zip(result.job.cells, result.cells, strict=True):
+        incomparable = asked.competitor and asked.golden is None  # SigLIP's files: no bundle has its embeddings
+        assert incomparable or (cell.golden is not None and cell.golden.passed), cell.id
     for cell, again in zip(result.cells, complete(result).cells, strict=True):
         assert again.summary.median_interval_ns == cell.summary.median_interval_ns
         wanted = cell.summary.model_dump(exclude={"median_interval_ns"})

@@ -4,6 +4,7 @@ slower than in the last results of the same kind of processor."""
 from __future__ import annotations
 
 import importlib
+import json
 import platform
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from benchmark import documents
 
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.host.machine import describe
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import OperatorTime, Result
 from mobileclip_deploy.benchmark.statistics import summarize
 from mobileclip_deploy.targets import get_target
 
@@ -92,6 +93,56 @@ def test_a_ratio_is_of_the_inferences_that_took_the_least_where_that_is_told(sui
     ]
     _, own = ratios.ratio_rows(suite(suites), [result.model_copy(update={"cells": tuple(told)})])
     assert (own.ratio.value, own.ratio.width) == (2.0, 0.0)
+
+
+def pair_run(times: dict[str, tuple[list[int], list[int]]], profile: tuple[object, ...] = ()) -> Any:
+    """A run of networks in one runtime: nanoseconds of the image and of the text tower by round. SigLIP's files have no
+    variant."""
+    cells, results = [], []
+    for network, towers in times.items():
+        for tower, rounds in zip(("image", "text"), towers, strict=True):
+            variant = None if network.startswith("siglip") else network
+            size = 300 if variant is None else 100
+            cells.append(
+                SimpleNamespace(variant=variant, tower=tower, runtime="onnxruntime", backend="cpu", bytes=size)
+            )
+            measured = [SimpleNamespace(cpu_ns=time, cpu_least_ns=time, samples_ns=[time]) for time in rounds]
+            results.append(SimpleNamespace(id=network, rounds=measured, profile=profile))
+    return SimpleNamespace(job=SimpleNamespace(cells=cells), cells=results)
+
+
+@pytest.mark.whole
+def test_a_pair_is_both_towers_of_a_round_against_those_of_each_peer(suites: ModuleType) -> None:
+    pairs = suites.pairs
+    times = {
+        "mobileclip_s2": ([10, 30], [10, 10]),
+        "clip_vit_b16": ([30, 100], [10, 20]),
+        "siglip_b16_224": ([40, 100], [20, 60]),
+    }
+    run = pair_run(times, (OperatorTime(operator="Conv", calls=2, total_ns=1_000_000),))
+    rows = {row.network: row for row in pairs.pair_rows("siglip_b16_224", [run])}
+    row = rows["mobileclip_s2"]
+    assert (row.ratio.low, row.ratio.high, row.ratio.rounds, row.smaller, row.bytes) == (3.0, 4.0, 2, 3.0, 200)
+    operations = pairs.multiply_adds()
+    assert row.by_operations == operations["siglip_b16_224"] / operations["mobileclip_s2"]
+    assert rows["siglip_b16_224"].ratio.value == rows["siglip_b16_224"].smaller == 1.0
+    text = "\n".join(pairs.tables([run]))
+    assert "Against SigLIP's ViT-B/16" in text
+    assert "**Not known within 5%**: mobileclip_s2 (onnxruntime cpu) against" in text
+    assert "| Conv | 2 | 1.000 | 100.0 |" in text
+    with pytest.raises(AssertionError, match="mobileclip_s2 in onnxruntime cpu has"):
+        run.job.cells[1].tower = "image"
+        pairs.tables([run])
+
+
+@pytest.mark.whole
+def test_siglips_towers_have_the_parameters_that_open_clip_published(suites: ModuleType) -> None:
+    subjects, cards = importlib.import_module("subjects"), importlib.import_module("card_tables")
+    counts = cards.counted(subjects.siglip_variant())
+    assert json.loads(cards.OPERATIONS.read_text(encoding="utf-8"))[subjects.SIGLIP] == counts
+    image, text = counts["parameters"]
+    folded = 768 * 768  # the projection of the pooling's learned query
+    assert (round((image + folded) / 1e6, 2), round(text / 1e6, 2)) == (92.88, 110.27)
 
 
 @pytest.mark.parametrize(("first", "count"), [([2, 2, 2], 2), ([2, 4, 3], 4)])
