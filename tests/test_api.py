@@ -84,7 +84,7 @@ def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_
     one = mcd.export(model, "onnx", "fp32", tmp_path, verify=False, tower="image", force=True)
     assert one.path == several[0].path
     with pytest.raises(
-        UsageError, match=r"2 bundles \(nano-onnx-fp32, nano-coreml-fp32\); ask for several with `export_all`"
+        UsageError, match=r"2 bundles \(nano-onnx-fp32, nano-coreml-fp32\); export several with `export_all`"
     ):
         mcd.export(model, "onnx,coreml", "fp32", tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -93,8 +93,11 @@ def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda _: mcd.export(mcd.load_model()), "no target is named; known: onnx, coreml"),
-        (lambda _: mcd.export_all(mcd.load_model(), "onnx", ["fp32", "smallest"]), "`precision='smallest'` goes alone"),
+        (lambda _: mcd.export(mcd.load_model()), "no target is given; known: onnx, coreml"),
+        (
+            lambda _: mcd.export_all(mcd.load_model(), "onnx", ["fp32", "smallest"]),
+            "`precision='smallest'` must be the only precision",
+        ),
         (lambda _: mcd.export(mcd.load_model(), "onnx", labels="cat"), "one label, 'cat'"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", labels=[]), "no label; give two"),
         (lambda _: mcd.export(mcd.load_model(), "onnx", template="a {}"), "give both"),
@@ -105,7 +108,7 @@ def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_
         (lambda here: mcd.benchmark(here, threads=0), "`threads` 0: write a number"),
         (lambda _: mcd.export(mcd.load_model(), "coreml", options={"deployment_target": 17}), "takes a str, not 17"),
         (lambda _: mcd.export(mcd.load_model(), "coreml", options={"multifunction": "yes"}), "takes a bool, not 'yes'"),
-        (lambda here: mcd.report(here, "page.pdf"), "`outputs` page.pdf: a report is written as"),
+        (lambda here: mcd.report(here, "page.pdf"), "`outputs` page.pdf: a report ends with"),
     ],
 )
 def test_what_python_is_given_wrongly_is_refused_in_its_words(tmp_path: Path, call: Any, says: str) -> None:

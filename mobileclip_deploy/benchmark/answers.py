@@ -43,10 +43,10 @@ def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
         return finished
     outputs = expected[cell.golden.inputs.file][: job.protocol.golden_inputs or None]
     if raw is None:
-        return _invalid(finished, "the device brought no answers to the golden inputs")
+        return _invalid(finished, "the device returned no answers to the golden inputs")
     if len(raw) != 4 * outputs.size:
-        counts = f"{len(raw):,} bytes of answers to {len(outputs)} golden inputs, which have {4 * outputs.size:,}"
-        return _invalid(finished, f"the device brought {counts}")
+        counts = f"{len(raw):,} bytes of answers to {len(outputs)} golden inputs, expected {4 * outputs.size:,}"
+        return _invalid(finished, f"the device returned {counts}")
     actual = np.frombuffer(raw, "<f4").reshape(outputs.shape)
     assert cell.gate is not None
     bound = Bound(cell.gate.metric, cell.gate.bound, cell.gate.snr_db)

@@ -124,7 +124,7 @@ def _condemned(finished: RoundResult, cell: Cell) -> RoundResult:
     reported as wrong. It is failed if a sample took no time, since zero cannot be a divisor or a point in a chart."""
     finished = finished.model_copy(update={"answers": None})
     if finished.status == "done" and 0 in finished.samples_ns:
-        message = f"sample {finished.samples_ns.index(0)} took 0 ns, which no inference does"
+        message = f"sample {finished.samples_ns.index(0)} took 0 ns, which is impossible"
         return finished.model_copy(update={"status": "failed", "error": message})
     if finished.status != "done" or finished.golden is None or finished.golden.passed or cell.competitor:
         return finished

@@ -44,7 +44,7 @@ def run_bounded(command: Sequence[str], seconds: float, limit: int = SAID_BYTES)
         process.wait()
         raise
     if any(len(output) > limit for output in outputs):
-        raise RuntimeFailed(f"the device sent more than {limit >> 20} MiB where it had less to say: restart it")
+        raise RuntimeFailed(f"the device sent more than {limit >> 20} MiB, more than expected: restart it")
     return subprocess.CompletedProcess(command, process.returncode, *map(bytes, outputs))
 
 
@@ -68,7 +68,7 @@ def understood(whom: str) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         detail = one_line(f"{type(error).__name__}: {error}", 120)
-        raise RuntimeFailed(f"{whom} tells what makes no sense ({detail}): restart it, and run again") from error
+        raise RuntimeFailed(f"invalid response from {whom} ({detail}): restart it, and run again") from error
 
 
 def one_line(text: str, most: int = 500) -> str:

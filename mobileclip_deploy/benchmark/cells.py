@@ -56,15 +56,15 @@ class Cells:
         """Yields the bundle's towers for every place where they run; a text tower at each of its contexts."""
         manifest = bundle.manifest
         if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
-            raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
+            raise NotRun(f"its image tower takes pictures of any size, which cannot be sent to {self._driver.devices}")
         places = self._driver.places(manifest.target, manifest.options)
         name, head = self._name(bundle.path.name), head_of(bundle)
         gate_at = partial(_gate, manifest.gates, probabilities=bool(head.names))
         for tower in self._towers(bundle):
             entry = manifest.towers[tower]
             if entry.output.dtype == DICTIONARY:
-                what = "answers with a dictionary of labels, in which nothing is timed"
-                raise NotRun(f"its classifier {what}; time the image tower without `labels`, which computes the same")
+                what = "outputs a dictionary of labels, which cannot be timed"
+                raise NotRun(f"its classifier {what}; measure an export without `labels`, which computes the same")
             source = _tensor(entry.input, manifest.preprocess.size)
             cell = Cell(
                 id=f"{name}.{tower}",
@@ -98,7 +98,7 @@ class Cells:
         manifest = bundle.manifest
         path = self._request.checkpoint_of(bundle)
         if path is None:
-            raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with `checkpoint`")
+            raise NotRun(f"the checkpoint {manifest.checkpoint.file} was not found; give it with `checkpoint`")
         name = self._name(f"{manifest.variant}-{CHECKPOINT}-fp32")
         size, length = manifest.preprocess.size, manifest.context_length
         preprocess = manifest.checkpoint.preprocess
@@ -231,7 +231,7 @@ class Cells:
         elif not head.names:
             outputs = head.scaled(reference.of(tower))
         elif reference.probabilities is None:
-            raise InvalidInput(f"{bundle.golden} holds no probabilities of its labels; export the bundle again")
+            raise InvalidInput(f"{bundle.golden} has no probabilities of its labels; export the bundle again")
         else:  # classifiers of one checkpoint may differ in labels
             outputs = reference.probabilities
             form = f".probabilities.{hashlib.sha256(outputs.tobytes()).hexdigest()[:16]}"

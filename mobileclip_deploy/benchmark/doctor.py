@@ -54,7 +54,7 @@ def diagnose() -> list[Finding]:
             install = f"pip install 'mobileclip-deploy[{extra}]'" if extra else f"pip install {name}"
             install = "pip install mobileclip-deploy" if area == "core" else install
             same = installed is not None and installed.split("+")[0] in version.split(" or ")
-            remedy = install if installed is None else "" if same else "another version than the proven one"
+            remedy = install if installed is None else "" if same else "another version than the tested one"
             findings.append(Finding(area, name, installed, version, remedy, required=area == "core"))
     return findings
 
@@ -112,7 +112,7 @@ def tools() -> list[Tool]:
     ]
     listed.append(_ready_runners())
     return listed + [
-        Tool(f"{target.title} backend", name, None, f"not offered: needs {need}")
+        Tool(f"{target.title} backend", name, None, f"not available: needs {need}")
         for target in targets().values()
         for name, need in target.capabilities.formats.unavailable.items()
     ]
@@ -125,7 +125,7 @@ def _ready_runners() -> Tool:
     if folder is not None:
         where = f"{folder} ({runners_summary(folder)})"
     elif release.repository:
-        where = f"{release.version} of {release.repository}, fetched when a phone is measured first"
+        where = f"{release.version} of {release.repository}, downloaded when a phone is first measured"
     return Tool("Android phones", "ready runners", where, "" if where else runners.HOW_TO_GET)
 
 

@@ -119,7 +119,7 @@ def _text(path: Path) -> str:
 
     # Samples come without names. A million unknown names would be a million errors of pydantic.
     if text.count(":") > DOCUMENT_NAMES:
-        raise InvalidInput(f"{path} holds more fields than a result can")
+        raise InvalidInput(f"{path} has more fields than a result can have")
     return text
 
 
@@ -149,7 +149,7 @@ def parse_stream(content: bytes, job: Job, name: str) -> tuple[RoundResult, ...]
     *lines, _ = content.split(b"\n")
     by_turn: dict[Turn, RoundResult] = {}
     for number, line in enumerate(lines, start=1):
-        with refusing(f"{name}, line {number}: no round ({WHY}); delete the file, run again", InvalidInput):
+        with refusing(f"{name}, line {number}: not a round ({WHY}); delete the file, run again", InvalidInput):
             finished = parse_document(line.decode(errors="replace"), RoundResult, "it")
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id != job.run_id or turn not in job.order or turn in by_turn:

@@ -83,7 +83,7 @@ class Driver(ABC):
 
     def __init__(self, selector: str | None = None) -> None:
         if self.only is not None and selector is not None:
-            only = f"there is one {self.only}; write `device='{self.kind}'`"
+            only = f"there is only one {self.only}; write `device='{self.kind}'`"
             raise UsageError(f"`device='{self.kind}:{selector}'`: {only}")
         self.selector = selector
 
@@ -122,7 +122,9 @@ class Driver(ABC):
         valid = {place.label for each in targets().values() for place in found_places(each, self.kind, {})}
         for label in named:
             if label not in valid:
-                raise UsageError(f"{variable}={label} is no place on {self.devices}; known: {', '.join(sorted(valid))}")
+                raise UsageError(
+                    f"{variable}={label} is not a processor of {self.devices}; known: {', '.join(sorted(valid))}"
+                )
         first, *others = Driver.places(self, target, options)
         return (first, *(place for place in others if place.label in named))
 
@@ -170,15 +172,15 @@ def get_driver(
     if kind not in DRIVERS:
         raise UsageError(f"unknown device {device!r}{suggestion(kind, DRIVERS)}; known: {', '.join(DRIVERS)}")
     if colon and not selector:
-        raise UsageError(f"`device='{device}'`: name the device behind the colon, as `devices` lists it")
+        raise UsageError(f"`device='{device}'`: name the device after the colon, as `devices` lists it")
     if engine is not None and (engine, kind) not in ENGINES:
         engines = ", ".join(f"{name} for `device='{owner}'`" for name, owner in ENGINES)
-        raise UsageError(f"`engine='{engine}'` is none of {kind} devices; known: {engines}")
+        raise UsageError(f"`engine='{engine}'` does not run on {kind} devices; known: {engines}")
     driver = _load(ENGINES[engine, kind] if engine is not None else DRIVERS[kind])(selector or None)
     if runners is not None and kind != "android":
-        raise UsageError(f"`runners` are for Android phones, and `device` is {device}; leave `runners` out")
+        raise UsageError(f"`runners` are for Android phones, but `device` is {device}; leave `runners` out")
     if runtime_versions and (kind != "android" or engine is not None):
-        raise UsageError("`runtime_versions` are of the ready runners for Android phones; leave them out")
+        raise UsageError("`runtime_versions` are for the ready runners of Android phones; leave them out")
     driver.team, driver.runners, driver.runtime_versions = team, runners, dict(runtime_versions or {})
     return driver
 

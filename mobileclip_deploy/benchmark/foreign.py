@@ -82,7 +82,7 @@ def fit(
     """
     takes = "; ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in inputs)
     if len(inputs) != 1:
-        raise InvalidInput(f"`against` {path}: {len(inputs)} inputs ({takes}); give a file with one tower in it")
+        raise InvalidInput(f"`against` {path}: {len(inputs)} inputs ({takes}); give a file with one tower")
     source = inputs[0]
     tower: TowerName
     free: tuple[int, ...]

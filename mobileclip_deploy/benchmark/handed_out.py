@@ -58,7 +58,9 @@ def compared(run: Run) -> Run | None:
         return None
     job, expected = _remembered(file)
     if run.job != job:
-        raise InvalidInput(f"{run.run_id}: the device ran another job than was written here; write it again and run it")
+        raise InvalidInput(
+            f"{run.run_id}: the device ran another job than the one written here; write it again and run it"
+        )
     return run.model_copy(update={"rounds": tuple(judge(item, job, expected) for item in run.rounds)})
 
 

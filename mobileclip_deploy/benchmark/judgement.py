@@ -45,9 +45,9 @@ def impossible(cell: Cell, summary: Summary, operations: int | None) -> tuple[st
     least = max((operations or 0) / rate, CALL)
     if summary.minimum_ns >= least:
         return ()
-    work = f"{operations / 1e9:.2g} G operations" if operations else "a call of a runtime"
+    work = f"{operations / 1e9:.2g} G operations" if operations else "a runtime call"
     times = f"a sample of {summary.minimum_ns} ns, where {work} take at least {least:,.0f}"
-    return (f"impossible: {times}; these are nobody's latencies",)
+    return (f"impossible: {times}; these are not real latencies",)
 
 
 def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
         names = " and ".join(sorted(str(state) for state in states))
         notes.append(f"throttled: thermal state {names} during its rounds")
     if cell.golden is None:
-        notes.append("answers not checked: no golden outputs that they could be compared with")
+        notes.append("answers not checked: no golden outputs to compare with")
     return (*notes, *_own_gate(cell))
 
 
@@ -89,8 +89,8 @@ def _own_gate(cell: Cell) -> tuple[str, ...]:
         return ()
     looser = bound.value < usual.value if bound.metric == "cosine" else bound.value > usual.value
     if looser or (bound.snr_db or 0) < (usual.snr_db or 0):
-        return (f"loosened gate: answers were held to {bound} by the bundle's own gates, usual is {usual}",)
-    return (f"own gate: answers were held to {bound} by the bundle's own gates, usual is {usual}",)
+        return (f"loosened gate: answers had to meet {bound} by the bundle's own gates; the default is {usual}",)
+    return (f"own gate: answers had to meet {bound} by the bundle's own gates; the default is {usual}",)
 
 
 def marked(finished: RoundResult, pinned: Sequence[int], fixed: bool | None = None) -> RoundResult:
@@ -111,7 +111,7 @@ def marked(finished: RoundResult, pinned: Sequence[int], fixed: bool | None = No
         if core.maximum_khz and core.allowed_khz and core.allowed_khz < core.maximum_khz:
             clocks = f"{_gigahertz(core.allowed_khz)} of {_gigahertz(core.maximum_khz)}"
             notes.append(
-                f"capped: core {core.core} was allowed {clocks} in the fixed performance mode that was asked for"
+                f"capped: core {core.core} was allowed {clocks} in the requested fixed performance mode"
                 if fixed
                 else f"throttled: core {core.core} was allowed {clocks}"
             )
@@ -129,29 +129,28 @@ def run_warnings(result: Result) -> tuple[str, ...]:
     """Returns warnings about a run's figures as a whole."""
     warnings = [f"left out: {text}" for text in result.left_out]
     if result.device.simulated:
-        warnings.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
+        warnings.append("SIMULATED: a stand-in replaced the device; these are not real latencies")
     if result.self_reported:
         warnings.append(
-            "self-reported: the device measured by itself, and what it answered was not compared here with what is "
-            "right; its figures are its own word"
+            "self-reported: the device measured without this computer, and its answers were not checked here"
         )
     if result.device.kind == "android" and result.harness.c_library == "glibc":
         warnings.append(
-            "glibc: measured by the ready runners, on the runtimes' Linux builds, where an app uses Android's; "
-            "compare it with other glibc results only"
+            "glibc: measured by the ready runners, on Linux builds of the runtimes, but an app uses Android's; compare "
+            "it only with other glibc results"
         )
     browser = result.device.browser
     if browser is not None:
-        warnings.append("browser: compare it with other browsers' results only; a native runtime is another thing")
+        warnings.append("browser: compare it only with results of browsers, not of native runtimes")
         if browser.adapter_is_software and any(cell.backend == "webgpu" for cell in result.job.cells):
-            warnings.append(f"software GPU: {browser.adapter} is played by the processor; nobody's WebGPU latency")
+            warnings.append(f"software GPU: the CPU emulates {browser.adapter}; not a real WebGPU latency")
         if not browser.isolated:
             warnings.append("not isolated: the page had one thread and a coarse clock")
     if result.job.protocol.name.endswith("-quick"):
         warnings.append("quick: a smoke test of few inferences; not to be quoted")
     before, after = result.environment.before, result.environment.after
     if after is None:
-        warnings.append("interrupted: the run did not come to its end")
+        warnings.append("interrupted: the run is not complete")
     for when, snapshot in (("before", before), ("after", after)):
         if snapshot is not None:
             warnings += [f"{text} {when} the run" for text in _conditions(snapshot)]
@@ -160,7 +159,7 @@ def run_warnings(result: Result) -> tuple[str, ...]:
         warnings.append(f"busy: load average {load:.1f} on {result.device.cores} cores before; compare ratios only")
     odd = [cell.id for cell in result.cells if any(text.startswith("impossible:") for text in cell.warnings)]
     if odd:
-        warnings.append(f"impossible: samples below what can be, nobody's latencies: {', '.join(odd)}")
+        warnings.append(f"impossible: samples below the possible minimum, not real latencies: {', '.join(odd)}")
     wrong = [cell.id for cell in result.cells if cell.status == "invalid"]
     if wrong:
         warnings.append(f"wrong answers, no latency: {', '.join(wrong)}")

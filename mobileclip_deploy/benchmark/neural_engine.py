@@ -20,7 +20,7 @@ UNIT = "neuralEngine"
 MOST, FEW = 0.9, 0.1
 FASTER, NO_FASTER = 1.5, 1.1
 NAMED = 3
-UNITS = {"cpu": "the CPU", "gpu": "the GPU", "unknown": "a unit that Core ML does not tell"}
+UNITS = {"cpu": "the CPU", "gpu": "the GPU", "unknown": "a unit that Core ML does not report"}
 
 
 @dataclass(frozen=True)
@@ -172,4 +172,4 @@ def _sentence(unit: str, reason: str | None, operations: Sequence[PlannedOperati
     verb = f"{'fall' if count > 1 else 'falls'} to {UNITS.get(unit, unit)}"
     if reason is not None:
         return f"{subject} {verb}, because of: {reason}"
-    return f"{subject} {verb}; no rule of `lint` says why" if known else f"{subject} {verb}"
+    return f"{subject} {verb}; no rule of `lint` explains it" if known else f"{subject} {verb}"

@@ -75,7 +75,7 @@ def make_request(
     for path in others:
         foreign_target(path)
     if checkpoint is not None and not forms:
-        raise UsageError("`checkpoint` is the source that `torch` times; add `torch='folded'`, or 'all'")
+        raise UsageError("`checkpoint` is only used with `torch`; add `torch='folded'`, or 'all'")
     return Request(
         bundles=opened,
         against=others,

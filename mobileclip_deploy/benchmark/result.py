@@ -245,7 +245,7 @@ class _Measured(Frozen):
     @model_validator(mode="after")
     def _of_the_job(self) -> Self:
         if self.run_id != self.job.run_id:
-            raise ValueError("run_id is not the job's")
+            raise ValueError("run_id differs from the job's")
         return self
 
 
@@ -258,7 +258,7 @@ class Run(_Measured):
     def _once(self) -> Run:
         turns = [Turn(cell=item.cell, round=item.round) for item in self.rounds]
         if len(set(turns)) != len(turns) or not set(turns) <= set(self.job.order):
-            raise ValueError("rounds are not the job's")
+            raise ValueError("rounds differ from the job's")
         return self
 
 
@@ -329,13 +329,13 @@ class Result(_Measured):
     @model_validator(mode="after")
     def _consistent(self) -> Result:
         if [cell.id for cell in self.cells] != [cell.id for cell in self.job.cells]:
-            raise ValueError("cells are not the job's")
+            raise ValueError("cells differ from the job's")
         for cell in self.job.cells:
             if cell.accuracy is not None and not 0 <= cell.accuracy.percent <= 100:
                 raise ValueError(f"cell {cell.id}: an accuracy of {cell.accuracy.percent:g} percent")
         for measured in self.cells:
             if not measured.rounds and (measured.status == "done" or measured.summary is not None):
-                raise ValueError(f"cell {measured.id}: figures without the rounds that they are of")
+                raise ValueError(f"cell {measured.id}: figures without their rounds")
         return self
 
     @classmethod

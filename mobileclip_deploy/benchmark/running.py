@@ -55,14 +55,14 @@ def _run(request: Request, driver: Driver, options: RunOptions, progress: Progre
     stored = _interrupted(folder, options.resume)
     run_id = stored.run_id if stored else _run_id(driver.kind)
     if stored and seed not in (None, stored.seed):
-        raise UsageError(f"`seed` {seed}: the interrupted run was shuffled with {stored.seed}; leave `seed` out")
+        raise UsageError(f"`seed` {seed}: the interrupted run has the seed {stored.seed}; leave `seed` out")
     chosen = stored.seed if stored else secrets.randbelow(2**31) if seed is None else seed
     folder.mkdir(parents=True, exist_ok=True)
     try:
         job, expected, left_out = build_job(request, driver, options.protocol, chosen, run_id, folder)
         if stored and job != stored:
             raise UsageError(
-                f"{folder} is of a run with other bundles or options; repeat those, or choose another `output`"
+                f"{folder} belongs to a run with other bundles or options; repeat those, or choose another `output`"
             )
         write_document(folder / "job.json", job)
         plan = Plan(folder, job, options.profile, _versions(request, job), expected)
@@ -84,7 +84,7 @@ def _other_versions(plan: Plan, result: Result) -> Iterator[str]:
     for runtime, version in result.runtimes.items() if result.device.kind == "android" else ():
         others = sorted(plan.proven.get(runtime, frozenset()) - {version.partition("+")[0]})
         if others:
-            yield f"{runtime} {version} ran on the phone, and bundles were proven with {', '.join(others)}"
+            yield f"{runtime} {version} ran on the phone, but bundles were verified with {', '.join(others)}"
 
 
 def write_job(
@@ -122,7 +122,7 @@ def build_job(
         except NotRun as reason:
             left_out[f"{label}: {reason}"] = None
     if not cells:
-        raise NotRun("; ".join(left_out) or "the bundles hold none of the towers asked for")
+        raise NotRun("; ".join(left_out) or "the bundles have no requested tower")
     job = Job(
         schema_version=1,
         run_id=run_id,
@@ -184,14 +184,14 @@ def _interrupted(folder: Path, resume: bool) -> Job | None:
         if resume:
             raise UsageError(f"there is no interrupted run at {folder}; leave `resume=True` out")
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # the folder is removed at the end
-            raise UsageError(f"{folder} exists and is no interrupted run; choose another `output`")
+            raise UsageError(f"{folder} exists and is not an interrupted run; choose another `output`")
         return None
     job = read_job(file)
     done = len(read_stream(folder / f"{job.run_id}.rounds.jsonl", job))
     if resume:
         return job
     if done:
-        progress = f"{folder} holds {done} of {len(job.order)} rounds of an interrupted run"
+        progress = f"{folder} has {done} of {len(job.order)} rounds of an interrupted run"
         raise UsageError(f"{progress}; add `resume=True`, or choose another `output`")
     shutil.rmtree(folder)
     return None

@@ -41,7 +41,7 @@ class ClassNames:
         positions = []
         for where, name in named:
             if name in index:
-                bad.add(f"{where}: the class {name!r} stands at {first[name]} already")
+                bad.add(f"{where}: the class {name!r} is also at {first[name]}")
             else:
                 index[name], first[name] = len(index), where
             positions.append(index[name])
@@ -68,8 +68,8 @@ def refuse_numbers(source: str, names: Sequence[str]) -> None:
     """
     if names and all(name.isascii() and name.isdigit() for name in names):
         raise InvalidInput(
-            f"{source}: its labels are numbers ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}), of which a "
-            "prompt says nothing; name the classes with `class_names`, a file with a line for each"
+            f"{source}: its labels are numbers ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}), which are "
+            "meaningless in a prompt; name the classes with `class_names`, a file with a line for each"
         )
 
 

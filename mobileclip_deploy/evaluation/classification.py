@@ -86,7 +86,7 @@ def classify(
         RuntimeFailed: nothing here can run the bundle.
     """
     if top is not None and top < 1:
-        raise UsageError(f"`top` {top}: ask for one label or more")
+        raise UsageError(f"`top` {top}: give 1 or more")
     label_set = None if labels is None else given_labels(labels, template)
     with ImageListing(paths(images)) as listing:
         files = list(listing)
@@ -114,7 +114,7 @@ def _classifier(
     if isinstance(whole, Bundle) and baked is not None:
         if asked is not None or template is not None:
             argument = "labels" if asked is not None else "template"
-            message = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
+            message = f"{whole.path} is a classifier with {len(baked.labels)} fixed labels"
             raise UsageError(f"{message}; leave `{argument}` out")
         return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities, ()
     if isinstance(whole, MobileCLIP):
@@ -123,7 +123,7 @@ def _classifier(
             return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64)), ()
     if asked is None:
         owner = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
-        raise UsageError(f"{owner} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
+        raise UsageError(f"{owner} no fixed labels; give labels with `labels=['cat', 'dog', 'car']`")
     embedder = embedder_of(whole)
     prompt = template or embedder.template
     tokens = embedder.tokenizer

@@ -124,7 +124,7 @@ def assemble(
     labelled = classes is not None or any(row.label for row in rows)
     captioned = any(row.texts for row in rows)
     if not labelled and not captioned:
-        raise InvalidInput(f"{name}: rows without a text, and no classes: there is nothing to measure")
+        raise InvalidInput(f"{name}: it has neither texts nor classes, so there is nothing to measure")
     if classes is None:
         names = tuple(sorted({row.label for row in rows if row.label}))
         classes = ClassNames("the labels", names, ()) if labelled else ClassNames("", (), ())
@@ -138,7 +138,7 @@ def assemble(
         group = groups.setdefault(row.image, _Group(row.where, classes.find(row.label or ""), []))
         group.texts.extend(row.texts)
     if not groups:
-        raise InvalidInput(f"{name}: none of its {len(rows)} rows can be used; the first: {bad.found[0]}")
+        raise InvalidInput(f"{name}: all of its {len(rows)} rows are unusable; the first: {bad.found[0]}")
     ordered = list(groups.values())
     return Dataset(
         name=name,

@@ -75,10 +75,12 @@ def telling(dataset: Dataset) -> Dataset:
     subject = f"the dataset {dataset.name}"
     if dataset.labels and len(dataset.classes) == 1:
         raise InvalidInput(
-            f"{subject} has one class, {dataset.classes[0]!r}, which every model finds; give two or more"
+            f"{subject} has one class, {dataset.classes[0]!r}, which every model predicts; give two or more"
         )
     if dataset.captions and len(dataset.images) == 1:
-        raise InvalidInput(f"{subject} has captions of one picture, which every model finds; give two pictures or more")
+        raise InvalidInput(
+            f"{subject} has captions of one picture only, which every model retrieves; give two pictures or more"
+        )
     return dataset
 
 
@@ -103,7 +105,7 @@ def _check_form(path: Path) -> None:
     if not path.is_file():
         raise InvalidInput(f"no dataset folder or file at {path}")
     if path.suffix.lower() not in {*TABLES, ".json"}:
-        raise InvalidInput(f"{path}: a dataset file is one of {', '.join(sorted(TABLES))}, or Karpathy's .json")
+        raise InvalidInput(f"{path}: a dataset file ends with {', '.join(sorted(TABLES))}, or Karpathy's .json")
 
 
 def read_dataset(
@@ -130,11 +132,11 @@ def read_dataset(
     if str(path) == BUILTIN:
         path = models_dir() / "nano" / "evaluation"
     if language is not None and not (path / "dataset.json").is_file():
-        raise UsageError("`language` goes with a dataset.json that names it; a dataset of one language needs none")
+        raise UsageError("`language` needs a dataset.json that names it; leave it out for other datasets")
     if path.is_file():
         return _read_file(path, class_names, images, split, bad)
     if images is not None:
-        raise UsageError(f"`images` goes with a table or a JSON file, and {path} is a folder")
+        raise UsageError(f"`images` is for a table or a JSON file, but {path} is a folder")
     if (path / "dataset.json").is_file():
         return _described(path, class_names, bad, language)
     from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
@@ -148,7 +150,7 @@ def _read_file(path: Path, class_names: Path | None, images: Path | None, split:
     suffix = path.suffix.lower()
     if suffix == ".json":
         if class_names is not None:
-            raise UsageError(f"`class_names` goes with labels, and {path} has captions only")
+            raise UsageError(f"`class_names` needs labels, but {path} has captions only")
         from mobileclip_deploy.evaluation.karpathy import read_karpathy
 
         return read_karpathy(path, images, split, bad)
@@ -198,5 +200,5 @@ def _in_language(folder: Path, description: _Description, language: str, bad: Ba
 def _lines(path: Path, count: int, beside: str) -> list[str]:
     lines = [text for _, text in read_lines(path, BadRows(skip=False))]
     if len(lines) != count:
-        raise InvalidInput(f"{path} has {len(lines):,} lines, and {beside} {count:,}; each line stands for one of them")
+        raise InvalidInput(f"{path} has {len(lines):,} lines, and {beside} {count:,}; write one line for each")
     return lines

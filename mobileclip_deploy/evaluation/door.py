@@ -84,7 +84,7 @@ def evaluate(
     if language is None:
         return evaluate_on(whole, data, task, how, progress)
     if how.templates or class_names is not None:
-        raise UsageError("`language` brings classes and templates of its own; leave `templates` and `class_names` out")
+        raise UsageError("`language` has its own classes and templates; leave `templates` and `class_names` out")
     translated = telling(
         read_dataset(Path(BUILTIN if dataset is None else dataset), skip_bad=skip_bad, language=language)
     )

@@ -194,8 +194,8 @@ def label_rows(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.
     unknown = next((name for name in classes if name.casefold() not in label_index), None)
     if unknown is not None:
         raise InvalidInput(
-            f"the classifier has no label {unknown!r}; it tells apart {', '.join(labels[:3])} and {len(labels) - 3} "
-            "more, so name the dataset's classes as its labels.json does"
+            f"the classifier has no label {unknown!r} (it has {', '.join(labels[:3])} and {len(labels) - 3} more); "
+            "name the dataset's classes as in its labels.json"
         )
     return np.eye(len(labels), dtype=np.float32)[[label_index[name.casefold()] for name in classes]]
 

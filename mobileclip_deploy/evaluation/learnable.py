@@ -49,8 +49,8 @@ def different_pictures(
         same = first.get(content_sha256(picture.numpy().tobytes()))
         if same is not None:
             raise InvalidInput(
-                f"{files[same]} is the picture {source}, which the gates look at: what is learned from it would be "
-                "judged by it; take it out, or another set"
+                f"{files[same]} is the picture {source}, which the gates measure on, so it cannot be learned from; "
+                "remove it, or give another set"
             )
     return pixels[list(first.values())], len(files) - len(first)
 

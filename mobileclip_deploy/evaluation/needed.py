@@ -43,7 +43,7 @@ ROUNDING = Needed(
 
 def axes_pictures(size: int) -> Needed:
     """Returns the minimum number of pictures to fit the axes of an embedding of `size` dimensions."""
-    return Needed(f"an embedding of {size} numbers", PICTURES_PER_NUMBER * size)
+    return Needed(f"an embedding of {size} dimensions", PICTURES_PER_NUMBER * size)
 
 
 def check_background(folder: Path, files: Sequence[Path]) -> None:

@@ -104,7 +104,7 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
     }
     if "image" not in indices or len(indices) == 1:
         raise InvalidInput(
-            f"{path}:1: the first line must name the columns: image, and label or text (it says {', '.join(header)})"
+            f"{path}:1: the first line must name the columns: image, and label or text (it has {', '.join(header)})"
         )
     return indices
 

@@ -70,7 +70,7 @@ def shards_of(folder: Path, split: str) -> list[Path]:
         return sorted((folder / split).glob("*.tar"), key=lambda shard: (len(shard.name), shard.name))
     text = read_text(counted).strip()
     if not DIGITS.fullmatch(text):
-        raise InvalidInput(f"{counted} holds {text[:40]!r} instead of a number of shards")
+        raise InvalidInput(f"{counted} holds {text[:40]!r} instead of a shard count")
     shards: list[Path] = []
     while len(shards) < int(text):
         shard = folder / split / f"{len(shards)}.tar"

@@ -204,7 +204,7 @@ def _stored(plan: BundlePlan, rounded: Rounded, outcome: RoundedTower, bundle: B
     matches = {match.layer: match for match in matched}
     for name in outcome.layers:
         match = matches.get(name)
-        wrong = "is not in the file" if match is None else match.wrong(grids[name], stored_in_half(grids))
+        wrong = "is missing from the file" if match is None else match.wrong(grids[name], stored_in_half(grids))
         if wrong is not None:
             raise ExportError(f"{name} was learned, and {wrong}")
     return {name: stored_sha256(matches[name].stored) for name in outcome.layers}

@@ -96,7 +96,7 @@ def export(
     plan = plan_export(choose(requested(_listed(target), _listed(precision), output, choices)), Source.of(model))
     if len(plan.bundles) > 1:
         names = ", ".join(bundle.path.name for bundle in plan.bundles)
-        raise UsageError(f"{len(plan.bundles)} bundles ({names}); ask for several with `export_all`")
+        raise UsageError(f"{len(plan.bundles)} bundles ({names}); export several with `export_all`")
     return export_plan(plan, choices.get("progress", silent))[0].bundle
 
 

@@ -113,7 +113,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         )
     request.head.check(model, towers)
     if "text" not in towers and request.contexts:
-        raise UsageError("`contexts` are of the text tower, which this checkpoint does not have; leave them out")
+        raise UsageError("`contexts` are for the text tower, which this checkpoint does not have; leave them out")
     if request.contexts:
         request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
     judged_by = cache(lambda: accuracy_dataset(source, request.dataset))  # read once, and only if needed
@@ -142,7 +142,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     background = None
     if request.background is not None:
         if "text" not in towers or "image" not in towers:
-            raise UsageError("`background` tells when a text finds nothing, and this checkpoint has one tower alone")
+            raise UsageError("`background` learns when a text search finds nothing, which needs both towers")
         background = read_relevance_set(request.background, request.queries)
         notes += background.notes
     return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to, background)
@@ -158,12 +158,14 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
     if request.tower == "text" and variant.text is None:
         raise no_text_tower(variant.name)
     if request.input == BYTES and variant.preprocess.resize == "squash":
-        raise UsageError(f"{variant.name} takes squeezed pictures, and `input='bytes'` crops them; leave it out")
+        raise UsageError(f"{variant.name} squashes pictures, but `input='bytes'` crops them; leave it out")
     other = "tokens" if variant.gives_tokens else "probabilities" if variant.classes is not None else None
     if other is not None and request.layout is not None:
-        raise UsageError(f"{variant.name} gives {other}, and the layout {request.layout.name} is of embeddings")
+        raise UsageError(f"the layout {request.layout.name} needs embeddings, but {variant.name} outputs {other}")
     if variant.classes is not None and request.searched:
-        raise UsageError(f"{variant.name} is a classifier, and `precision='smallest'` searches towers; name one")
+        raise UsageError(
+            f"{variant.name} is a classifier, but `precision='smallest'` searches towers; give a precision"
+        )
     head = request.head.of(variant)
     if head is not request.head:
         request = replace(request, head=head)
@@ -186,8 +188,8 @@ def _fitted_to(request: ExportRequest, source: Source, judged_by: Callable[[], D
     check_size(compact.size, source.variant, source.model.towers)
     if source.provenance.recovered is not None:
         raise UsageError(
-            f"{source.provenance.file} is on a grid already, which axes would move it off; leave `embedding_size` out, "
-            "or give the checkpoint it was made from"
+            f"{source.provenance.file} has quantized weights, which `embedding_size` would change; leave it out, or "
+            "give the original checkpoint"
         )
     return read_fitting_set(compact.size, compact.pictures, compact.captions, source.variant, judged_by())
 
@@ -202,8 +204,8 @@ def _learned_on(
     assert request.calibration is not None
     if source.provenance.recovered is not None:
         raise UsageError(
-            f"{source.provenance.file} is on a grid already, it was recovered; leave `rounding` out, or give the "
-            "checkpoint it was made from"
+            f"{source.provenance.file} was recovered and has quantized weights; leave `rounding` out, or give the "
+            "original checkpoint"
         )
     dataset = judged_by() if request.writing.verify else None
     return read_calibration_set(request.calibration, source.variant, towers, dataset)

@@ -85,9 +85,9 @@ class Limits:
         above = {"budget": self.budget, "max_size": self.max_size}
         wrong = next((name for name, value in above.items() if value is not None and not value > 0), None)
         if wrong is not None:
-            raise UsageError(f"`{wrong}` {above[wrong]:g} is not above 0")
+            raise UsageError(f"`{wrong}` {above[wrong]:g} must be above 0")
         if not self.max_drop >= 0:
-            raise UsageError(f"`max_drop` {self.max_drop:g} is below 0")
+            raise UsageError(f"`max_drop` {self.max_drop:g} must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class CompactRequest:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise UsageError(f"`embedding_size` {self.size} is below 1")
+            raise UsageError(f"`embedding_size` {self.size} must be at least 1")
         if not self.pictures.is_dir():
             raise UsageError(f"`fit` {self.pictures}: no such folder; give one with pictures like the app's")
         if self.captions is not None and not self.captions.is_file():
@@ -133,9 +133,7 @@ def asked_compact(size: int | None, fit: StrPath | None, captions: StrPath | Non
     if size is None and fit is None and captions is None:
         return None
     if size is None or fit is None:
-        raise UsageError(
-            "`embedding_size` goes with `fit`, a folder of pictures like the app's, and `captions` with both"
-        )
+        raise UsageError("`embedding_size` needs `fit`, a folder of pictures like the app's, and `captions` needs both")
     return CompactRequest(size, Path(fit), None if captions is None else Path(captions))
 
 
@@ -250,10 +248,10 @@ def choose(request: ExportRequest) -> Choices:
     if request.input not in INPUTS:
         raise UsageError(f"unknown `input` {request.input!r}; known: {', '.join(INPUTS)}")
     if request.input == BYTES and "image" not in towers:
-        raise UsageError("`input='bytes'` is of the image tower; leave it out")
+        raise UsageError("`input='bytes'` is for the image tower; leave it out")
     form = Form(pictures=request.input == BYTES, layout=request.layout, contexts=tuple(request.contexts))
     if request.contexts and "text" not in towers:
-        raise UsageError("`contexts` are of the text tower; leave them out")
+        raise UsageError("`contexts` are for the text tower; leave them out")
     if request.contexts and request.searched:
         raise UsageError("`precision='smallest'` searches towers of one length; leave `contexts` out")
     for target in chosen:
@@ -263,7 +261,7 @@ def choose(request: ExportRequest) -> Choices:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
     if request.limits is not None:
-        raise UsageError("`max_drop`, `max_size` and `budget` go with `precision='smallest'`")
+        raise UsageError("`max_drop`, `max_size` and `budget` need `precision='smallest'`")
     named = [parse_precisions(text, towers, (SMALLEST,)) for text in request.precisions]
     pairs: list[tuple[Target, dict[TowerName, str] | None]] = []
     for target in chosen:
@@ -286,7 +284,7 @@ def _check_text(path: Path) -> None:
     if not path.is_file():
         raise UsageError(f"`licence_text` {path}: no such file; give the text that came with your copy of the weights")
     if not 0 < path.stat().st_size <= LARGEST_TEXT:
-        raise UsageError(f"`licence_text` {path} is empty, or larger than a licence is ({LARGEST_TEXT:,} bytes)")
+        raise UsageError(f"`licence_text` {path} is empty, or too large for a licence ({LARGEST_TEXT:,} bytes)")
 
 
 def _arranged(request: ExportRequest) -> ExportRequest:
@@ -298,7 +296,7 @@ def _arranged(request: ExportRequest) -> ExportRequest:
     layout = request.layout
     if layout is None:
         if not request.targets:
-            raise UsageError(f"no target is named; known: {', '.join(targets())}, all; or name an app's `layout`")
+            raise UsageError(f"no target is given; known: {', '.join(targets())}, all; or name an app's `layout`")
         return request
     head = request.head
     if layout.normalised and not head.names:
@@ -372,13 +370,15 @@ def check_learning(request: ExportRequest) -> None:
 def _check_relevance(request: ExportRequest, towers: Sequence[TowerName]) -> None:
     """Refuses background pictures if no text search is possible."""
     if request.queries is not None and request.background is None:
-        raise UsageError("`queries` go with `background`, a folder of at least 256 pictures of all kinds")
+        raise UsageError("`queries` need `background`, a folder of at least 256 pictures of all kinds")
     if request.background is None:
         return
     if towers != TOWERS:
-        raise UsageError("`background` tells when a text finds nothing; export both towers, or leave it out")
+        raise UsageError("`background` learns when a text search finds nothing; export both towers, or leave it out")
     if request.searched:
-        raise UsageError("`precision='smallest'` writes no `background`; export the precision that it finds with it")
+        raise UsageError(
+            "`precision='smallest'` writes no `background`; export the resulting precision with `background`"
+        )
 
 
 def _check_pictures(request: ExportRequest, towers: Sequence[TowerName]) -> None:
@@ -408,7 +408,7 @@ def _pictures_in(folder: Path, most: int) -> list[Path]:
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:
     if len(request.precisions) > 1 or not request.writing.verify:
-        raise UsageError("`precision='smallest'` goes alone, and with verification: it is what it searches by")
+        raise UsageError("`precision='smallest'` must be the only precision, and needs verification")
     if request.head.names:
         raise UsageError("`precision='smallest'` searches towers, not classifiers; leave `labels` out")
     for target in chosen:

@@ -266,8 +266,8 @@ def check(work: Work) -> None:
     )
     if failures and not plan.request.writing.allow_failing:
         raise ExportGateFailed(
-            f"{plan.path.name} ({Bundle(work.folder, manifest).bytes / 1e6:.2f} MB) was not written, it failed its "
-            f"gate: {failures}; {_next_step(plan, work.report)}to look into it, write it marked as failed with "
+            f"{plan.path.name} ({Bundle(work.folder, manifest).bytes / 1e6:.2f} MB) was not written because a gate "
+            f"failed: {failures}; {_next_step(plan, work.report)}to inspect it, write it marked as failed with "
             "`allow_failing=True`",
             Written(Bundle(plan.path, manifest), work.report, written=False),
         )

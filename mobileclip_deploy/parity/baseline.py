@@ -83,7 +83,7 @@ def read_lock(path: Path) -> ParityLock:
     Raises:
         InvalidInput: missing, damaged or of another schema version.
     """
-    return read_model(ParityLock, path, f"no lock file at {path}; write the figures of today there with `accept=True`")
+    return read_model(ParityLock, path, f"no lock file at {path}; write today's figures to it with `accept=True`")
 
 
 def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[str, int]) -> LockedBundle:
@@ -118,11 +118,11 @@ def accepted_figures(name: str, weights: str | None, checkpoint_sha256: str, loc
     accepted = lock.bundles.get(name)
     if accepted is None:
         names = listed(lock.bundles) or "none"
-        raise InvalidInput(f"the lock file has no bundle {name} (it has {names}); put it in with `accept=True`")
+        raise InvalidInput(f"the lock file has no bundle {name} (it has {names}); add it with `accept=True`")
     same = accepted.weights is not None and accepted.weights == weights
     if not same and accepted.checkpoint_sha256 != checkpoint_sha256:
         raise InvalidInput(
-            f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with "
+            f"{name} is from another checkpoint than the figures in the lock file; accept its figures with "
             "`accept=True`"
         )
     return accepted
@@ -149,7 +149,7 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Cont
             missing.setdefault(tower, []).append(step)
             continue
         if figures_today is None:
-            drifted.setdefault(tower, []).append(f"{step} was measured and is not now")
+            drifted.setdefault(tower, []).append(f"{step} was measured before, but is not now")
             continue
         texts = drifts(figures, figures_today, lock.tolerances)
         drifted.setdefault(tower, []).extend(f"{step} {text}" for text in texts)
@@ -185,7 +185,7 @@ def _drift(figure: str, accepted: float, now: float | None, noise: Tolerances) -
     """Describes the drift of a figure. A NaN is never within noise. None if there is no drift."""
     if now is None:
         # Exact to the bit has no signal-to-noise ratio: not a drift.
-        return None if figure == "snr_db" else f"{figure} is not there, accepted {accepted:.6g}"
+        return None if figure == "snr_db" else f"{figure} is missing, accepted {accepted:.6g}"
     if figure == "snr_db":
         allowed = min(accepted, noise.snr_exact) - noise.snr_db
         return None if now >= allowed else f"{figure} {now:.1f}, accepted {accepted:.1f} (at least {allowed:.1f})"

@@ -74,7 +74,7 @@ class Reference:
         what = "images" if tower == "image" else "texts"
         return (
             f"The {tower} tower of the checkpoint itself has collapsed: its embeddings of {several} different {what} "
-            f"differ by {differing:.1g} of their length, so that it can hardly tell them apart, at any precision."
+            f"differ by {differing:.1g} of their length. It can hardly distinguish them, at any precision."
         )
 
     @classmethod
@@ -146,9 +146,9 @@ class Reference:
     def _check(self) -> None:
         for tower, values in self.embeddings.items():
             if values.ndim < 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
-                raise Malformed(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
+                raise Malformed(f"{tower} embeddings of shape {list(values.shape)} do not match its inputs")
         if self.probabilities is not None and self.probabilities.shape[:-1] != (len(self.inputs.pixels),):
-            raise Malformed(f"probabilities of shape {list(self.probabilities.shape)} do not go with its images")
+            raise Malformed(f"probabilities of shape {list(self.probabilities.shape)} do not match its images")
 
     @classmethod
     def read(cls, path: Path) -> Reference:

@@ -275,7 +275,7 @@ class ParityReport(BaseModel, frozen=True):
         exporter; empty if there are none."""
         points = [item.describe() for item in self.unproven]
         if self.on_word:
-            points.append(f"taken on the exporter's word, nothing here can compute it: {', '.join(self.on_word)}")
+            points.append(f"not computable here, taken from the export's own report: {', '.join(self.on_word)}")
         return f"Not proven: {'; '.join(points)}." if points else ""
 
     def markdown(self) -> str:

@@ -161,7 +161,7 @@ def image_embeddings(
             if store is not None:  # also after an interrupt
                 store.close()
     if count and len(tally.bad) == count:
-        raise InvalidInput(f"none of the {count} images can be used; the first: {next(iter(tally.bad.values()))}")
+        raise InvalidInput(f"all {count} images are unusable; the first: {next(iter(tally.bad.values()))}")
 
 
 def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], how: Reading = PLAINLY) -> Floats:

@@ -96,7 +96,7 @@ def read_calibration_set(
         ids, left_out = _different_texts(folder, texts, variant, dataset)
         digest.update("\n".join(texts).encode())
         if left_out:
-            notes.append(f"{folder}: {left_out} captions are left out, they repeat others or are the gates' own.")
+            notes.append(f"{folder}: {left_out} captions are left out: duplicates, or captions of the gates.")
     return CalibrationSet(folder.resolve().name, digest.hexdigest(), pixels, ids, tuple(notes))
 
 
@@ -107,8 +107,8 @@ def _different_texts(
     rows, left_out = different_texts(texts, variant, dataset)
     if len(rows) < LEAST_CAPTIONS:
         raise InvalidInput(
-            f"{folder} has {len(rows)} different captions ({', '.join(PROMPT_FILES)} or pairs.jsonl) that are none of "
-            f"the gates' own; learned rounding of the text tower needs {LEAST_CAPTIONS} at least"
+            f"{folder} has {len(rows)} different captions ({', '.join(PROMPT_FILES)} or pairs.jsonl) besides the "
+            f"gates' own; learned rounding of the text tower needs {LEAST_CAPTIONS} at least"
         )
     return torch.from_numpy(np.stack(spread_evenly(rows, MOST_CAPTIONS))), left_out
 

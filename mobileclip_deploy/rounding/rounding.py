@@ -60,10 +60,10 @@ class RoundedTower:
     def describe(self) -> str:
         """Describes the outcome in a sentence."""
         if self.nearest_db == float("inf"):
-            return f"{self.tower} tower: its weights are on the grid already, rounding loses nothing"
-        figures = f"{self.learned_db:.1f} dB on the inputs held back, {self.nearest_db:.1f} rounded to the nearest"
+            return f"{self.tower} tower: its weights are already quantized, rounding loses nothing"
+        figures = f"{self.learned_db:.1f} dB on held-out inputs, {self.nearest_db:.1f} rounded to the nearest"
         if not self.layers:
-            return f"{self.tower} tower: rounded to the nearest, learning did not help ({figures})"
+            return f"{self.tower} tower: rounded to the nearest, because learning did not help ({figures})"
         return f"{self.tower} tower: rounding of {len(self.layers)} layers learned ({self.method}); {figures}"
 
 

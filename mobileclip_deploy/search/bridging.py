@@ -99,7 +99,7 @@ class Bridge:
         if compacted is None:
             raise InvalidInput(f"{bundle.path} has full embeddings; learn a bridge from pictures with `to`")
         if old.store.name == "bits-only":
-            raise InvalidInput(f"{old.path} holds signs alone, which cannot be cut; embed the pictures again")
+            raise InvalidInput(f"{old.path} has signs only, which cannot be reduced; embed the pictures again")
         tower = bundle.manifest.towers.get(old.description.tower)
         description = BridgeDescription(
             from_space=compacted.from_space,
@@ -127,21 +127,21 @@ class Bridge:
         Raises:
             InvalidInput: the file is not a bridge.
         """
-        refusal = f"{path} is no bridge ({WHY}); `bridge` learns one"
+        refusal = f"{path} is not a bridge ({WHY}); `bridge` learns one"
         tensors, metadata = read_tensors(path, refusal)
         try:
             with refusing(refusal, KeyError):
                 matrix, offset, text = tensors["matrix"], tensors["offset"], metadata["bridge"]
             description = parse_model(BridgeDescription, text)
         except ValidationError as error:
-            raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
+            raise InvalidInput(f"{path} is not a valid bridge: {first_problem(error)}; learn it again") from None
         if description.figures is None:
-            raise InvalidInput(f"{path} is no bridge: it does not say how near it comes; learn it again")
+            raise InvalidInput(f"{path} is not a valid bridge: it has no measured figures; learn it again")
         fits = matrix.ndim == 2 and offset.shape == matrix.shape[1:] and matrix.dtype == offset.dtype == np.float32
         store = description.store
         scaled = store in STORES and (description.scale > 0) == (store in ("int8", "bits"))  # as an index's header
         if not (fits and scaled and np.isfinite(matrix).all() and np.isfinite(offset).all()):
-            raise InvalidInput(f"{path} is no bridge: its numbers do not fit; learn it again")
+            raise InvalidInput(f"{path} is not a valid bridge (inconsistent shapes or dtypes); learn it again")
         return cls(matrix, offset, description)
 
 
@@ -166,7 +166,7 @@ def learn(old: Index, new: Index) -> Bridge:
     """
     target = new.description
     if old.description.embedding_space == target.embedding_space:
-        raise InvalidInput(f"{old.path} and {new.path} are of one embedding space; no bridge is needed")
+        raise InvalidInput(f"{old.path} and {new.path} have the same embedding space; no bridge is needed")
     if old.description.tower != target.tower:
         raise InvalidInput(f"{old.path} holds {old.description.tower}s and {new.path} {target.tower}s")
     before, after = _shared(old, new)
@@ -182,8 +182,8 @@ def learn(old: Index, new: Index) -> Bridge:
     if figures.shared.low < LEAST_SHARED:
         raise GateFailed(
             f"a bridged library would share {figures.shared.value:.0f}% ({figures.shared.low:.0f} to "
-            f"{figures.shared.high:.0f}%) of the first matches with one that is embedded anew, and at least "
-            f"{LEAST_SHARED:.0f}% is asked; embed the pictures again, or learn from more of them"
+            f"{figures.shared.high:.0f}%) of the first matches with a newly embedded one; at least {LEAST_SHARED:.0f}% "
+            "is needed; embed the pictures again, or learn from more of them"
         )
     description = BridgeDescription(
         from_space=old.description.embedding_space,
@@ -210,7 +210,7 @@ def cross(old: Index, bridge: Bridge, output: Path) -> Index:
     mapping = bridge.description
     if old.description.embedding_space != mapping.from_space or old.store.dimension != len(bridge.matrix):
         space = old.description.embedding_space
-        raise InvalidInput(f"{old.path} is of the embedding space {space}, and the bridge is from {mapping.from_space}")
+        raise InvalidInput(f"{old.path} has the embedding space {space}, but the bridge is from {mapping.from_space}")
     description = Description(
         embedding_space=mapping.to_space,
         variant=mapping.variant,

@@ -75,7 +75,7 @@ def embed(
     check_embedding_output(path, store, incremental, prune, force)
     with sole_writer(path, "embed", force=force, update=incremental, beside=description_beside(path)):
         if indexed and isinstance(bundle, MobileCLIP):
-            raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
+            raise UsageError("an index needs a bundle, whose text tower embeds the queries; export one")
         subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
         files = paths(sources)
         if asked_tower(files) == "image":

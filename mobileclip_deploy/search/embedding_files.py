@@ -138,10 +138,10 @@ def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
         labels = () if classifier is None else classifier.labels
     if labels:
         name = name if isinstance(subject, MobileCLIP) else subject.path.name
-        raise UsageError(f"{name} tells apart {len(labels)} labels and gives no embedding; use `classify`")
+        raise UsageError(f"{name} is a classifier of {len(labels)} labels and has no embeddings; use `classify`")
     if len(shape) > 1:
         tokens = f"tokens {list(shape)} of an image"
-        raise UsageError(f"{name} gives {tokens}, not one embedding; run it with load_runner")
+        raise UsageError(f"{name} outputs {tokens}, not one embedding; run it with load_runner")
 
 
 def _check_names(output: Path, names: list[str] | ImageListing) -> None:
@@ -247,7 +247,7 @@ def asked_images(sources: Sequence[Path]) -> ImageListing:
     """
     for source in sources:
         if source.suffix.lower() in TEXTS:
-            raise UsageError(f"{source}: a file of texts is embedded alone, without images beside it")
+            raise UsageError(f"{source}: a file of texts must be the only source, without images")
     return ImageListing(sources)
 
 
@@ -259,7 +259,7 @@ def asked_texts(path: Path) -> list[str]:
     """
     lines = read_lines(path, BadRows(skip=False))
     if not lines:
-        raise InvalidInput(f"{path} holds no texts")
+        raise InvalidInput(f"{path} has no texts")
     if path.suffix.lower() == ".txt":
         return [line for _, line in lines]
     texts = []

@@ -53,7 +53,7 @@ def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False
     for path in files:
         check_file_destination(path, force)
     if not len(index):
-        raise InvalidInput(f"{index.path} holds no embeddings")
+        raise InvalidInput(f"{index.path} has no embeddings")
     with sole_writer(output, "search", force=force, beside=beside):
         _write(index, output, beside, write)
     return files

@@ -162,7 +162,7 @@ class Index:
             InvalidInput: a query has another dimension, contains NaN or infinity, or is all zeros.
         """
         if top < 1:
-            raise UsageError(f"top={top}: ask for at least 1")
+            raise UsageError(f"top={top}: give at least 1")
         return [self._found(Query.of(row), top) for row in self._unit(np.atleast_2d(queries))]
 
     def _unit(self, queries: Floats) -> Floats:
@@ -170,7 +170,7 @@ class Index:
             raise InvalidInput(f"queries {list(queries.shape)} do not fit an index of dimension {self.store.dimension}")
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
         if not np.isfinite(lengths).all() or not lengths.all():
-            raise InvalidInput("a query holds NaN or infinite numbers, or nothing but zeros")
+            raise InvalidInput("a query has NaN or infinite elements, or only zeros")
         return (queries / lengths).astype(np.float32)
 
     def _found(self, query: Query, top: int) -> list[Match]:
@@ -179,7 +179,7 @@ class Index:
         for segment in self.segments:
             for start, scores in scored(kind, segment.arrays[kind], query, self.store):
                 if kind.startswith("float") and not np.isfinite(scores).all():
-                    raise InvalidInput(f"{self.path} holds embeddings that are not finite; write it again with `embed`")
+                    raise InvalidInput(f"{self.path} has embeddings that are not finite; write it again with `embed`")
                 gone = segment.gone[start : start + len(scores)]
                 if gone.any():
                     scores = np.where(gone, -np.inf, scores)
@@ -212,7 +212,7 @@ def _segments(where: str, data: npt.NDArray[np.uint8], blocks: Sequence[Block], 
         if block.kind == GONE:
             marks = data[block.start : block.start + 8 * block.rows].view("<u8")
             if block.rows and int(marks.max()) >= rows:
-                raise InvalidInput(f"{where} is damaged (it removes rows that are not there); write it again")
+                raise InvalidInput(f"{where} is damaged (it removes missing rows); write it again")
             gone[marks.astype(np.int64)] = True
             continue
         if not groups or max(block.rows, groups[-1][-1].rows) >= SMALL or joined + block.rows > JOINED:

@@ -152,7 +152,7 @@ def read_header(where: str, data: bytes) -> Header:
         check_items(where, content.decode(), 1000)
         description = parse_model(Description, content)
     except ValidationError as error:
-        raise InvalidInput(f"{where} is no index of ours: {first_problem(error)}; write it again") from None
+        raise InvalidInput(f"{where} is not a valid index: {first_problem(error)}; write it again") from None
     except ValueError:
         raise _damaged(where, "its description") from None
     integers = names[code] in ("int8", "bits")
@@ -184,7 +184,7 @@ def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: S
         InvalidInput: the file is shorter than its committed length, or a block is not valid.
     """
     if slot.end > len(data):
-        raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} are there: its end")
+        raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} exist: its end")
     size = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as stored: another writer may format the JSON differently
     blocks, offset, whole = [], _up(DESCRIPTION + size), data.data
     if slot.end < offset:

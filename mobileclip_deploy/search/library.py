@@ -103,7 +103,7 @@ def int8_scale(bundle: Bundle) -> float:
     embeddings = tensors.get("image_embeddings")
     scale = None if embeddings is None else scale_of(np.asarray(embeddings, np.float32))
     if scale is None:
-        raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
+        raise InvalidInput(f"{bundle.golden} has no embeddings; export the bundle again")
     return scale
 
 
@@ -156,7 +156,8 @@ def embed_to_index(
             compact(output)
         except PermissionError as error:  # Windows replaces no file that another process has open
             progress(
-                f"{output} keeps the bytes of removed rows ({error.strerror}); the next `incremental` run drops them"
+                f"{output} still contains the bytes of removed rows ({error.strerror}); the next `incremental` run "
+                "drops them"
             )
     index = Index(output, check=False)  # its blocks were compared when it was opened to be written
     remember(embedder.embedding_space, bundle.path)
@@ -293,8 +294,8 @@ def _check_prune(path: Path, names: Iterable[str], lost: int, count: int) -> Non
     relative = next((name for name in names if not Path(name).is_absolute()), None)
     where = f" ({relative} is not below {Path.cwd()})" if relative else ""
     raise UsageError(
-        f"`prune` would remove all {count:,} pictures of {path}, whose files are not there{where}; run it in the "
-        "folder in which the index was written, or write a new index"
+        f"`prune` would remove all {count:,} pictures of {path}, whose files are missing{where}; run it in the folder "
+        "where the index was written, or write a new index"
     )
 
 
@@ -302,16 +303,16 @@ def _check_same(index: Index, embedder: Embedder, tower: TowerName, fast_jpeg: b
     stored = index.description
     if stored.embedding_space != embedder.embedding_space:
         raise InvalidInput(
-            f"{index.path} is of the embedding space {stored.embedding_space}, and {embedder.name} gives "
+            f"{index.path} has the embedding space {stored.embedding_space}, but {embedder.name} has "
             f"{embedder.embedding_space}: they cannot be compared; write another index"
         )
     if stored.bridged_from is not None:
         raise UsageError(
-            f"{index.path} was brought from {stored.bridged_from} by a bridge; embedded pictures do not belong among "
+            f"{index.path} was converted from {stored.bridged_from} by a bridge; new embeddings cannot be mixed with "
             "bridged ones; write another index"
         )
     if stored.tower != tower:
-        raise UsageError(f"{index.path} holds embeddings of {stored.tower}s, not of {tower}s; write another index")
+        raise UsageError(f"{index.path} has embeddings of {stored.tower}s, not of {tower}s; write another index")
     if tower == "image" and stored.fast_jpeg != fast_jpeg:
         word = "with" if stored.fast_jpeg else "without"
         raise UsageError(f"{index.path} was written {word} `fast_jpeg`; add to it in the same way")

@@ -24,12 +24,12 @@ def check_embedding_output(output: Path, store: StoreName | None, incremental: b
     """
     if output.suffix != INDEX_SUFFIX and (store or incremental or prune):
         raise UsageError(
-            f"{output}: `store`, `incremental` and `prune` are of an index; give a name that ends with {INDEX_SUFFIX}"
+            f"{output}: `store`, `incremental` and `prune` are for an index; give a name that ends with {INDEX_SUFFIX}"
         )
     if prune and not incremental:
-        raise UsageError("`prune` goes with `incremental`")
+        raise UsageError("`prune` needs `incremental`")
     if incremental and output.exists() and (store or force):
-        raise UsageError(f"{output} is there: `store` and `force` are of a new index, `incremental` keeps this one")
+        raise UsageError(f"{output} exists: `store` and `force` are for a new index, `incremental` keeps this one")
     if output.suffix not in FORMATS:
         raise UsageError(f"{output}: give a name that ends with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if output.suffix == INDEX_SUFFIX and output.is_file() and not (incremental or force):

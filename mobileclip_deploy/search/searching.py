@@ -75,15 +75,15 @@ def search_index(
     space = bundle.manifest.embedding_space
     if space != index.description.embedding_space:
         raise InvalidInput(
-            f"{index.path} is of the embedding space {index.description.embedding_space}, and {bundle.path} gives "
-            f"{space}: they cannot be compared; name a bundle of that space"
+            f"{index.path} has the embedding space {index.description.embedding_space}, but {bundle.path} has {space}: "
+            "they cannot be compared; name a bundle of that space"
         )
     if not texts and not images:
         raise UsageError("no query: add a text, or `image=FILE`")
     if not all(text.strip() for text in texts):
         raise UsageError("the query is empty")
     if threshold is not None and not -1 <= threshold <= 1:
-        raise UsageError(f"`threshold` {threshold:g} is no cosine: give a number from -1 to 1")
+        raise UsageError(f"`threshold` {threshold:g} is not a cosine: give a number from -1 to 1")
     answers: list[Answer] = []
     kinds: dict[TowerName, list[str]] = {"text": list(texts), "image": [str(image) for image in images]}
     for kind, queries in kinds.items():

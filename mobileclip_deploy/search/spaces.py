@@ -34,7 +34,7 @@ def bundle_of_space(space: str) -> Bundle:
         UsageError: no bundle is recorded, it is gone or of another space, or it is in the temporary folder and was
             recorded more than a day ago.
     """
-    message = f"which bundle embeds the query is not known here; name one of the space {space} with `bundle='PATH'`"
+    message = f"no bundle is known that embeds the query; name one of the embedding space {space} with `bundle='PATH'`"
     note = _note(space)
     try:
         path, age = Path(note.read_text(encoding="utf-8")), time.time() - note.stat().st_mtime

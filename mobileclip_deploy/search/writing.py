@@ -79,7 +79,7 @@ class IndexWriter:
             if not abs(length - 1) < 1e-3:
                 raise InvalidInput(f"the embedding of {name} is of length {length:.4g}, not 1")
             if len(name.encode("utf-8", "surrogateescape")) > MOST_ID:
-                raise InvalidInput(f"{name[:80]}... has a name of more than {MOST_ID:,} bytes")
+                raise InvalidInput(f"{name[:80]}... is a name of more than {MOST_ID:,} bytes")
         for start in range(0, len(ids), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             arrays, clipped = store.encode(vectors[part])

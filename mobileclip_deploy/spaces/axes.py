@@ -117,10 +117,11 @@ def told_apart(rows: Doubles, what: str) -> Doubles:
         InvalidInput: they are not finite, of no length, or all the same.
     """
     if not (np.isfinite(rows).all() and rows.any(axis=1).all()):
-        raise InvalidInput(f"the checkpoint's embeddings of these {what} are not finite, or of no length")
+        raise InvalidInput(f"the checkpoint's embeddings of these {what} are zero or not finite")
     unit = at_length_one(rows)
     if np.ptp(unit, axis=0).max() < SPREAD:
         raise InvalidInput(
-            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: nothing tells them apart"
+            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: the pictures cannot be "
+            "distinguished"
         )
     return unit

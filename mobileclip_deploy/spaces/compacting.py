@@ -64,16 +64,17 @@ def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
     """Raises UsageError if the towers' embeddings cannot be reduced to this many dimensions."""
     if variant.gives_tokens or variant.classes is not None or variant.text is None or set(towers) != set(TOWERS):
         raise UsageError(
-            "`embedding_size` cuts the embeddings of both towers along the same axes, and this checkpoint does not "
-            "have both; leave it out"
+            "`embedding_size` reduces both towers along the same axes, but this checkpoint has only one; leave it out"
         )
     if variant.scores == "sigmoid":
         raise UsageError(
-            f"`embedding_size` fits the scale of a softmax anew, and {variant.name} has sigmoid scores with a bias, "
-            "which nothing here fits; leave it out"
+            f"`embedding_size` fits a new softmax scale, but {variant.name} has sigmoid scores with a bias; leave it "
+            "out"
         )
     if not 0 < size <= variant.embed_dim:
-        raise UsageError(f"`embedding_size` {size}: {variant.name} has {variant.embed_dim} numbers; give 1 to as many")
+        raise UsageError(
+            f"`embedding_size` {size}: {variant.name} has {variant.embed_dim} dimensions; give 1 to {variant.embed_dim}"
+        )
 
 
 def read_fitting_set(
@@ -102,11 +103,11 @@ def read_fitting_set(
     texts = _captions(folder, captions)
     ids, left_out = (encode(prompts(), variant.tokens), 0) if texts is None else _ids(texts, variant, dataset)
     if left_out:
-        notes.append(f"{left_out} captions are left out, they repeat others or are the gates' own.")
+        notes.append(f"{left_out} captions are left out: duplicates, or captions of the gates.")
     if len(ids) < ADVISED_CAPTIONS:
         count = "no captions" if texts is None else f"{len(ids)} captions"
         notes.append(
-            f"There are {count} to fit axes to: {ADVISED_CAPTIONS} and more (`captions`) keep more of a search."
+            f"There are {count} to fit axes to; {ADVISED_CAPTIONS} or more (`captions`) keep search results closer."
         )
     digest = hashlib.sha256(files_digest(folder, files))
     digest.update(ids.tobytes())
@@ -164,5 +165,5 @@ def _captions(folder: Path, file: Path | None) -> list[str] | None:
 def _ids(texts: list[str], variant: Variant, dataset: Dataset | None) -> tuple[npt.NDArray[np.int64], int]:
     different, left_out = different_texts(texts, variant, dataset)
     if not different:
-        raise InvalidInput("every caption is one that the gates look at; give others, or none")
+        raise InvalidInput("every caption is one of the gates' own; give others, or leave them out")
     return np.stack(spread_evenly(different, MOST_CAPTIONS)), left_out

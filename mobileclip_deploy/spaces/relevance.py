@@ -54,7 +54,7 @@ class Relevance:
         dimension = bundle.manifest.embed_dim
         fits = background.shape == (entry.images, dimension) and background.dtype == np.int8
         if not (fits and weights.shape == (dimension,) and weights.dtype == np.float32 and np.isfinite(weights).all()):
-            raise InvalidInput(f"{path} does not hold what the manifest says of it; export the bundle again")
+            raise InvalidInput(f"{path} does not match the manifest; export the bundle again")
         fitted = Fitted(weights.astype(np.float64), entry.spread, entry.intercept, entry.slope)
         return cls(background, entry.scale, fitted)
 

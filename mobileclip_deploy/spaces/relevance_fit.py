@@ -182,8 +182,8 @@ def _require_pairs(samples: Samples) -> None:
     nearer = float((scores <= np.diag(scores)[:, None]).mean())
     if nearer < LEAST_NEARER:
         raise InvalidInput(
-            f"the captions of `queries` are nearer to their own pictures than to {100 * nearer:.0f}% of the others, "
-            f"and {100 * LEAST_NEARER:.0f}% is asked (chance is 50%); give captions that fit their pictures"
+            f"the captions of `queries` are nearer to their own pictures than to {100 * nearer:.0f}% of the others; at "
+            f"least {100 * LEAST_NEARER:.0f}% is needed (chance is 50%); give captions that fit their pictures"
         )
 
 

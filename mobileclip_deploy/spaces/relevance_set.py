@@ -85,7 +85,7 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
     different = {content_sha256(read_image(file)): file for file in reversed(files)}
     if len(different) < LEAST_BACKGROUND:
         raise InvalidInput(
-            f"`background` {background} holds {len(different)} different pictures in {len(files)} files, and "
+            f"`background` {background} holds {len(different)} different pictures in {len(files)} files; "
             f"{LEAST_BACKGROUND} are needed; give more, of all kinds"
         )
     chosen = spread_evenly(sorted((file, digest) for digest, file in different.items()), MOST_BACKGROUND)
@@ -94,7 +94,7 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
         notes.append(f"{background}: {len(files) - len(different)} pictures repeat others; each counts once.")
     captions, pictures, digest = ([], [], None) if queries is None else _queries(queries)
     if not captions:
-        notes.append("Without `queries` the threshold is held against false alarms alone: what it misses is not known.")
+        notes.append("Without `queries` the threshold is fitted to false alarms only; its misses are unknown.")
     return RelevanceSet(
         name=background.resolve().name,
         sha256=hashlib.sha256("".join(digest for _, digest in chosen).encode()).hexdigest(),

@@ -122,7 +122,7 @@ def get_target(name: str) -> Target:
 
 def _retired(name: str) -> UsageError:
     _, package = RETIRED[name]
-    return UsageError(f"{name} has left the package; in a clone of its repository, type: pip install {package}")
+    return UsageError(f"{name} is now a separate package; in a clone of the repository, type: pip install {package}")
 
 
 def target_of(path: Path) -> Target | None:
@@ -168,7 +168,7 @@ def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
     """
     target = installed_target(name)
     if gone := [option for option in RETIRED_OPTIONS if recorded.get(option) == "on"]:
-        raise UsageError(f"the bundle was written with `{gone[0]}`, which version 0.3 had; export it again without")
+        raise UsageError(f"the bundle was written with `{gone[0]}`, an option of version 0.3; export it again without")
     return target.with_options(target.Options.restored(recorded))
 
 
@@ -180,7 +180,7 @@ def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
     """
     target_names = [name for part in _parts(names) for name in (targets() if part.casefold() == "all" else (part,))]
     if not target_names:
-        raise UsageError(f"no target is named; known: {', '.join(targets())}, all")
+        raise UsageError(f"no target is given; known: {', '.join(targets())}, all")
     return tuple({target.label: target for target in map(get_target, target_names)}.values())
 
 
@@ -222,10 +222,10 @@ def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
         return UsageError(f"unknown option {names[0]!r}; known: {known_names}")
     for target in named:
         if reason := target.capabilities.formats.refused_options.get(names[0]):
-            return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
+            return UsageError(f"`{names[0]}` is not supported for {target.title}: {reason}")
     flags = [f"`{owned.name}`" for owned in fields(owner.options) if owned.name in names]
     if owner in named:
-        return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")
+        return UsageError(f"{' and '.join(flags)}: not used by {owner.label}; leave it out")
     verb = "is" if len(flags) == 1 else "are"
     return UsageError(f"{' and '.join(flags)} {verb} {owner.title}'s; add `target='{owner.name}'`")
 

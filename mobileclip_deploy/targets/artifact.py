@@ -159,7 +159,7 @@ class Artifact(ABC):
         Raises:
             NotRun: there is no binary for the chip, or the format is never compiled.
         """
-        raise NotRun(f"{self.path.name} is compiled for no chip")
+        raise NotRun(f"{self.path.name} is not compiled for a chip")
 
     # Execution on this machine
 
@@ -201,7 +201,7 @@ class Artifact(ABC):
         Raises:
             NotRun: this machine lacks the compiler, or it did not return in time.
         """
-        raise NotImplementedError(f"{type(self).__name__} is not compiled for the place {place}")
+        raise NotImplementedError(f"{type(self).__name__} is not compiled for the device {place}")
 
     def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
         """Yields, per layer, the noise of its result where the artifact is compiled. Yields nothing if the format is

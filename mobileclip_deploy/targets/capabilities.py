@@ -145,14 +145,14 @@ class Storing:
         """Returns an error text for a missing precision: the reason, or the list of available ones. `name` is the
         target's."""
         if (reason := self.refused.get((tower, precision))) is not None:
-            return f"{tower}={precision} is refused on {name}: {reason}"
+            return f"{tower}={precision} is not supported on {name}: {reason}"
         rest, between, _ = precision.partition("-table-")
         if not between or rest not in self.precisions:
             return f"{name} has no precision {precision}; it has {', '.join(self.precisions)}"
         others = [table for table in self.tables if table != rest.removesuffix("a8")]
         if not others:
-            return f"{name} stores the table of words in one way alone; give {rest} in the place of {precision}"
-        available = f"it has {', '.join(self.precisions)}; at {rest} the table of words can have {', '.join(others)}"
+            return f"{name} cannot store the token embedding at another precision; give {rest} instead of {precision}"
+        available = f"it has {', '.join(self.precisions)}; at {rest} the token embedding can have {', '.join(others)}"
         return f"{name} has no precision {precision}; {available}"
 
     def absorb(self, tower: nn.Module) -> None:

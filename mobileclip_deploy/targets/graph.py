@@ -121,7 +121,7 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
     for what in ("inputs", "outputs"):
         have, want = getattr(written, what), getattr(fresh, what)
         if have != want:
-            return Difference(f"its {what} are {', '.join(have) or 'none'}; a conversion gives {', '.join(want)}")
+            return Difference(f"its {what} are {', '.join(have) or 'none'}; a new conversion has {', '.join(want)}")
     changed = _changed_settings(written.settings, fresh.settings)
     if changed is not None:
         return Difference(changed)
@@ -133,7 +133,7 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
         before = written.nodes[ours[min(index, len(ours)) - 1]] if index else None
         if a is None or b is None:
             node = written.nodes[a] if a is not None else fresh.nodes[b] if b is not None else None
-            absent = "is missing" if a is None else "is not in a conversion"
+            absent = "is missing" if a is None else "is not in a new conversion"
             return Difference(absent, node, index + 1, count, before)
         changed = _changed(written.nodes[a], fresh.nodes[b], *positions)
         if changed is not None:
@@ -168,13 +168,13 @@ def needed(graph: Graph) -> list[int]:
 
 def _changed(have: Node, want: Node, ours: Mapping[int, int], theirs: Mapping[int, int]) -> str | None:
     if have.type != want.type:
-        return f"is {want.type} {want.name!r} in a conversion"
+        return f"is {want.type} {want.name!r} in a new conversion"
     changed = _changed_settings(have.settings, want.settings)
     if changed is not None:
         return changed
     names = [name for name, _ in have.inputs], [name for name, _ in want.inputs]
     if names[0] != names[1]:
-        return f"takes {', '.join(names[0]) or 'nothing'}, not {', '.join(names[1]) or 'nothing'}"
+        return f"has the inputs {', '.join(names[0]) or 'none'}, not {', '.join(names[1]) or 'nothing'}"
     for (name, a), (_, b) in zip(have.inputs, want.inputs, strict=True):
         detail = _changed_input(a, b, ours, theirs)
         if detail is not None:
@@ -230,7 +230,7 @@ def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | No
         return None
     few = f"is {_short(have)}, not {_short(want)}" if want.size <= 4 else None
     if want.dtype.kind != "f":
-        return few or f"differs in {int((have != want).sum()):,} of {want.size:,} numbers"
+        return few or f"differs in {int((have != want).sum()):,} of {want.size:,} elements"
     a, b = have.astype(np.float64), want.astype(np.float64)
     share = ROUNDING.get(want.dtype.name, 1e-6)
     finite = np.isfinite(b)
@@ -246,7 +246,7 @@ def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | No
     with np.errstate(invalid="ignore"):
         size = float(np.linalg.norm(b[finite])) or float(np.finfo(np.float64).tiny)
         relative = float(np.linalg.norm((a - b)[finite])) / size
-    return f"is off by {relative:.1e} (relative), in {int(off.sum()):,} of {want.size:,} numbers"
+    return f"is off by {relative:.1e} (relative), in {int(off.sum()):,} of {want.size:,} elements"
 
 
 def _short(array: npt.NDArray[Any]) -> str:

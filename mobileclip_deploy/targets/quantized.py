@@ -181,7 +181,7 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
         step = number_of(back, pair.dequantize[2]) / units.get(taking[0] if taking else restored, 1.0)
         zero = number_of(node, pair.quantize[3])
         if abs(step / steps[integers] - 1) > pair.tolerance or number_of(back, pair.dequantize[3]) != zero:
-            raise Malformed(f"{graph.names[source]} is not dequantized by what it was quantized by")
+            raise Malformed(f"{graph.names[source]} is not dequantized with the scale it was quantized with")
         alone = sum(_source(graph.nodes[other], pair.dequantize) == integers for other in dequantizers) == 1
         takers = tuple(
             graph.names[_with_bias(graph, wire, pair.bias_behind)] for wire in flow.taking(source, restored, alone)
@@ -210,7 +210,7 @@ def _restores(node: Node, pair: Pair, steps: Mapping[Wire, float]) -> bool:
 def _source(node: Node, form: tuple[str, str, str, str]) -> Wire:
     value = dict(node.inputs)[form[1]]
     if not isinstance(value, Wire):
-        raise Malformed(f"{node.name} takes no computed value")
+        raise Malformed(f"{node.name} has no computed input")
     return value
 
 
@@ -237,7 +237,7 @@ def _units(graph: Graph, node: Node, pair: Pair, steps: Mapping[Wire, float]) ->
     ratios = [number_of(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]
     if max(ratios) > min(ratios) * (1 + pair.tolerance):
         names = " and ".join(graph.names[_source(maker, pair.dequantize)] for maker in restoring)
-        raise Malformed(f"the summands {names} are of other units")
+        raise Malformed(f"the summands {names} have different scales")
     return ratios[0]
 
 

@@ -145,7 +145,7 @@ def require_all(storage: Storage, converted: Iterable[str]) -> None:
     missing = [name for name, grid in storage.items() if grid.kind != "float" and name not in names]
     if missing:
         raise ExportError(
-            f"{missing[0]} is to be stored as {storage[missing[0]].describe()}, but the converter changed its numbers "
+            f"{missing[0]} is to be stored as {storage[missing[0]].describe()}, but the converter changed its values "
             f"({len(missing)} such weights)"
         )
 

@@ -145,9 +145,9 @@ class Target(ABC):
         if form.layout is not None:
             _require_layout(self, form.layout)
         if form.pictures and ports.why_no_pictures is not None:
-            raise UsageError(f"`input='bytes'` is refused for {self.title}: {ports.why_no_pictures}")
+            raise UsageError(f"`input='bytes'` is not supported for {self.title}: {ports.why_no_pictures}")
         if form.contexts and ports.why_no_contexts is not None:
-            raise UsageError(f"`contexts` is refused for {self.title}: {ports.why_no_contexts}")
+            raise UsageError(f"`contexts` is not supported for {self.title}: {ports.why_no_contexts}")
 
     def settled(self, precisions: Precisions) -> Target:
         """Returns the target with every decision made that the user left open.
@@ -290,22 +290,24 @@ class Target(ABC):
         Raises:
             NotRun: this target does not read such files.
         """
-        raise NotRun(f"{self.name} reads no files that others wrote")
+        raise NotRun(f"{self.name} cannot read files that other tools wrote")
 
 
 def _require_layout(target: Target, layout: Layout) -> None:
     if layout.target != target.name:
-        raise UsageError(f"the layout {layout.name} is of {layout.target}, not of {target.name}; leave `target` out")
+        raise UsageError(f"the layout {layout.name} is for {layout.target}, not for {target.name}; leave `target` out")
     ports = target.capabilities.ports
     port_names = {ports.image, ports.text, ports.embedding, ports.probabilities}
     for name, artifact in layout.artifacts.items():
         if not ports.named and not {artifact.input.name, artifact.output.name} <= port_names:
             raise UsageError(
-                f"{target.title} artifacts have no names of tensors: call those of {name} in the layout {layout.name} "
-                f"{ports.image} and {ports.embedding}"
+                f"{target.title} artifacts have no tensor names of their own: name those of {name} in the layout "
+                f"{layout.name} {ports.image} and {ports.embedding}"
             )
     for tower in layout.towers:
         dtype, dtypes = layout.artifact(tower).input.dtype, ports.input_types.get(tower, ())
         if dtype is not None and dtype not in dtypes and not layout.artifact(tower).input.any_size:
-            has = " or ".join(dtypes) or "a type of its own; leave dtype out"
-            raise UsageError(f"the layout {layout.name} wants {dtype} into the {tower} tower; {target.name} has {has}")
+            has = " or ".join(dtypes) or "its own type; leave dtype out"
+            raise UsageError(
+                f"the layout {layout.name} needs {dtype} as input of the {tower} tower; {target.name} has {has}"
+            )

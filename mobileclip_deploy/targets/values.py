@@ -97,8 +97,8 @@ class Ports:
     batch: int = 1
     named: bool = True
     input_types: Mapping[TowerName, tuple[str, ...]] = field(default_factory=dict)
-    why_no_pictures: str | None = "its artifacts take pixels of one size"
-    why_no_contexts: str | None = "its text towers take ids of one length"
+    why_no_pictures: str | None = "its artifacts take pixels of one size only"
+    why_no_contexts: str | None = "its text towers take ids of one length only"
     pads_inside: bool = False
 
     def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:

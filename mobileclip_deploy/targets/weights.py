@@ -78,7 +78,7 @@ def read_weights(graph: Graph, table: WeightTable, path: Path) -> tuple[StoredWe
         InvalidInput: a weight has a form that no export writes.
     """
     view, weights = View(graph), dict[tuple[int, str], StoredWeight]()
-    with refusing(f"{path}: a weight in a form that no export writes", ValueError, KeyError):
+    with refusing(f"{path}: a weight in a form that exports never write", ValueError, KeyError):
         for index in view.order:
             kind = view.nodes[index].type
             for name in table.places.get(kind, table.places.get(kind.partition(".")[0], ())):

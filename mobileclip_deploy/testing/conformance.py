@@ -163,23 +163,23 @@ def it_is_registered_under_its_name(trial: Trial) -> Iterator[str]:
     if target.name != target.name.casefold() or not target.title:
         yield "`name` has capitals, or `title` is empty"
     if odd := [suffix for suffix in suffixes if not suffix.startswith(".") or suffix != Path(f"x{suffix}").suffix]:
-        yield f"`suffixes` has {odd[0]!r}, which is no suffix of a file"
+        yield f"`suffixes` has {odd[0]!r}, which is not a file suffix"
     if odd := [name for name in storing.precisions if not is_precision(name)]:
-        yield f"`precisions` has {odd[0]!r}, which is none"
+        yield f"`precisions` has {odd[0]!r}, which is not a precision"
     if storing.default_precision not in storing.precisions:
-        yield f"`default_precision` {storing.default_precision!r} is none of `precisions`"
+        yield f"`default_precision` {storing.default_precision!r} is not in `precisions`"
 
 
 def its_files_are_inside_the_bundle(trial: Trial) -> Iterator[str]:
     for precision in trial.precisions:
         names = [trial.target.artifact_name(trial.source.variant, kind, precision) for kind in (*TOWERS, "classifier")]
         if len({*names}) < len(names):
-            yield f"artifacts of one bundle have one name: {', '.join(names)}"
+            yield f"artifacts of one bundle have the same name: {', '.join(names)}"
         for name in map(PurePosixPath, names):
             if name.is_absolute() or ".." in name.parts:
                 yield f"{name} is outside of a bundle"
             if name.suffix not in trial.target.capabilities.formats.suffixes:
-                yield f"{name} ends in none of `suffixes`, so that `inspect` does not know it"
+                yield f"{name} does not end with one of `suffixes`, so `inspect` does not recognise it"
 
 
 def what_it_lacks_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
@@ -233,7 +233,7 @@ def the_same_job_gives_the_same_artifact(trial: Trial) -> Iterator[str]:
             continue
         first, second = artifact.graph, target.open(path).graph
         if first is None or second is None:
-            yield f"{precision}: a second {tower} tower has other bytes, and `graph` cannot tell why"
+            yield f"{precision}: a second {tower} tower has other bytes, and `graph` cannot explain the difference"
         elif (difference := first_difference(first, second)) is not None:
             yield f"{precision}: a second {tower} tower is another graph: {difference.describe()}"
 
@@ -243,7 +243,7 @@ def its_artifacts_tell_what_they_are(trial: Trial) -> Iterator[str]:
         if not artifact.operators or min(artifact.operators.values()) < 1:
             yield f"{precision}: `operators` of the {tower} tower are {artifact.operators}"
         if not inspect(artifact.path).as_dict().get("bytes"):
-            yield f"{precision}: `inspect` tells no bytes of the {tower} tower"
+            yield f"{precision}: `inspect` gives no size of the {tower} tower"
         words = names_machine(artifact.path)
         yield from (f"{precision}: the {tower} tower names this machine: {word}" for word in words)
 
@@ -264,9 +264,9 @@ def its_runner_answers_alike_alone_and_in_a_batch(trial: Trial) -> Iterator[str]
         if first.dtype != np.float32 or first.shape != (len(inputs), *width) or not runner.engine:
             yield f"{precision}: the {tower} runner gives {first.dtype} {first.shape}, engine {runner.engine!r}"
         elif not np.array_equal(first, copied):
-            yield f"{precision}: a later call of the {tower} runner changes what an earlier one gave"
+            yield f"{precision}: a later call of the {tower} runner changes an earlier result"
         elif np.abs(alone - first).max() > room * np.abs(first).max():
-            yield f"{precision}: the {tower} runner answers otherwise to an input alone than in a batch"
+            yield f"{precision}: the {tower} runner gives different results for a single input and a batch"
 
 
 def its_session_answers_as_its_runner_does(trial: Trial) -> Iterator[str]:
@@ -279,7 +279,7 @@ def its_session_answers_as_its_runner_does(trial: Trial) -> Iterator[str]:
                 session.run()
                 apart = np.abs(session.answer() - artifact.runner()(inputs)[0]).max()
                 if not apart <= 1e-2 * np.abs(session.answer()).max():
-                    yield f"{precision}: the {tower} tower is timed with other answers than its runner gives"
+                    yield f"{precision}: the {tower} tower's session gives other results than its runner"
         except NotRun as error:
             trial.skipped.append(f"{precision}, {tower} tower, session: {error}")
 
@@ -297,9 +297,9 @@ def a_wrong_number_is_seen(trial: Trial) -> Iterator[str]:
         spoil = partial(_spoiled, numbers=1 if readable else None)
         _, report = trial.write("wrong", {tower: precision}, spoil, thorough=not readable)
         if not report.failed:
-            yield f"{precision}: no check of the {tower} tower fails where a weight is wrong"
+            yield f"{precision}: no check of the {tower} tower fails if a weight is wrong"
         if readable and "weights" not in {check.step for check in report.failed}:
-            yield f"{precision}: one wrong number of the {tower} tower is not seen by `weights`"
+            yield f"{precision}: one wrong element of the {tower} tower is not detected by `weights`"
 
 
 def _spoiled(job: TowerJob, numbers: int | None) -> TowerJob:
@@ -376,7 +376,7 @@ def not_refused(target: Target, path: Path, folder: Path) -> Iterator[str]:
                 if "\n" in str(error):
                     yield f"{subject} is refused in several lines: {error}"
                 if not isinstance(error, InvalidInput) and not runs:
-                    yield f"{subject} is no InvalidInput: {error}"
+                    yield f"{subject} does not raise InvalidInput: {error}"
             except Exception as error:  # whatever a library makes of it
                 yield f"{subject} ends in {type(error).__name__}: {error}"
             else:

@@ -102,10 +102,10 @@ def reinforce(
         InvalidInput: pairs or images cannot be used; shards stored before stay.
     """
     if write not in FORMS:
-        raise UsageError(f"unknown form {write!r}{suggestion(write, FORMS)}; known: {', '.join(FORMS)}")
+        raise UsageError(f"unknown format {write!r}{suggestion(write, FORMS)}; known: {', '.join(FORMS)}")
     form = FORMS[write]
     if policy is not None and form is not SAFETENSORS:
-        raise UsageError(f"{write} has the published augmentations; leave `policy` out")
+        raise UsageError(f"{write} always uses the published augmentations; leave `policy` out")
     existing: Existing = "discard" if force else "continue"
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form, existing)
     require_tls(scheduler, insecure_scheduler)

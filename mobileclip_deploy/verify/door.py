@@ -155,7 +155,7 @@ def compare(
         bundle.path for bundle in subjects if checkpoint_path is not None and is_source(bundle, checkpoint_path)
     }
     if checkpoint_path is not None and not from_checkpoint:
-        raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
+        raise InvalidInput(f"{checkpoint} is not the checkpoint of any given bundle")
 
     def source(bundle: Bundle) -> Source | None:
         return open_source(bundle, checkpoint_path if bundle.path in from_checkpoint else None)

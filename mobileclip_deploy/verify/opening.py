@@ -100,14 +100,14 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Referen
     tokenizer = bundle.manifest.tokenizer
     vocabulary = 0 if tokenizer is None else tokenizer.vocab_size
     if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=-1) >= vocabulary:
-        raise InvalidInput(f"{bundle.golden} is damaged: it holds ids outside of the {vocabulary} of the vocabulary")
+        raise InvalidInput(f"{bundle.golden} is damaged: it has ids outside of the vocabulary of {vocabulary}")
     return Reference.again(source.model, stored)
 
 
 def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:
     """Reads the user's images and prompts, before anything is computed. None if there are none."""
     if source is None and (request.images or request.prompts or request.dataset or request.fit):
-        raise InvalidInput("images, prompts, datasets and fits of your own need the source checkpoint (`checkpoint`)")
+        raise InvalidInput("your own images, prompts, datasets and fits need the source checkpoint (`checkpoint`)")
     if source is None or not (request.images or request.prompts):
         return None
     images = _images(request.images) if request.images else []
@@ -140,5 +140,5 @@ def _images(folder: Path) -> list[Path]:
         raise InvalidInput(f"no folder of images at {folder}")
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     if not files:
-        raise InvalidInput(f"{folder} holds no images")
+        raise InvalidInput(f"{folder} has no images")
     return files

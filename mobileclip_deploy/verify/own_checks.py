@@ -53,6 +53,6 @@ def own_checks() -> dict[str, OwnCheck]:
             reason = first_sentence(error)
             raise DependencyMissing(f"the check {entry.name!r} ({entry.value}) cannot be loaded: {reason}") from error
         if not isinstance(check, OwnCheck):
-            raise DependencyMissing(f"the check {entry.name!r} ({entry.value}) is no OwnCheck; correct its package")
+            raise DependencyMissing(f"the check {entry.name!r} ({entry.value}) is not an OwnCheck; correct its package")
         checks[entry.name] = check
     return checks

@@ -445,14 +445,14 @@ class TowerProof:
         bundle, folder = self.subject.bundle, self.subject.calibration
         options = bundle.manifest.options
         if self.precision == "mixed" and not self.four_bit:
-            return f"needs {SEARCH_LOG}, which says the layers that have 4 bits; it is not in the bundle"
+            return f"needs {SEARCH_LOG}, which lists the layers of 4 bits; it is not in the bundle"
         if not precision_of(self.precision).calibrated or "calibration" not in options:
             return None
         if folder is None:
             images = options["calibration"]
             return f"needs the images in {images!r} that it was calibrated on; give them with `calibration`"
         if options.get("calibration_sha256") != calibration_digest(folder):
-            raise InvalidInput(f"{folder} does not hold the images that {bundle.path.name} was calibrated on")
+            raise InvalidInput(f"{folder} does not contain the images that {bundle.path.name} was calibrated on")
         return None
 
     def convert(self, precision: str | None = None) -> Path:

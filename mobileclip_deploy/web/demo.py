@@ -61,8 +61,8 @@ class DemoPage:
             raise no_text_tower(manifest.variant)
         if manifest.tokenizer.kind is not None:
             raise UsageError(
-                f"{bundle.path.name}: the page reads vocabularies of CLIP's kind, and this bundle has another kind; "
-                "embed its texts here, by `embed` or `search`"
+                f"{bundle.path.name}: the page supports CLIP's vocabulary only, and this bundle has another one; embed "
+                "its texts with `embed` or `search`"
             )
         if set(manifest.towers) != set(TOWERS):
             raise InvalidInput(f"{bundle.path.name}: the page needs an image and a text tower; export both")
@@ -249,9 +249,9 @@ def _pictures(folder: Path | None) -> list[Path]:
         raise UsageError(f"`images` {folder} is not a folder")
     files = [file for file in image_files(folder) if not file.is_symlink()]
     if not files:
-        raise UsageError(f"`images` {folder} holds no pictures")
+        raise UsageError(f"`images` {folder} has no pictures")
     if len(files) > MOST_IMAGES:
-        raise UsageError(f"`images` {folder} holds {len(files)} pictures; give at most {MOST_IMAGES}")
+        raise UsageError(f"`images` {folder} has {len(files)} pictures; give at most {MOST_IMAGES}")
     return files
 
 

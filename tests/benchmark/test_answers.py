@@ -60,11 +60,11 @@ def changed(index: tuple[int, int], value: float) -> bytes:
 
 MISSED = "answers miss the gate "
 LIES: dict[str, tuple[bytes | None, dict[str, Any], np.ndarray[Any, Any], str]] = {
-    "none": (None, RELATIVE, RIGHT, "the device brought no answers to the golden inputs"),
-    "empty": (b"", RELATIVE, RIGHT, "the device brought 0 bytes of answers to 2 golden inputs, which have 32"),
-    "to one input of two": (raw(RIGHT[:1]), RELATIVE, RIGHT, "the device brought 16 bytes"),
-    "to three inputs": (raw(np.vstack([RIGHT, RIGHT[:1]])), RELATIVE, RIGHT, "the device brought 48 bytes"),
-    "half a number": (raw(RIGHT)[:-2], RELATIVE, RIGHT, "the device brought 30 bytes"),
+    "none": (None, RELATIVE, RIGHT, "the device returned no answers to the golden inputs"),
+    "empty": (b"", RELATIVE, RIGHT, "the device returned 0 bytes of answers to 2 golden inputs, expected 32"),
+    "to one input of two": (raw(RIGHT[:1]), RELATIVE, RIGHT, "the device returned 16 bytes"),
+    "to three inputs": (raw(np.vstack([RIGHT, RIGHT[:1]])), RELATIVE, RIGHT, "the device returned 48 bytes"),
+    "half a number": (raw(RIGHT)[:-2], RELATIVE, RIGHT, "the device returned 30 bytes"),
     "zeros": (raw(0 * RIGHT), RELATIVE, RIGHT, MISSED + "relative <= 0.0001; relative 1.0e+00, cosine -1.0"),
     "zeros, by direction": (raw(0 * RIGHT), COSINE, RIGHT, MISSED + "cosine >= 0.98"),
     "not a number": (changed((1, 2), np.nan), RELATIVE, RIGHT, MISSED + "relative <= 0.0001; relative inf"),
@@ -171,7 +171,7 @@ def test_a_run_that_came_by_hand_is_compared_where_its_job_was_written_and_else_
     write_document(file, run.model_copy(update={"rounds": (sent(raw(-RIGHT)), rounds[1])}))
     assert read_result(file).cells[0].status == "invalid"
     write_document(file, run.model_copy(update={"job": job(COSINE)}))
-    with pytest.raises(InvalidInput, match="ran another job than was written here"):
+    with pytest.raises(InvalidInput, match="ran another job than the one written here"):
         read_result(file)
 
 
@@ -210,7 +210,7 @@ def test_what_a_phone_of_earlier_versions_compared_itself_is_marked(tmp_path: Pa
         (
             [500, 90, 500],
             {"variant": None},
-            "impossible: a sample of 90 ns, where a call of a runtime take at least 100",
+            "impossible: a sample of 90 ns, where a runtime call take at least 100",
         ),
         ([2_000_000] * 3, {}, None),
         ([150] * 3, {"variant": None}, None),

@@ -58,7 +58,7 @@ def test_a_faked_summary_is_computed_from_the_samples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"summary": None}, {"status": "skipped"}])
 def test_figures_without_rounds_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="cell onnx-image: figures without the rounds that they are of"):
+    with pytest.raises(InvalidInput, match="cell onnx-image: figures without their rounds"):
         edited(tmp_path / "r.json", *(((*CELL, name), value) for name, value in ({"rounds": []} | changes).items()))
 
 

@@ -28,7 +28,7 @@ FLOOD = "import sys\nwhile True: sys.{}.write('x' * 65536)"
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_flood_is_ended_at_its_bound(stream: str) -> None:
     started = time.monotonic()
-    with pytest.raises(RuntimeFailed, match="sent more than 1 MiB where it had less to say"):
+    with pytest.raises(RuntimeFailed, match="sent more than 1 MiB, more than expected"):
         run_bounded([sys.executable, "-c", FLOOD.format(stream)], 60, 1 << 20)
     assert time.monotonic() - started < 30
 
@@ -54,17 +54,17 @@ NEXT = "echo mobileclip-next-answer"
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        (END, "the phone S1 gave 1 answers to 2 questions"),
-        (f"{NEXT}; {END}", "the phone S1 tells what makes no sense (IndexError"),
+        (END, "the phone S1 returned 1 results for 2 commands"),
+        (f"{NEXT}; {END}", "invalid response from the phone S1 (IndexError"),
         (
             f"{NEXT}; echo x; echo MemTotal: {'9' * 5000} kB; {END}",
-            "the phone S1 tells what makes no sense (ValueError",
+            "invalid response from the phone S1 (ValueError",
         ),
-        (f"{NEXT}; echo x; echo MemTotal: {'9' * 30} kB; {END}", "the phone S1 tells what makes no sense (ValidationE"),
-        (f"{NEXT}; echo x; echo 0-{'9' * 20}; {END}", "the phone S1 tells what makes no sense (ValidationError"),
-        (f"{NEXT}; {NEXT}; {END}", "the phone S1 gave 3 answers to 2 questions"),
-        ("cat /dev/zero", "the device sent more than 16 MiB where it had less to say"),
-        ("cat /dev/zero >&2", "the device sent more than 16 MiB where it had less to say"),
+        (f"{NEXT}; echo x; echo MemTotal: {'9' * 30} kB; {END}", "invalid response from the phone S1 (ValidationE"),
+        (f"{NEXT}; echo x; echo 0-{'9' * 20}; {END}", "invalid response from the phone S1 (ValidationError"),
+        (f"{NEXT}; {NEXT}; {END}", "the phone S1 returned 3 results for 2 commands"),
+        ("cat /dev/zero", "the device sent more than 16 MiB, more than expected"),
+        ("cat /dev/zero >&2", "the device sent more than 16 MiB, more than expected"),
     ],
 )
 def test_odd_words_of_a_phone_are_one_line(
@@ -79,7 +79,7 @@ def test_odd_words_of_a_phone_are_one_line(
 
 @pytest.mark.parametrize("load", ["busy", "nan", "1e999", "9" * 5000])
 def test_an_odd_state_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: str) -> None:
-    with pytest.raises(RuntimeFailed, match="the phone S1 tells what makes no sense") as caught:
+    with pytest.raises(RuntimeFailed, match="invalid response from the phone S1") as caught:
         snapshot(phone(monkeypatch, tmp_path, f"{NEXT}; {NEXT}; {NEXT}; {NEXT}; echo {load}; {END}"), None)
     assert "\n" not in str(caught.value)
 
@@ -90,7 +90,7 @@ def test_a_name_has_no_control_characters_and_a_listing_of_one_word_a_line_is_on
     model = "printf '[ro.product.model]: [\\033[2JPixel%0900d]\\n' 1"
     found = describe(phone(monkeypatch, tmp_path, f"{model}; {NEXT}; echo aarch64; {END}")).device
     assert (found.model[:10], len(found.model)) == (" [2JPixel0", 200)
-    with pytest.raises(RuntimeFailed, match="the phone S1 tells what makes no sense"):
+    with pytest.raises(RuntimeFailed, match="invalid response from the phone S1"):
         remote_hashes(phone(monkeypatch, tmp_path, f"echo word; {END}"), "/x")
 
 
@@ -110,7 +110,7 @@ def test_a_name_has_no_control_characters_and_a_listing_of_one_word_a_line_is_on
 )
 def test_an_odd_listing_of_iphones_is_one_line(monkeypatch: pytest.MonkeyPatch, listing: dict[str, Any]) -> None:
     monkeypatch.setattr(listing_devices, "devicectl", lambda *_, **__: listing)
-    with pytest.raises(RuntimeFailed, match="devicectl tells what makes no sense"):
+    with pytest.raises(RuntimeFailed, match="invalid response from devicectl"):
         listing_devices.list_devices()
 
 
@@ -132,7 +132,7 @@ def test_a_file_of_an_iphone_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(device_calls, "devicectl", sends)
     own = Phone("U1", App(Path("x"), "x"))
-    with pytest.raises(RuntimeFailed, match=r"a\.jsonl of the device has more than 4 MiB: delete the app"):
+    with pytest.raises(RuntimeFailed, match=r"a\.jsonl on the device has more than 4 MiB: delete the app"):
         own.pull("Documents/a.jsonl", 4 << 20)
     assert own.pull("Documents/a.jsonl", 5 << 20) == bytes(5 << 20)
 

@@ -33,10 +33,10 @@ def test_a_result_comes_back_as_it_was_and_what_a_device_sent_is_read_as_one(tmp
 def test_a_result_must_be_the_answer_to_its_job(tmp_path: Path) -> None:
     sent = documents.sent()
     write_document(tmp_path / "r.json", sent.model_copy(update={"rounds": (*sent.rounds, sent.rounds[0])}))
-    with pytest.raises(InvalidInput, match="rounds are not the job's"):
+    with pytest.raises(InvalidInput, match="rounds differ from the job's"):
         read_result(tmp_path / "r.json")
     other = documents.job(run_id="another-run")
-    with pytest.raises(ValueError, match="run_id is not the job's"):
+    with pytest.raises(ValueError, match="run_id differs from the job's"):
         documents.result(job=other.model_dump(mode="json"))
 
 

@@ -114,7 +114,7 @@ def test_an_interrupted_benchmark_says_how_to_go_on(
     ("arguments", "complaint"),
     [
         (("--device", "hots"), "did you mean host?"),
-        (("--device", "host:7"), "there is one host"),
+        (("--device", "host:7"), "there is only one host"),
         (("--protocol", "standart"), "did you mean standard?"),
         (("--resume",), "name it"),
         (("--resume", "--json", "nothing.json"), "no interrupted run"),

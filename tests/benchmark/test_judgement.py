@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.result import CoreUse, Result, RoundResult, Sum
 from mobileclip_deploy.benchmark.statistics import summarize
 
 LITTLE, BIG = 1_800_000, 2_900_000
-CAPPED = "capped: core 7 was allowed 2.0 GHz of 2.9 GHz in the fixed performance mode that was asked for"
+CAPPED = "capped: core 7 was allowed 2.0 GHz of 2.9 GHz in the requested fixed performance mode"
 
 
 def core(number: int, maximum: int = BIG, *, allowed: int | None = None, running: int | None = None) -> CoreUse:
@@ -134,7 +134,7 @@ def test_a_round_of_no_time_fails_its_cell_and_ends_nothing() -> None:
     first, *others = sent.rounds
     wrong = first.model_copy(update={"samples_ns": (2_000_000, 0, 0), "cpu_ns": 0})
     cell = assemble(sent.model_copy(update={"rounds": (wrong, *others)})).cells[0]
-    assert (cell.status, cell.error) == ("failed", "sample 1 took 0 ns, which no inference does")
+    assert (cell.status, cell.error) == ("failed", "sample 1 took 0 ns, which is impossible")
     assert cell.summary is None
     assert cell.rounds[0].samples_ns == wrong.samples_ns
     assert cell.rounds[1] == others[0]

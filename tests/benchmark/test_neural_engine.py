@@ -119,7 +119,7 @@ def test_operations_that_leave_are_named_with_what_lint_finds_of_them() -> None:
     told = [text for _, text in operations_elsewhere(result, [report])]
     assert told == [
         f"4 operations ({names}), 4.0% of the predicted cost, fall to the CPU, {because}",
-        "1 operation (add sum) falls to the CPU; no rule of `lint` says why",
+        "1 operation (add sum) falls to the CPU; no rule of `lint` explains it",
     ]
     for page in (html_page([result], [report]), markdown_page([result], [report])):
         assert because in page

@@ -154,7 +154,7 @@ def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: 
     for subject, name in ((bundle, bundle.path.name), (mcd.load_model(checkpoint=weights), "tiny_classes")):
         _refused(
             partial(mcd.embed, subject, IMAGES, tmp_path / "out.npy"),
-            f"{name} tells apart 1000 labels and gives no embedding; use `classify`",
+            f"{name} is a classifier of 1000 labels and has no embeddings; use `classify`",
         )
     for asked in (
         lambda: mcd.load_runner(bundle, "text"),
@@ -187,8 +187,8 @@ def _refused(asked: Callable[[], object], words: str) -> None:
         ({"labels": "cat,dog"}, "has the 1000 classes that it was trained on; leave `labels` out"),
         ({"normalise": True}, "has the 1000 classes that it was trained on; leave `normalise` out"),
         ({"tower": "text"}, "has no text tower"),
-        ({"layout": "immich"}, "gives probabilities, and the layout immich is of embeddings"),
-        ({"precision": "smallest"}, "is a classifier, and `precision='smallest'` searches towers; name one"),
+        ({"layout": "immich"}, "the layout immich needs embeddings, but tiny_classes outputs probabilities"),
+        ({"precision": "smallest"}, "is a classifier, but `precision='smallest'` searches towers; give a precision"),
     ],
 )
 def test_what_it_cannot_be_exported_as(weights: Path, tmp_path: Path, choices: dict[str, Any], words: str) -> None:

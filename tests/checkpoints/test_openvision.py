@@ -62,7 +62,7 @@ def test_a_vocabulary_is_the_same_from_either_file(tokens: TokenizerSpec) -> Non
     ):
         with pytest.raises(InvalidInput, match=why):
             spec_of(content, LIKE)
-    with pytest.raises(InvalidInput, match="for a table of 100 rows"):
+    with pytest.raises(InvalidInput, match="but the token embedding has 100 rows"):
         spec_of(vocab_txt(), LIKE, 100)
     with pytest.raises(UsageError, match="has another kind; choose"):
         tokenizer_file("merges.txt", tokens)

@@ -46,7 +46,7 @@ def taken(model: MobileCLIP) -> TakenPreprocess:
 def test_what_open_clip_trained_on_is_asked_for_by_name(tmp_path: Path) -> None:
     path = finetuned(tmp_path)
     with pytest.raises(
-        CheckpointError, match=r"\(it holds epoch, optimizer, the prefix `module\.`\), and does not say"
+        CheckpointError, match=r"\(it holds epoch, optimizer, the prefix `module\.`\), and does not record"
     ):
         load(path)
     line = refusal(run("reparameterize", "--checkpoint", path, "-o", tmp_path / "x.safetensors"))
@@ -75,7 +75,7 @@ def test_open_clips_file_beside_it_says_it(tmp_path: Path) -> None:
     assert taken(found).taken_from == "open_clip_config.json"
     another = CONFIG | {"model_cfg": {"embed_dim": 512}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(another))
-    with pytest.raises(CheckpointError, match="does not say"):
+    with pytest.raises(CheckpointError, match="does not record its preprocessing"):
         load(path)
     (tmp_path / "open_clip_config.json").write_text(json.dumps(CONFIG | {"preprocess_cfg": {}}))
     assert pictures(load(path)) == OPENAI  # what open_clip leaves out
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path: Path, text:
 
 def test_a_configuration_of_another_shape_says_nothing_and_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": 5, "preprocess_cfg": {}}')
-    with pytest.raises(CheckpointError, match="does not say"):
+    with pytest.raises(CheckpointError, match="does not record its preprocessing"):
         load(finetuned(tmp_path))
     with pytest.raises(
         UsageError, match=r"`preprocess` 'opena1' is not a file, did you mean openai\?; say openai, card"
@@ -125,7 +125,7 @@ def test_a_configuration_of_another_shape_says_nothing_and_what_is_no_file_is_re
 
 def test_what_is_made_of_it_keeps_it(tmp_path: Path) -> None:
     path = finetuned(tmp_path)
-    with pytest.raises(CheckpointError, match="does not say"):
+    with pytest.raises(CheckpointError, match="does not record its preprocessing"):
         convert(path, "open_clip", tmp_path / "bare.safetensors")
     convert(path, "open_clip", tmp_path / "bare.safetensors", preprocess="openai")
     convert(path, "folded", tmp_path / "folded.safetensors", preprocess="openai")

@@ -93,7 +93,7 @@ def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Pa
 def test_the_destination_is_refused_before_the_built_in_checkpoints_accuracy_is_measured(
     tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looks, "measure", lambda *_, **__: pytest.fail("measured first"))
+    monkeypatch.setattr(looks, "measure", lambda *_, **__: pytest.fail("first measured"))
     exports.copy("onnx", "fp16", tmp_path)
     refusal(run("export", "--target", "onnx", "-o", tmp_path))
 

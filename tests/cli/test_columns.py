@@ -10,7 +10,14 @@ COLUMNS = ["tower", "check", "gate", ">cosine", "empty", "detail"]
 NAME = "encoder.stages.0.blocks.0.token_mixer.conv.weight"
 ROWS = [
     ["image", "shipped", "cosine >= 0.999, SNR >= 10 dB", "0.999999", "", "ONNX Runtime 1.32.0 (CPU)"],
-    ["image", "weights", "", "", "", f"51 layers are the checkpoint's on their grids; {NAME} is rounded most"],
+    [
+        "image",
+        "weights",
+        "",
+        "",
+        "",
+        f"51 layers equal the checkpoint's, quantized; {NAME} has the largest rounding error",
+    ],
 ]
 
 

@@ -85,7 +85,7 @@ def test_doctor_knows_each_coremltools_that_the_tests_passed_with(
 ) -> None:
     monkeypatch.setattr(doctor, "_version", lambda _: version)
     (found,) = [one for one in doctor.diagnose() if one.name == "coremltools"]
-    assert found.remedy == ("" if proven else "another version than the proven one")
+    assert found.remedy == ("" if proven else "another version than the tested one")
 
 
 def test_what_doctor_says_to_install_brings_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def test_a_crash_is_no_failed_gate_but_one_line_with_a_report_for_its_user_alone
     (report,) = tmp_path.iterdir()
     assert (done.returncode, done.stdout) == (70, "")
     assert done.stderr == (
-        "error: internal error, not a verdict on your files (ZeroDivisionError: one \\x1b[2Jtwo); tell the "
+        "error: internal error, not a verdict on your files (ZeroDivisionError: one \\x1b[2Jtwo); report it to the "
         f"project, with the file {report}\n"
     )
     assert report.stat().st_mode & 0o777 == 0o600

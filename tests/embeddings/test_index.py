@@ -104,7 +104,7 @@ def test_a_query_that_has_no_direction_is_refused(tmp_path: Path) -> None:
     index = Index(written(tmp_path / "a.mcdx", units(3)))
     zeros = np.zeros(DIMENSION, np.float32)
     for query in (zeros, zeros + np.nan, zeros + np.inf):
-        with pytest.raises(InvalidInput, match="NaN or infinite numbers, or nothing but zeros"):
+        with pytest.raises(InvalidInput, match="NaN or infinite elements, or only zeros"):
             index.search(query)
     with pytest.raises(InvalidInput, match=r"queries \[1, 23\] do not fit an index of dimension 24"):
         index.search(zeros[1:] + 1)

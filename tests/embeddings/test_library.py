@@ -135,12 +135,12 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     before = library.read_bytes()
     add = ("embed", bundle.path, photos, "-o", library)
     assert "exists; add to it with --incremental, replace it with --force, or choose" in refused(*add)
-    assert "--store and --force are of a new index" in refused(*add, "--incremental", "--store", "bits")
-    assert "--prune goes with --incremental" in refused(*add, "--prune", "--force")
+    assert "--store and --force are for a new index" in refused(*add, "--incremental", "--store", "bits")
+    assert "--prune needs --incremental" in refused(*add, "--prune", "--force")
     assert "was written without --fast-jpeg" in refused(*add, "--incremental", "--fast-jpeg")
-    assert "are of an index" in refused("embed", bundle.path, photos, "-o", tmp_path / "a.npy", "--incremental")
+    assert "are for an index" in refused("embed", bundle.path, photos, "-o", tmp_path / "a.npy", "--incremental")
     both = ("embed", bundle.path, photos, tmp_path / "t.txt", "-o", tmp_path / "both.mcdx")
-    assert "a file of texts is embedded alone" in refused(*both)
+    assert "a file of texts must be the only source" in refused(*both)
     assert "not of texts" in refused("embed", bundle.path, tmp_path / "t.txt", "-o", library, "--incremental")
     assert "no query: add a text, or --image FILE" in refused("search", library)
     assert "is not an index" in refused("search", photos / "1f431.png", "a dog")
@@ -153,16 +153,16 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     refused("embed", bundle.path, tmp_path / "no.png", "-o", tmp_path / "no.mcdx")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert "is a folder, not an index" in refused("search", bundle.path, "a dog")
-    assert "ask it with `mobileclip-deploy search`" in refused("inspect", library)
+    assert "query it with `mobileclip-deploy search`" in refused("inspect", library)
     assert library.read_bytes() == before
     (note,) = spaces.cache_folder("spaces").iterdir()
     os.utime(note, (1, 1))
     assert run("search", library, "a dog").code == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces, "system_temporary", lambda: bundle.path.parent)
-        assert "which bundle embeds the query is not known" in refused("search", library, "a dog")
+        assert "no bundle is known that embeds the query" in refused("search", library, "a dog")
     spaces.cache_folder("spaces").joinpath(next(iter(spaces.cache_folder("spaces").iterdir())).name).unlink()
-    assert "name one of the space nano-" in refused("search", library, "a dog")
+    assert "name one of the embedding space nano-" in refused("search", library, "a dog")
 
 
 def test_a_bundle_of_another_space_is_refused(

@@ -167,7 +167,7 @@ def columns(tensors: dict[str, np.ndarray]) -> None:
         ({"spread": 0.2}, "needed of golden prompt"),
         ({"scale": 0.0041}, "length"),
         ({"golden": []}, "golden prompts"),
-        ({"images": 255}, "what the manifest says"),
+        ({"images": 255}, "does not match the manifest"),
     ],
 )
 def test_a_changed_background_or_threshold_is_seen_though_its_hash_is_repaired(
@@ -205,7 +205,7 @@ def test_too_few_pictures_repeated_ones_and_too_few_captions_are_refused(tmp_pat
     found = read_relevance_set(tmp_path, None)
     assert len(found.background) < 301
     assert any("repeat others" in text for text in found.notes)
-    assert any("false alarms alone" in text for text in found.notes)
+    assert any("false alarms only" in text for text in found.notes)
     rows = "".join(f"{file},caption {number % 40}\n" for number, file in enumerate(many))
     (tmp_path / "captions.csv").write_text("image,text\n" + rows)
     with pytest.raises(InvalidInput, match="40 different captions with pictures of their own, and 256 are needed"):
@@ -214,7 +214,7 @@ def test_too_few_pictures_repeated_ones_and_too_few_captions_are_refused(tmp_pat
 
 def test_what_cannot_be_learned_is_refused_before_a_checkpoint_is_read(tmp_path: Path) -> None:
     export = ("export", "--target", "onnx", "-o", tmp_path)
-    assert "--queries go with --background" in refusal(run(*export, "--queries", tmp_path / "a.csv"))
+    assert "--queries need --background" in refusal(run(*export, "--queries", tmp_path / "a.csv"))
     assert "both towers" in refusal(run(*export, "--background", tmp_path, "--tower", "image"))
     assert "both towers" in refusal(run(*export, "--background", tmp_path, "--labels", "cat,dog"))
     assert "smallest" in refusal(run(*export, "--background", tmp_path, "--precision", "smallest"))

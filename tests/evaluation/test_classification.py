@@ -84,5 +84,5 @@ def test_nothing_to_classify_is_refused(exports: Exports, photos: Path) -> None:
             mcd.classify(bundle, images, LABELS, skip_bad=True)
     with pytest.raises(UsageError, match="`top` 0"):
         mcd.classify(bundle, photos, LABELS, top=0)
-    with pytest.raises(UsageError, match="no labels of its own; give them with `labels="):
+    with pytest.raises(UsageError, match="no fixed labels; give labels with `labels="):
         mcd.classify(mcd.load_model(), photos)

@@ -61,7 +61,7 @@ def test_the_built_in_set_is_whole_and_has_at_least_300_concepts() -> None:
 GOOD: Rows = [{"image": "a.png", "text": "a"}]
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda folder: None, "no dataset folder or file"),
-    "a file": (lambda folder: folder.write_text(""), "a dataset file is one of"),
+    "a file": (lambda folder: folder.write_text(""), "a dataset file ends with"),
     "an empty folder": (lambda folder: folder.mkdir(), "neither a dataset.json, nor shards"),
     "pictures without a folder": (
         lambda folder: image(folder / "a.png"),

@@ -231,10 +231,12 @@ def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) ->
     output = tmp_path / "e.jsonl"
     unnamed = refusal(run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e"))
     assert "ends with .safetensors, .jsonl, .npy or .mcdx" in unnamed
-    assert "holds no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
+    assert "has no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
     assert "holds no images" in refusal(run("embed", bundle, tmp_path / "empty", "-o", output))
     assert "n.jsonl:1" in refusal(run("embed", bundle, tmp_path / "n.jsonl", "-o", output))
-    assert "embedded alone" in refusal(run("embed", bundle, tmp_path / "t.txt", tmp_path / "t.txt", "-o", output))
+    assert "must be the only source" in refusal(
+        run("embed", bundle, tmp_path / "t.txt", tmp_path / "t.txt", "-o", output)
+    )
 
 
 def test_an_array_is_described_by_a_file_beside_it(exports: Exports, photos: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
     "two labels": (lambda f: table(f, "image,label\na.png,x\na.png,y\n"), "data.csv:3: the image has another label", 1),
     "an image twice": (lambda f: table(f, "image,label\na.png,x\na.png,x\n"), "data.csv:3: the same row as", 1),
     "an empty class": (broken_folder, "dog holds no images", 1),
-    "a class name twice": (same_names, "the class 'big cat' stands at", 2),
+    "a class name twice": (same_names, "the class 'big cat' is also at", 2),
     "a sample without its image": (lone_label, "1.tar/s0000009: no image", 3),
     "a class that has no name": (unknown_class, "1.tar/s0000009: the label '7' is not in", 3),
 }
@@ -203,7 +203,7 @@ def test_numbers_are_no_names(tmp_path: Path) -> None:
     image(tmp_path / "folders" / "0" / "a.png")
     image(tmp_path / "folders" / "1" / "b.png")
     for dataset, lines in ((path, "0\n1\n"), (tmp_path / "folders", "0 0\n1 1\n")):
-        with pytest.raises(InvalidInput, match=r"its labels are numbers \(0, 1\), of which a prompt says nothing"):
+        with pytest.raises(InvalidInput, match=r"its labels are numbers \(0, 1\), which are meaningless in a prompt"):
             read_dataset(dataset)
         assert read_dataset(dataset, class_names=write(tmp_path / "names.txt", lines)).classes == ("0", "1")
 
@@ -212,9 +212,9 @@ def test_a_dataset_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     image(tmp_path / "one" / "cat" / "a.png")
     captions = table(tmp_path / "t", "image,text\na.png,a cat\n")
     line = refusal(run("evaluate", "--dataset", tmp_path / "one"))
-    assert "the dataset one has one class, 'cat', which every model finds; give two or more" in line
+    assert "the dataset one has one class, 'cat', which every model predicts; give two or more" in line
     line = refusal(run("evaluate", "--dataset", captions))
-    assert "the dataset data has captions of one picture, which every model finds" in line
+    assert "the dataset data has captions of one picture only, which every model retrieves" in line
 
 
 def test_names_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:
@@ -240,9 +240,9 @@ def test_two_columns_of_one_name_are_refused(header: str, tmp_path: Path) -> Non
 
 
 def test_options_without_meaning_for_a_form_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="`images` goes with a table"):
+    with pytest.raises(UsageError, match="`images` is for a table"):
         read_dataset(synsets(tmp_path), images=tmp_path)
-    with pytest.raises(MobileClipDeployError, match="`class_names` goes with labels"):
+    with pytest.raises(MobileClipDeployError, match="`class_names` needs labels"):
         read_dataset(karpathy(tmp_path), class_names=tmp_path / "names.txt")
 
 

@@ -119,7 +119,7 @@ def test_axes_are_turned_so_that_signs_find_more_and_cosines_stay() -> None:
     ("rows", "says"),
     [
         (np.full((50, 8), np.nan), "not finite"),
-        (np.zeros((50, 8)), "no length"),
+        (np.zeros((50, 8)), "zero or not finite"),
         (np.ones((50, 8)), "are the same"),
         (1 + 1e-4 * np.eye(50, 8), "are the same"),
     ],
@@ -133,7 +133,7 @@ def test_embeddings_that_tell_nothing_are_refused(rows: np.ndarray, says: str) -
 
 @pytest.mark.parametrize(
     ("size", "says"),
-    [(0, "below 1"), (25, "has 24 numbers; give 1 to as many"), (7, "holds 24 pictures; an embedding of 7 numbers")],
+    [(0, "below 1"), (25, "has 24 dimensions; give 1 to 24"), (7, "holds 24 pictures; an embedding of 7 numbers")],
 )
 def test_sizes_that_cannot_be_are_refused(words: Path, size: int, says: str) -> None:
     model = mcd.load_model(WORDS, words)
@@ -149,7 +149,7 @@ def test_pictures_count_once_and_none_is_the_gates_own(words: Path, tmp_path: Pa
     with pytest.raises(InvalidInput, match="holds 23 different pictures in 24 files"):
         mcd.export(model, "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=folder)
     shutil.copy(image_paths()[0], folder / "mine.jpg")
-    with pytest.raises(InvalidInput, match=r"mine\.jpg is the picture .*, which the gates look at"):
+    with pytest.raises(InvalidInput, match=r"mine\.jpg is the picture .*, which the gates measure on"):
         mcd.export(model, "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=folder)
 
 
@@ -166,9 +166,9 @@ def test_others_are_taken_where_those_chosen_repeat(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--embedding-size", "8"], "goes with --fit"),
-        (["--fit", "."], "goes with --fit"),
-        (["--captions", "a.txt"], "goes with --fit"),
+        (["--embedding-size", "8"], "needs --fit"),
+        (["--fit", "."], "needs --fit"),
+        (["--captions", "a.txt"], "needs --fit"),
         (["--embedding-size", "8", "--fit", "nowhere"], "--fit nowhere: no such folder"),
     ],
 )
@@ -295,8 +295,8 @@ def test_a_library_is_cut_without_its_pictures(
     (_, fresh), (_, brought) = next(anew.vectors()), next(cut.vectors())
     np.testing.assert_allclose(brought, fresh, atol=anew.store.scale)
     for wrong, says in (
-        (tmp_path / "anew.mcdx", "is of the embedding space"),
-        (tmp_path / "signs.mcdx", "signs alone"),
+        (tmp_path / "anew.mcdx", "has the embedding space"),
+        (tmp_path / "signs.mcdx", "signs only"),
     ):
         with pytest.raises(InvalidInput, match=says):
             mcd.bridge(wrong, by=bundle.path, output=tmp_path / "none.mcdx")
@@ -320,5 +320,5 @@ def test_axes_are_fitted_again_to_the_same_pictures(words: Path, bundle: mcd.Bun
     assert ["logit_scale" in (check.detail or "") for check in report.failed if check.step == "fit"] == [True]
     others = Path(shutil.copytree(photos, tmp_path / "others"))
     (others / "000.png").rename(others / "zzz.png")
-    with pytest.raises(InvalidInput, match="does not hold the pictures and captions"):
+    with pytest.raises(InvalidInput, match="does not contain the pictures and captions"):
         mcd.verify(folder, checkpoint=words, fit=others, thorough=False)

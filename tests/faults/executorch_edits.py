@@ -124,7 +124,7 @@ def memory_shared(p: P) -> str:
     first, second = p.kernels("aten::native_layer_norm")[0], p.plan["inputs"][0]
     p.value(first["args"][5])["allocation"] = dict(p.value(first["args"][0])["allocation"])
     assert second != first["args"][0]
-    return "writes over what it reads"
+    return "overwrites its own"
 
 
 def another_method(p: P) -> str:
@@ -147,7 +147,7 @@ def state(p: P) -> str:
 def data_missing(p: P) -> str:
     name = next(entry["named_key"] for entry in p.parts[0]["constant_data"] if entry["named_key"])
     del p.named[name]
-    return f"no data called {name}"
+    return f"no data named {name}"
 
 
 FAULTS: tuple[Edit[P], ...] = (

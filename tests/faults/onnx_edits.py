@@ -101,14 +101,14 @@ def numbers_elsewhere(p: P) -> str:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="elsewhere")
-    return "is no ONNX model to onnx's checker"
+    return "is rejected by onnx's checker"
 
 
 def defined_twice(p: P) -> str:
     tensor = p.graph.initializer.add()
     tensor.CopyFrom(next(known for known in p.graph.initializer if "bias" in known.name))
     tensor.raw_data = bytes(len(tensor.raw_data))
-    return "is no ONNX model to onnx's checker"
+    return "is rejected by onnx's checker"
 
 
 def other_version(p: P) -> str:

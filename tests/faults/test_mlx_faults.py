@@ -120,17 +120,20 @@ SEEN: dict[str, tuple[TowerName, Edit]] = {
     "another result": ("image", lambda function: replace(function, results=(function.results[0] - 1,))),
 }
 REFUSED: dict[str, tuple[Edit, str]] = {
-    "another shape of a result": (said("Erf", shape=(1, 2)), "which it says otherwise"),
-    "another type of a result": (said("Erf", dtype="float16"), "which it says otherwise"),
-    "a result larger than it is": (said("Reduce", shape=(1 << 20, 1 << 10)), "which it says otherwise"),
-    "a group that no product has": (setting(PRODUCT, 0, 48), "MLX does not do its QuantizedMatmul"),
-    "bits that this product has not": (setting(PRODUCT, 1, 4), "MLX does not do its QuantizedMatmul"),
-    "another mode": (setting(PRODUCT, 2, 1), "another mode"),
-    "axes that are not there": (setting("Transpose", 0, (0, 7, 1, 2)), "MLX does not do its Transpose"),
-    "strides of nothing": (setting("Convolution", 0, (0, 0)), "MLX does not do its Convolution|says otherwise"),
-    "more groups than channels": (setting("Convolution", 5, 7), "MLX does not do its Convolution"),
-    "an unknown operation": (called("Erf", "CustomKernel"), "'CustomKernel', which no export writes"),
-    "a value that comes later": (ahead_of_itself, "nothing before it computes"),
+    "another shape of a result": (said("Erf", shape=(1, 2)), "which differs from its declaration"),
+    "another type of a result": (said("Erf", dtype="float16"), "which differs from its declaration"),
+    "a result larger than it is": (said("Reduce", shape=(1 << 20, 1 << 10)), "which differs from its declaration"),
+    "a group that no product has": (setting(PRODUCT, 0, 48), "MLX cannot run its QuantizedMatmul"),
+    "bits that this product has not": (setting(PRODUCT, 1, 4), "MLX cannot run its QuantizedMatmul"),
+    "MLX's affine mode": (setting(PRODUCT, 2, 1), "MLX's affine mode"),
+    "axes that are not there": (setting("Transpose", 0, (0, 7, 1, 2)), "MLX cannot run its Transpose"),
+    "strides of nothing": (
+        setting("Convolution", 0, (0, 0)),
+        "MLX cannot run its Convolution|differs from its declaration",
+    ),
+    "more groups than channels": (setting("Convolution", 5, 7), "MLX cannot run its Convolution"),
+    "an unknown operation": (called("Erf", "CustomKernel"), "'CustomKernel', which exports never write"),
+    "a value that comes later": (ahead_of_itself, "uses a value before it is computed"),
     "no result": (lambda function: replace(function, results=()), "1 inputs and 0 results"),
 }
 
@@ -164,14 +167,14 @@ def test_what_mlx_would_believe_is_refused(files: dict[TowerName, Path], tmp_pat
 
 
 BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "nothing": (lambda data: b"", "ends too early"),
-    "half a file": (lambda data: data[: len(data) // 2], "ends too early"),
-    "one byte less": (lambda data: data[:-1], "ends too early"),
-    "one byte more": (lambda data: data + b"\0", "1 bytes behind its end"),
-    "two functions": (lambda data: data[:14] + struct.pack("<i", 2) + data[18:], "another number of functions"),
+    "nothing": (lambda data: b"", "it is truncated"),
+    "half a file": (lambda data: data[: len(data) // 2], "it is truncated"),
+    "one byte less": (lambda data: data[:-1], "it is truncated"),
+    "one byte more": (lambda data: data + b"\0", "1 extra bytes after its end"),
+    "two functions": (lambda data: data[:14] + struct.pack("<i", 2) + data[18:], "more or fewer than one function"),
     "a function of any shape": (lambda data: data[:18] + b"\1" + data[19:], "of any shape"),
-    "a truth value that is neither": (lambda data: data[:18] + b"\2" + data[19:], "neither"),
-    "a version that is longer than the file": (lambda data: b"\xff" * 8 + data[8:], "ends too early"),
+    "a boolean that is neither": (lambda data: data[:18] + b"\2" + data[19:], "neither"),
+    "a version that is longer than the file": (lambda data: b"\xff" * 8 + data[8:], "it is truncated"),
     "a version that writes another form": (lambda data: data[:8] + b"0.31.9" + data[14:], "its inputs have names"),
 }
 

@@ -64,7 +64,7 @@ def test_a_package_calibrated_on_images_of_ones_own_needs_them(half: Healthy, tm
     assert check.detail == "needs the images in 'like-mine' that it was calibrated on; give them with `calibration`"
     with pytest.raises(UsageError, match="explaining the image tower needs the images"):
         explain_subject(half.subject(bundle))
-    with pytest.raises(InvalidInput, match="does not hold the images that nano-coreml-w8a8 was calibrated on"):
+    with pytest.raises(InvalidInput, match="does not contain the images that nano-coreml-w8a8 was calibrated on"):
         check_reproduced(half.subject(bundle, calibration=image_paths()[0].parent).towers["image"])
     (check,) = check_reproduced(half.subject(bundle, calibration=own).towers["image"])
     assert check.detail == "byte for byte"

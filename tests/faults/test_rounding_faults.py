@@ -85,7 +85,7 @@ def test_a_fault_that_the_hash_does_not_tell_fails(learned: Learned, fault: str)
     else:
         scales[OUTPUT] /= 10
     mismatch = replace(learned, numbers=numbers, scales=scales).mismatch()
-    assert f"is no rounding of the checkpoint's: outputs {OUTPUT} are more than" in str(mismatch)
+    assert f"is not a rounding of the checkpoint's weights: outputs {OUTPUT} are more than" in str(mismatch)
 
 
 def test_an_output_of_small_numbers_in_a_table_of_larger_ones_is_a_rounding() -> None:
@@ -103,4 +103,4 @@ def test_an_output_of_small_numbers_in_a_table_of_larger_ones_is_a_rounding() ->
 def test_another_hash_than_the_recorded_one_fails_first(learned: Learned) -> None:
     numbers = learned.numbers.copy()
     numbers[OUTPUT, 7] += 1 if numbers[OUTPUT, 7] < 0 else -1
-    assert "another SHA-256" in str(replace(learned, numbers=numbers).mismatch(stored_sha256(learned.stored)))
+    assert "its SHA-256 differs" in str(replace(learned, numbers=numbers).mismatch(stored_sha256(learned.stored)))

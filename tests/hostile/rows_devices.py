@@ -105,7 +105,9 @@ ANSWERS = (
 
 
 def times(
-    field: str, change: Change, line: str = f"impossible: samples below what can be, nobody's latencies: {FIRST}"
+    field: str,
+    change: Change,
+    line: str = f"impossible: samples below the possible minimum, not real latencies: {FIRST}",
 ) -> Row:
     return Row("times", field, sent(change), REPORT, line, code=0)
 
@@ -147,7 +149,7 @@ def text(field: str, content: str | bytes, line: str) -> Row:
 
 def altered(field: str, change: Change) -> Row:
     made = sent(lambda document: change(document["job"]))
-    return Row("altered job", field, made, REPORT, "the device ran another job than was written here")
+    return Row("altered job", field, made, REPORT, "the device ran another job than the one written here")
 
 
 RUNS = (
@@ -157,18 +159,18 @@ RUNS = (
     altered("one golden input", lambda job: job["protocol"].update(golden_inputs=1)),
     altered("other golden inputs", lambda job: job["cells"][0]["golden"]["inputs"].update(file="a")),
     altered("another output", lambda job: job["cells"][0]["output"].update(shape=[1, 1])),
-    refused("a round twice", lambda d: d["rounds"].append(d["rounds"][0]), "rounds are not the job's"),
+    refused("a round twice", lambda d: d["rounds"].append(d["rounds"][0]), "rounds differ from the job's"),
     refused(
         "a round too many",
         lambda d: d["rounds"].append(d["rounds"][1] | {"round": 2}),
-        "rounds are not the job's",
+        "rounds differ from the job's",
     ),
-    refused("another cell's round", first(cell="another"), "rounds are not the job's"),
+    refused("another cell's round", first(cell="another"), "rounds differ from the job's"),
     refused("a cell that is a path", first(cell="../../x"), "rounds.0.cell"),
     refused("a round before the first", first(round=-1), "rounds.0.round"),
     refused("a round of 2^53", first(round=2**53), "rounds.0.round"),
     refused("half a round", first(round=0.5), "rounds.0.round"),
-    refused("another run's id", lambda d: d.update(run_id="another"), "run_id is not the job's"),
+    refused("another run's id", lambda d: d.update(run_id="another"), "run_id differs from the job's"),
     refused("no id", lambda d: d.pop("run_id"), "run_id"),
     refused("a status of its own", first(status="passed"), "rounds.0.status"),
     refused("a sample below zero", first(samples_ns=[-1]), "rounds.0.samples_ns.0"),
@@ -221,7 +223,7 @@ RUNS = (
         "a million fields",
         write("phone.run.json", '{"rounds": [' + '{"a": 1},' * 10**6 + "{}]}"),
         REPORT,
-        "holds more fields than",
+        "has more fields than",
         alone=True,
     ),
 )

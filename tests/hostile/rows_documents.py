@@ -139,9 +139,9 @@ def dataset(
 
 ONE = table('{"image": "a.jpg", "label": "cat"}\n', "cat\n")
 DATASETS = (
-    dataset("10^12 shards", shards(str(10**12)), "instead of a number of shards"),
+    dataset("10^12 shards", shards(str(10**12)), "instead of a shard count"),
     dataset("999,999,999 shards", shards("999999999"), "no shard at"),
-    dataset("a digit that is no number", shards("²"), "instead of a number of shards"),
+    dataset("a digit that is no number", shards("²"), "instead of a shard count"),
     *(
         dataset(field, tar("data/test/0.tar", kind), "a link or a special file")
         for field, kind in (
@@ -190,7 +190,7 @@ RECIPES = (
     *(
         Row("recipe", field, write("recipe.yaml", text), ("train", "recipe.yaml", "-o", "out"), line)
         for field, text, line in (
-            ("nested", DEEP[:60_000], "nested more deeply"),
+            ("nested", DEEP[:60_000], "nested too deeply"),
             ("nested lists", "- " * 30_000, "nested too deeply"),
             ("larger", "a" * 100_000, "larger than"),
             ("references", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "refers back"),

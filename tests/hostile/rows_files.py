@@ -35,7 +35,7 @@ ROWS = (
         "a result that nothing computes",
         write("a.mlxfn", mlx_function(7)),
         ("inspect", "a.mlxfn"),
-        "it returns a value that nothing computes",
+        "it returns a value that is never computed",
     ),
     Row(
         "list",

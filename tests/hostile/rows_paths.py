@@ -278,7 +278,7 @@ OWN = (
         "where an interrupted run would be",
         write("r.json.partial/thesis.txt", "precious"),
         ("benchmark", "bundle", "--quick", "--json", "r.json"),
-        "r.json.partial exists and is no interrupted run; choose another --json",
+        "r.json.partial exists and is not an interrupted run; choose another --json",
         bundle=BUNDLE,
     ),
     Row(

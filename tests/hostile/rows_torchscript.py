@@ -89,7 +89,7 @@ def with_target(field: str, kind: type[nn.Module], line: str) -> Row:
 
 
 def without(field: str, make: Callable[[Path], object], *words: str, bundle: str = "") -> Row:
-    line = "torchscript has left the package; in a clone of its repository, type: pip install examples/third_party"
+    line = "torchscript is now a separate package; in a clone of the repository, type: pip install examples/third_party"
     return Row("TorchScript without its target", field, make, words, line, bundle=bundle)
 
 

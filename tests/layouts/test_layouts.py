@@ -142,7 +142,7 @@ def test_what_a_target_cannot_write_is_refused(tmp_path: Path) -> None:
     floats = {"text": mcd.read_layout("immich").as_dict()["text"] | {"input": {"name": "text", "dtype": "float32"}}}
     for changes, said in (
         (floats, "wants float32 into the text tower; onnx has int64 or int32"),
-        ({"target": "executorch"}, "ExecuTorch artifacts have no names of tensors"),
+        ({"target": "executorch"}, "ExecuTorch artifacts have no tensor names"),
         ({"target": "onyx"}, "unknown target 'onyx', did you mean onnx?"),
         ({"suffixes": {"fp16": ""}}, "the layout mine has no fp32; it has fp16"),
     ):
@@ -154,7 +154,7 @@ def test_what_a_target_cannot_write_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_line_says_what_to_do(tmp_path: Path) -> None:
     for arguments, said in (
-        ((), "no target is named; known: onnx, "),
+        ((), "no target is given; known: onnx, "),
         (("--layout", "imich"), "unknown layout 'imich', did you mean immich?; known: "),
         (("--layout", "immich", "--target", "coreml"), "is of onnx, not of coreml; leave --target out"),
         (("--layout", "immich", "--labels", "cat,dog"), "the layout immich has no classifier; it has image, text"),

@@ -36,7 +36,7 @@ def test_a_text_that_was_not_read_or_that_nobody_says_of_the_weights_is_no_yes()
     assert {said.answer(use).answer for use in USES} == {"yes"}
     unsaid = said.model_copy(update={"applies": None})
     assert {unsaid.answer(use).answer for use in USES} == {"unknown"}
-    assert "no known source places the weights under it" in unsaid.answer("product").words
+    assert "nothing that was read says that the weights come under it" in unsaid.answer("product").words
 
 
 def test_every_entry_is_of_a_card_or_says_of_what() -> None:

@@ -109,7 +109,7 @@ def _of_weights(weights: str) -> LockedBundle:
 
 
 def test_another_bundle_or_checkpoint_is_refused_not_compared() -> None:
-    with pytest.raises(InvalidInput, match=r"no bundle other \(it has it\); put it in with `accept=True`"):
+    with pytest.raises(InvalidInput, match=r"no bundle other \(it has it\); add it with `accept=True`"):
         check_drift("other", locked(), LOCK)
     with pytest.raises(InvalidInput, match="another checkpoint"):
         check_drift("it", locked(sha="b" * 64), LOCK)

@@ -189,7 +189,7 @@ def test_a_larger_checkpoint_is_expected_to_need_more_memory(monkeypatch: pytest
         (SWEEP + '[checkpoints.a]\nfiel = "a.pt"', "unknown field checkpoints.a.fiel, did you mean file?; known: file"),
         (SWEEP + '[checkpoints."../a"]\n', "field checkpoints"),
         (SWEEP + '[checkpoints.a]\nfile = "a.pt"', "a.pt"),
-        (SWEEP + '[checkpoints.a]\nfile = "hf:o/n"', "checkpoints.a: say which network it is, as in variant ="),
+        (SWEEP + '[checkpoints.a]\nfile = "hf:o/n"', "checkpoints.a: name its network, as in variant ="),
         (SWEEP.replace("onnx", "onxn"), "unknown target 'onxn'"),
         (SWEEP.replace("fp32", "fp31"), "unknown precision 'fp31'"),
         (SWEEP + '[options.a]\ndeployment_target = "iOS17"', "none of onnx has an option 'deployment_target'; known: "),
@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_followed_is_one_line_and_nothing_is_written(
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="exists and holds no sweep; choose another output"):
+    with pytest.raises(UsageError, match="exists and is not a sweep; choose another output"):
         mcd.sweep(write(tmp_path), tmp_path)
 
 
@@ -217,7 +217,7 @@ def test_a_cell_that_failed_a_gate_or_has_no_bundle_decides_how_the_command_ends
     failed = row.model_copy(update={"state": "failed", "failures": ("text task",)})
     result = mcd.SweepResult(output="out", rows=(row.model_copy(update={"state": "passed"}), failed))
     assert result.failure.exit_code == 1
-    assert result.failure.line == "FAILED its gate, and written marked: a, onnx, w4 (text task)"
+    assert result.failure.line == "FAILED its gate, but written and marked: a, onnx, w4 (text task)"
     assert mcd.SweepResult(output="out", rows=result.rows[:1]).failure is None
     undecided = mcd.SweepResult(output="out", rows=(row.model_copy(update={"state": "undecided"}),)).failure
     assert undecided.exit_code == 4

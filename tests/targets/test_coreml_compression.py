@@ -136,13 +136,15 @@ def test_a_deployment_target_that_is_too_old_is_refused_when_given_and_raised_wh
     coreml, choice = get_target("coreml"), parse_precisions(f"image=fp16,text={precision}")
     oldest, _ = NEEDED[precision]
     for target in DEPLOYMENT_TARGETS[: DEPLOYMENT_TARGETS.index(oldest)]:
-        with pytest.raises(UsageError, match=f"{precision} needs {oldest} .*given is {target}"):
+        with pytest.raises(UsageError, match=f"{precision} needs {oldest} .*deployment target is {target}"):
             chosen("coreml", deployment_target=target).require(choice)
     coreml.require(choice)
     assert vars(coreml.settled(choice).options)["deployment_target"] == max("iOS16", oldest)
     advice, given = str(coreml.advice(choice)), chosen("coreml", deployment_target="iOS18").advice(choice)
     assert (f"to {oldest}, which {precision} needs" in advice) == (oldest != "iOS16")
-    assert (f"{precision}: 4-bit weights are reported to answer wrongly" in advice) == (PRECISIONS[precision].bits == 4)
+    assert (f"{precision}: 4-bit weights are reported to give wrong results" in advice) == (
+        PRECISIONS[precision].bits == 4
+    )
     assert (given is None) == (PRECISIONS[precision].bits != 4)
 
 

@@ -128,7 +128,9 @@ def test_units_that_a_machine_cannot_run_are_left_out(
     assert [unit for unit, _ in mac.asked] == ["CPU_ONLY", "CPU_ONLY"]
     assert [place.compute_units for place in target.places("mac", {})] == ["cpuOnly"]
     monkeypatch.setenv("MOBILECLIP_COREML_UNITS", "cpu")
-    with pytest.raises(UsageError, match="MOBILECLIP_COREML_UNITS=cpu is no compute unit; known: cpuOnly, cpuAndGPU"):
+    with pytest.raises(
+        UsageError, match="MOBILECLIP_COREML_UNITS=cpu is not a compute unit; known: cpuOnly, cpuAndGPU"
+    ):
         target.places("mac", {})
 
 

@@ -91,8 +91,8 @@ def test_several_backends_are_several_targets() -> None:
     ("precision", "reason"),
     [
         ("image=w8,text=w8", "IntxWeightOnlyConfig"),
-        ("image=w4,text=fp32", "answers wrongly"),
-        ("fp16", "GELU falls out"),
+        ("image=w4,text=fp32", "gives wrong results"),
+        ("fp16", "GELU is not delegated"),
         ("w4p", "no precision w4p; it has fp32"),
     ],
 )

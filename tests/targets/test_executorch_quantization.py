@@ -75,7 +75,7 @@ def test_a_tower_that_keeps_a_batch_norm_cannot_pass_as_quantized(completely: bo
             one.apply(model)
     tower, inputs = ImageTower(model).eval(), torch.rand(4, 3, 64, 64)
     seen = Stages("image", tower, inputs, cosine=0.9)
-    expected = nullcontext() if completely else pytest.raises(ExportError, match="image tower broke at stage prepared")
+    expected = nullcontext() if completely else pytest.raises(ExportError, match="image tower failed at stage prepared")
     with expected, quiet():
         quantize(authored(tower), "w8a8", inputs, seen, {}, FreeShape())
 
@@ -85,9 +85,9 @@ def test_a_stage_that_changes_the_tower_is_named() -> None:
     module, other = nn.Linear(4, 8), nn.Linear(4, 8)
     seen = Stages("image", module, torch.eye(4), cosine=0.98)
     seen.same("authored", module)
-    with pytest.raises(ExportError, match="image tower broke at stage prepared: relative"):
+    with pytest.raises(ExportError, match="image tower failed at stage prepared: relative"):
         seen.same("prepared", other)
-    with pytest.raises(ExportError, match="image tower broke at stage converted: cosine"):
+    with pytest.raises(ExportError, match="image tower failed at stage converted: cosine"):
         seen.near("converted", other)
     assert [(check.step, check.status) for check in seen.checks] == [
         ("authored", "passed"),
@@ -113,7 +113,7 @@ def test_a_file_that_computes_something_else_than_the_last_stage_is_named(
 ) -> None:
     torch.manual_seed(0)
     seen = Stages("image", nn.Linear(4, outputs), torch.eye(4), cosine)
-    with pytest.raises(ExportError, match=f"broke at stage lowered{said}"):
+    with pytest.raises(ExportError, match=f"failed at stage lowered{said}"):
         seen.lowered(Ones)
     (check,) = seen.checks
     assert (check.step, check.status) == ("lowered", "failed")

@@ -187,5 +187,7 @@ def test_it_is_timed_on_places_of_phones_too_and_foreign_files_say_what_they_tak
 
 
 def test_a_free_batch_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match=r"`dynamic_batch` is refused for LiteRT: litert-torch .* cannot convert"):
+    with pytest.raises(
+        UsageError, match=r"`dynamic_batch` is not supported for LiteRT: litert-torch .* cannot convert"
+    ):
         choose(ExportRequest(targets=("litert",), options={"dynamic_batch": True}))

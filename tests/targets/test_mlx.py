@@ -162,7 +162,7 @@ def test_what_it_cannot_be_asked_for_is_refused_and_a_cpu_is_not_timed_for_a_gpu
         with pytest.raises(NotRun, match=told):
             get_target("mlx").places(device, {})
     with mock.patch("mobileclip_deploy.targets.mlx.target._has_gpu", return_value=False):
-        with pytest.raises(NotRun, match="benchmark it on a Mac; the time of a CPU says nothing of it"):
+        with pytest.raises(NotRun, match="benchmark it on a Mac; the time of a CPU does not predict it"):
             get_target("mlx").places("host", {})
         assert [place.runtime for place in get_target("mlx").places("host", {"unit": "cpu"})] == ["mlx"]
     target, missing = get_target("mlx"), NotRun("MLX runs these files and cannot be imported")
@@ -192,7 +192,7 @@ def test_a_file_written_by_hand_is_read_where_mlx_is_missing_and_its_shapes_are_
     ):
         found.runner()
     path.write_bytes(smallest(said=4096))
-    with pytest.raises(InvalidInput, match="which it says otherwise"):
+    with pytest.raises(InvalidInput, match="which differs from its declaration"):
         MlxArtifact(path).runner()
     path.write_bytes(smallest())
     row = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
@@ -227,7 +227,7 @@ def walk(kind: str, dtype: str, **settings: str) -> Any:
 def test_an_operation_that_is_not_written_for_mlx_is_named() -> None:
     import mlx.core as mx
 
-    with pytest.raises(Malformed, match="the operation Hardmax, which is not written for MLX"):
+    with pytest.raises(Malformed, match="the operation Hardmax, which is not supported for MLX"):
         walk("Hardmax", "float32")(mx.zeros((1, 64)))
 
 

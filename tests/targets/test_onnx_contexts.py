@@ -114,21 +114,21 @@ def test_what_cannot_have_contexts_is_refused_before_anything_runs() -> None:
 @pytest.mark.parametrize(
     ("target", "asked", "reason"),
     [
-        ("onnx", {"tower": "image"}, "`contexts` are of the text tower; leave them out"),
+        ("onnx", {"tower": "image"}, "`contexts` are for the text tower; leave them out"),
         ("onnx", {"precisions": ("smallest",)}, "searches towers of one length"),
-        ("coreai", {}, "`contexts` is refused for Core AI: .*reads none of"),
-        ("litert", {"tower": "text"}, "`contexts` is refused for .*cannot convert a text tower"),
-        ("coreml", {"options": {"multifunction": True}}, "in a package of its own; leave `multifunct"),
+        ("coreai", {}, "`contexts` is not supported for Core AI: .*of a free length"),
+        ("litert", {"tower": "text"}, "`contexts` is not supported for .*cannot convert a text tower"),
+        ("coreml", {"options": {"multifunction": True}}, "in a separate package; leave `multifunct"),
         (
             "executorch-coreml",
             {"tower": "text"},
-            "is refused for ExecuTorch: the Neural Engine takes fixed shapes only",
+            "is not supported for ExecuTorch: the Neural Engine takes fixed shapes only",
         ),
-        ("executorch-vulkan", {"tower": "text"}, "is refused for ExecuTorch: nothing here can run Vulkan"),
+        ("executorch-vulkan", {"tower": "text"}, "is not supported for ExecuTorch: Vulkan cannot run here"),
         (
             "executorch",
             {"tower": "text", "options": {"dynamic_batch": True}},
-            "one by one; leave `dynamic_batch` out",
+            "for single prompts; leave `dynamic_batch` out",
         ),
     ],
 )

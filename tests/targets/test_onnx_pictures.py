@@ -102,9 +102,9 @@ def test_of_an_odd_number_of_columns_the_half_is_left_out_that_torchvision_leave
 def test_other_targets_say_why_they_cannot() -> None:
     for name in targets():
         if name != "onnx":
-            with pytest.raises(UsageError, match=f"`input='bytes'` is refused for {targets()[name].title}: ."):
+            with pytest.raises(UsageError, match=f"`input='bytes'` is not supported for {targets()[name].title}: ."):
                 choose(ExportRequest(targets=(name,), input="bytes"))
-    with pytest.raises(UsageError, match="is of the image tower; leave it out"):
+    with pytest.raises(UsageError, match="is for the image tower; leave it out"):
         choose(ExportRequest(targets=("onnx",), input="bytes", tower="text"))
     with pytest.raises(UsageError, match="unknown `input` 'byte'; known: pixels, bytes"):
         mcd.export(mcd.load_model(), "onnx", input="byte")

@@ -111,11 +111,11 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
 @pytest.mark.parametrize(
     ("name", "precision", "complaint"),
     [
-        ("onnx", "w4-table-w6p", "onnx has no precision w4-table-w6p; .* at w4 the table of words can have w8$"),
-        ("onnx", "w8a8-table-w8", "at w8a8 the table of words can have w4$"),
+        ("onnx", "w4-table-w6p", "onnx has no precision w4-table-w6p; .* at w4 the token embedding can have w8$"),
+        ("onnx", "w8a8-table-w8", "at w8a8 the token embedding can have w4$"),
         ("coreai", "w8a8-table-w4", "coreai has no precision w8a8-table-w4; it has fp32, fp16, w8, w6p, w4p, w4$"),
-        ("litert", "w4-table-w8", "litert stores the table of words in one way alone; give w4 in the place of"),
-        ("executorch", "w4-table-w8", "executorch has .* at w4 the table of words can have w6p$"),
+        ("litert", "w4-table-w8", "litert cannot store the token embedding at another precision; give w4 instead of"),
+        ("executorch", "w4-table-w8", "executorch has .* at w4 the token embedding can have w6p$"),
         ("executorch-vulkan", "w8-table-w6p", "has no precision w8-table-w6p"),
     ],
 )
@@ -140,7 +140,9 @@ def test_the_deployment_target_is_what_both_parts_need() -> None:
 def test_what_is_reported_of_integers_in_blocks_is_said_where_core_ai_is_given_them() -> None:
     coreai = get_target("coreai")
     for precisions in ({"image": "w4"}, {"text": "w4p"}, {"text": "w6p-table-w4"}, {"image": "w8", "text": "w4"}):
-        assert "integers with a scale a block are reported to answer wrongly" in str(coreai.advice(precisions))
+        assert "8-bit integers with a scale per block are reported to give wrong results" in str(
+            coreai.advice(precisions)
+        )
     for precisions in ({"image": "w4p"}, {"text": "w4p-table-w6p"}, {"image": "w8", "text": "w6p"}):
         assert coreai.advice(precisions) is None
 

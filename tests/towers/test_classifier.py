@@ -119,7 +119,7 @@ def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, 
 
 def test_it_has_no_embeddings_to_write(bundle: mcd.Bundle, tmp_path: Path) -> None:
     line = refusal(run("embed", bundle.path, builtin_dataset().images[0], "-o", tmp_path / "e.npy"))
-    assert f"{bundle.path.name} tells apart 5 labels and gives no embedding; use `classify`" in line
+    assert f"{bundle.path.name} is a classifier of 5 labels and has no embeddings; use `classify`" in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,7 +127,7 @@ def test_it_has_no_embeddings_to_write(bundle: mcd.Bundle, tmp_path: Path) -> No
 def test_a_benchmark_holds_it_to_the_checkpoints_probabilities(bundle: mcd.Bundle, tmp_path: Path) -> None:
     if bundle.manifest.target == "coreml":
         driver, protocol = get_driver("ios"), get_protocol("standard")
-        with pytest.raises(NotRun, match="answers with a dictionary of labels"):
+        with pytest.raises(NotRun, match="outputs a dictionary of labels"):
             build_job(Request((bundle,)), driver, protocol, 1, "a-run", tmp_path)
         return
     found = run("benchmark", bundle.path, "--quick", "--json", tmp_path / "r.json")
@@ -148,7 +148,7 @@ def test_the_table_of_an_export_says_how_near_its_probabilities_are_and_explains
 
 def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:
     image = builtin_dataset().images[0]
-    assert "give them with --labels" in refusal(run("classify", exports.bundle("onnx", "fp32").path, image))
+    assert "give labels with --labels" in refusal(run("classify", exports.bundle("onnx", "fp32").path, image))
 
 
 def test_labels_come_from_a_list_or_a_file_of_utf_8(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_bundles_are_compared_by_the_gates_of_their_exports_which_are_named(
 ) -> None:
     own = edited(sound, tmp_path, "manifest.json", lambda data: data["options"].update(gates=gates), None)
     found = run("compare", own.bundle.path)
-    assert f"{sound.path.name} is judged by gates of its own: {told}." in found.stderr
+    assert f"{sound.path.name} has its own gates: {told}." in found.stderr
     assert found.code == code
     found = run("compare", own.bundle.path, "--gate", "cosine=0.9")
     assert (found.code, "cosine=0.9 (loosened)" in found.stderr, told in found.stderr) == (0, True, False)

@@ -48,7 +48,10 @@ def test_a_weight_is_named_with_what_it_does_to_the_result(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("relu", "operation", "detail"),
-    [(False, "last", "is relu 'between' in a conversion"), (True, "between", "is linear 'last' in a conversion")],
+    [
+        (False, "last", "is relu 'between' in a new conversion"),
+        (True, "between", "is linear 'last' in a new conversion"),
+    ],
 )
 def test_an_operation_that_only_one_has_is_named(tmp_path: Path, relu: bool, operation: str, detail: str) -> None:
     found = compared(tmp_path, two_layers(relu=relu), two_layers(relu=not relu))

@@ -62,7 +62,7 @@ def test_a_file_that_a_library_reads_first_fails(name: str, path: Path, tmp_path
     (check,) = check_files(checked(Bundle.open(path), tmp_path))
     assert (check.status, check.detail) == (
         "failed",
-        f"{name}: not in the manifest, and a library would read it; remove it",
+        f"{name}: not in the manifest, but a library would read it; remove it",
     )
 
 
@@ -74,7 +74,7 @@ def test_other_files_are_noted_and_fail_nothing(path: Path, tmp_path: Path) -> N
     assert unlisted_files(subject.bundle) == ([], sorted(HARMLESS))
     report = verify_subject(subject)
     assert [check.status for check in report.checks if check.step == "files"] == ["passed"]
-    assert "read by no library known here: .DS_Store, .cache" in report.notes[-1]
+    assert "not read by any known library: .DS_Store, .cache" in report.notes[-1]
     assert report.notes[-1].endswith("and 3 more.")
 
 

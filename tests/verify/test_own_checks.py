@@ -76,7 +76,9 @@ def test_its_gate_is_named_and_recorded() -> None:
 
 def test_a_check_that_cannot_be_loaded_is_said(installed: Path, exports: Exports) -> None:
     (installed / "own_checks_of_mine.py").write_text("LONGEST = 3")
-    with pytest.raises(DependencyMissing, match=r"the check 'longest' \(own_checks_of_mine:LONGEST\) is no OwnCheck"):
+    with pytest.raises(
+        DependencyMissing, match=r"the check 'longest' \(own_checks_of_mine:LONGEST\) is not an OwnCheck"
+    ):
         mcd.verify(exports.bundle("onnx", "fp32"), checkpoint=exports.checkpoint, thorough=False)
 
 

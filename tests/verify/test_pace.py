@@ -55,7 +55,7 @@ def test_minutes_are_told_before_they_are_spent() -> None:
     s0: dict[TowerName, str] = {"image": "fp16", "text": "fp16"}
     told = duration_notice(get_target("coreai"), "mobileclip_s0", 256, s0)
     assert told.startswith("Core AI: about ")
-    assert told.endswith(" min of CPU time for 8 inputs in the vendor's runtime; the quick checks ask 4.")
+    assert told.endswith(" min of CPU time for 8 inputs in the vendor's runtime; the quick checks run 4.")
     assert duration_notice(get_target("coreai"), "nano", 64, s0) is None
     assert duration_notice(get_target("onnx"), "mobileclip_s0", 256, s0) is None
 

@@ -71,10 +71,10 @@ def unknown(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (dropped, "the options request `background`, and `relevance` is missing"),
+        (dropped, "the options require `background`, but `relevance` is missing"),
         (unnamed, "the option `background` does not name its pictures"),
         (renamed, "the option `background` does not name its pictures"),
-        (cut, "request an `embedding_size` of 64"),
+        (cut, "require an `embedding_size` of 64"),
         (unknown, "the option 'allow_cpu' is not known"),
     ],
 )
@@ -161,10 +161,10 @@ def test_a_threshold_is_learned_again_from_the_background(learned: tuple[Path, S
     moved = 0.01 * np.log(1000)  # so that what golden prompts need in 1,000 pictures stays
     for change, reason in (
         (lambda told: told.update(slope=told["slope"] + 0.01, intercept=told["intercept"] - moved), "learned again"),
-        (lambda told: told.update(false_alarms=0.1), "false_alarms is 0.1, and exports aim at 0.2"),
-        (lambda told: told.update(curve=told["curve"][1:]), "curve is not what the fit gives"),
-        (lambda told: told["curve"][0].update(missed=0.01), "curve is not what the fit gives"),
-        (lambda told: told.update(queries_sha256="0" * 64), "queries_sha256 is there"),
+        (lambda told: told.update(false_alarms=0.1), "false_alarms is 0.1, expected 0.2"),
+        (lambda told: told.update(curve=told["curve"][1:]), "curve differs from a new fit"),
+        (lambda told: told["curve"][0].update(missed=0.01), "curve differs from a new fit"),
+        (lambda told: told.update(queries_sha256="0" * 64), "queries_sha256 is present"),
     ):
         (path / MANIFEST).write_text(whole, encoding="utf-8")
         with edited_json(path / MANIFEST) as manifest:
@@ -180,9 +180,9 @@ def test_what_nothing_can_compute_is_listed_and_printed(
     report = verify_subject(opened(relevant.path))
     assert {"relevance.background", "relevance.queries", "relevance.curve"} <= set(report.on_word)
     monkeypatch.chdir(tmp_path)
-    listed = "taken on the exporter's word, nothing here can compute it: relevance.background,"
+    listed = "not computable here, taken from the export's own report: relevance.background,"
     assert listed in report.markdown()
     told = run("verify", relevant.path, "--checks", "quick").stderr.splitlines()
-    (line,) = [one for one in told if "Not proven" in one or "exporter's word" in one]
+    (line,) = [one for one in told if "Not proven" in one or "export's own report" in one]
     assert line.startswith("Not proven: ")
     assert listed in line

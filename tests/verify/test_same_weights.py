@@ -48,7 +48,7 @@ def test_other_weights_do_not(exports: Exports, tmp_path: Path) -> None:
     torch.save(weights | {name: weights[name] * 1.01}, tmp_path / "mine.pt")
     with pytest.raises(CheckpointError, match="is not the checkpoint this bundle was exported from"):
         open_source(bundle, tmp_path / "mine.pt")
-    with pytest.raises(InvalidInput, match="not the checkpoint of any of these"):
+    with pytest.raises(InvalidInput, match="not the checkpoint of any given bundle"):
         mcd.compare([bundle], checkpoint=tmp_path / "mine.pt")
 
 

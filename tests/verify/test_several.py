@@ -120,7 +120,7 @@ def test_a_bundle_that_the_lock_file_does_not_know_is_refused_before_it_is_verif
     bundle = exports.bundle("onnx", "fp16").path
     for bundles, why in (
         ({}, "has no bundle"),
-        ({bundle.name: {"checkpoint_sha256": "0" * 64, "checks": {}, "bytes": {}}}, "of another checkpoint"),
+        ({bundle.name: {"checkpoint_sha256": "0" * 64, "checks": {}, "bytes": {}}}, "from another checkpoint"),
     ):
         lock.write_text(json.dumps({"bundles": bundles}), encoding="utf-8")
         assert why in refusal(run("--quiet", "verify", bundle, "--baseline", lock))

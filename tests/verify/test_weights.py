@@ -138,9 +138,9 @@ def test_two_words_that_no_prompt_holds_are_missed_by_nobody(whole: Subject) -> 
 
 def test_a_layer_on_a_coarser_grid_or_not_in_the_file_fails(whole: Subject) -> None:
     check = checked(whole, lambda weight: replace(weight, bits=2, kind="integers"))
-    assert "is stored as integers of 2 bits, its storage says" in str(check.detail)
+    assert "is stored as integers of 2 bits, expected" in str(check.detail)
     check = checked(whole, None)
-    assert (check.status, check.detail) == ("failed", f"{LAYER} is not in the file")
+    assert (check.status, check.detail) == ("failed", f"{LAYER} is missing from the file")
 
 
 def test_a_layer_on_a_grid_that_another_version_chose_is_judged_on_that_grid(
@@ -155,7 +155,7 @@ def test_a_layer_on_a_grid_that_another_version_chose_is_judged_on_that_grid(
     older.towers["text"].matched = whole.towers["text"].matched
     check = checked(older, lambda weight: weight)
     assert check.status == "passed", check.detail
-    assert "1 on others than this version stores them on, as mobileclip-deploy 0.3.0 did" in str(check.detail)
+    assert "1 quantized as mobileclip-deploy 0.3.0 did, unlike this version" in str(check.detail)
     check = checked(older, edited(one_number))
     assert (check.status, LAYER in str(check.detail)) == ("failed", True)
 

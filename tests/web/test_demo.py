@@ -289,7 +289,7 @@ def test_what_has_no_page_is_refused(exports: Exports, tmp_path: Path, cached: N
     assert "does not run in browsers" in refusal(run("demo", exports.bundle("coreml", "fp16").path))
     bundle = exports.bundle("onnx", "fp32").path
     assert "is not a folder" in refusal(run("demo", bundle, "--images", tmp_path / "gone"))
-    assert "holds no pictures" in refusal(run("demo", bundle, "--images", tmp_path))
+    assert "has no pictures" in refusal(run("demo", bundle, "--images", tmp_path))
     changed = exports.copy("onnx", "fp32", tmp_path)
     shutil.rmtree(changed / "tokenizer")
     rehash(changed)

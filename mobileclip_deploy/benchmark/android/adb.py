@@ -29,7 +29,7 @@ SLOWER = 5
 END = re.compile(r"mobileclip-shell-ended (\d+)\s*\Z")
 
 STATES = {
-    "unauthorized": "unlock the phone and accept 'Allow USB debugging'; if it does not ask, replug it",
+    "unauthorized": "unlock the phone and accept 'Allow USB debugging'; if no dialog appears, replug it",
     "authorizing": "unlock the phone and accept 'Allow USB debugging'",
     "offline": "replug the phone, or type: adb reconnect offline",
     "connecting": "wait a moment, then try again",
@@ -41,7 +41,7 @@ STATES = {
 
 # Pattern in adb's output -> error text. The first pattern that matches counts; {serial} is the phone's.
 LOST = (
-    ("not found|no devices", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
+    ("not found|no devices", "the phone {serial} is disconnected: replug it and check `mobileclip-deploy devices`"),
     ("unauthorized", "the phone {serial} does not trust this computer: " + STATES["unauthorized"]),
     ("device offline", "the phone {serial} is offline: " + STATES["offline"]),
     ("still authorizing", "the phone {serial} does not trust this computer yet: " + STATES["authorizing"]),
@@ -135,7 +135,7 @@ def remedy_for_state(state: str) -> str | None:
     """Returns the remedy for a device in this state. None if the device is ready."""
     if state == "device":
         return None
-    return STATES.get(state, f"adb says {state!r}: replug the phone")
+    return STATES.get(state, f"adb reports {state!r}: replug the phone")
 
 
 def quoted(*words: str) -> str:
@@ -236,7 +236,7 @@ def _run(command: Sequence[str], patience: float, serial: str | None, limit: int
     except subprocess.TimeoutExpired as error:
         whom = f"the phone {serial}" if serial else "adb's server"
         remedy = "replug it and run again" if serial else "type: adb kill-server"
-        raise DeviceLost(f"{whom} gave no answer within {patience:.0f} s: {remedy}") from error
+        raise DeviceLost(f"{whom} did not respond within {patience:.0f} s: {remedy}") from error
     except OSError as error:
         raise RuntimeFailed(
             f"{command[0]} cannot be run: {error.strerror}; reinstall Android's platform-tools"
@@ -248,7 +248,7 @@ def _run(command: Sequence[str], patience: float, serial: str | None, limit: int
 def _server_failure(done: Answer) -> RuntimeFailed:
     lines = (done.errors or done.output).strip().splitlines()
     detail = f" ({lines[-1][:200]})" if lines else ""
-    return RuntimeFailed(f"adb's server does not answer{detail}: type: adb kill-server, then try again")
+    return RuntimeFailed(f"adb's server does not respond{detail}: type: adb kill-server, then try again")
 
 
 def _state(text: str) -> str:

@@ -132,7 +132,7 @@ def _answers(adb: Adb, *commands: str) -> list[str]:
     outputs = adb.demand(f"{script}\ntrue").split(f"{NEXT}\n")
     if len(outputs) != len(commands):
         raise RuntimeFailed(
-            f"the phone {adb.serial} gave {len(outputs)} answers to {len(commands)} questions: restart it"
+            f"the phone {adb.serial} returned {len(outputs)} results for {len(commands)} commands: restart it"
         )
     return outputs
 

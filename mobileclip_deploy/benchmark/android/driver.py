@@ -66,7 +66,7 @@ class AndroidDriver(Driver):
             return named
         in_app = tuple(run_place for run_place in named if (run_place.runtime, run_place.backend) in APP_RUNS)
         if not in_app:
-            raise NotRun("the app has ONNX Runtime's CPU alone; by adb the runners measure the others")
+            raise NotRun("the app has only ONNX Runtime's CPU; the runners measure the others by adb")
         return in_app
 
     def discover(self) -> tuple[Listing, ...]:
@@ -88,7 +88,9 @@ class AndroidDriver(Driver):
     def run(self, plan: Plan, progress: Progress) -> Run:
         refuse_profile(plan)
         if self.selector == APP:
-            raise UsageError("the app measures by itself: write its job with `job`, and read its result with `report`")
+            raise UsageError(
+                "the app measures without this computer: write its job with `job`, and read its result with `report`"
+            )
         lost_times = 0
         while True:
             try:

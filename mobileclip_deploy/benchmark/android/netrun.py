@@ -58,8 +58,8 @@ def sdk_file(name: str) -> Path:
     named = os.environ.get(SDK)
     if not named:
         raise RuntimeFailed(
-            f"{TOOL} is part of Qualcomm's QAIRT SDK, which Qualcomm gives to whoever takes its licence: unpack it "
-            f"and name the folder that holds bin and lib in {SDK}"
+            f"{TOOL} is part of Qualcomm's QAIRT SDK, which Qualcomm provides under its licence: unpack it and name "
+            f"the folder that contains bin and lib in {SDK}"
         )
     path = Path(named) / name
     if not path.is_file():
@@ -153,9 +153,9 @@ class NetRunDriver(AndroidDriver):
     def run(self, plan: Plan, progress: Progress) -> Run:
         refuse_profile(plan)
         if plan.job.protocol.pace_milliseconds:
-            raise UsageError(f"{TOOL} runs one inference right after the other: choose another protocol than `paced`")
+            raise UsageError(f"{TOOL} runs inferences without pauses: choose another protocol than `paced`")
         if self.runners is not None:
-            raise UsageError(f"`runners` are not needed: {TOOL} is the SDK's")
+            raise UsageError(f"`runners` are not used: {TOOL} is part of the SDK")
         sdk_file(PROGRAM)
         rounds = Rounds(plan, progress)
         adb = Adb(self._serial(), self._settings.folder)

@@ -103,7 +103,7 @@ class InstalledPrograms(Programs):
         lines = said.strip().splitlines()
         reason = lines[-1].strip() if lines else f"exit code {code}"
         remedy = (
-            "build it with the NDK for arm64-v8a, with its libraries, as android_harness/README.md says"
+            "build it with the NDK for arm64-v8a, with its libraries, as described in android_harness/README.md"
             if self.loader is None
             else "the ready runners need a shell that may execute files there: name another folder in "
             "MOBILECLIP_ANDROID_FOLDER, or measure with the app (`device='android:app'`)"

@@ -69,7 +69,7 @@ class Wheel(Frozen):
         others = sorted(set(versions) - {self.version})
         if self.linked and others:
             raise RuntimeFailed(
-                f"the bundle was proven with {self.distribution} {others[0]}, and the ready runners run {self.title} "
+                f"the bundle was verified with {self.distribution} {others[0]}, but the ready runners run {self.title} "
                 f"only: type pip install {self.distribution}=={self.version}, and export the bundle again"
             )
 
@@ -200,8 +200,8 @@ def _fetch(wheel: Wheel, place: Path, progress: Progress) -> Path:
         remedy = "type python -m ensurepip"
     elif wheel.sha256 is None and "from versions:" in output:
         remedy = (
-            "is PyPI reachable? If it is, there is none for phones; leave `runtime_versions` out for the version that "
-            "the ready runners know"
+            "is PyPI reachable? If it is, there is none for phones; leave `runtime_versions` out to use the ready "
+            "runners' version"
         )
     else:
         remedy = "is PyPI reachable? Try again"
@@ -242,7 +242,7 @@ def _run_pip(words: list[str], unfinished: Path, tell: Callable[[int], None]) ->
             process.kill()
             raise
         process.kill()
-    raise RuntimeFailed(f"pip fetched nothing within {PIP_SECONDS} s: try again")
+    raise RuntimeFailed(f"pip downloaded nothing within {PIP_SECONDS} s: try again")
 
 
 def _unpack(archive: Path, wheel: Wheel, into: Path) -> None:
@@ -251,7 +251,7 @@ def _unpack(archive: Path, wheel: Wheel, into: Path) -> None:
         missing = sorted(wheel.members.keys() - set(opened.namelist()))
         if missing:
             raise RuntimeFailed(
-                f"the wheel of {wheel.title} holds no {missing[0]}: export the bundle with another version"
+                f"the wheel of {wheel.title} has no {missing[0]}: export the bundle with another version"
             )
         for member, name in wheel.members.items():
             (into / name).write_bytes(opened.read(member))

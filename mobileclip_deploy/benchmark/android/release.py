@@ -84,7 +84,8 @@ def released_runners(progress: Progress) -> Path:
         return folder
     if not release.repository:
         raise RuntimeFailed(
-            f"there are no runners for Android phones here, and no repository to fetch them from is named: {HOW_TO_GET}"
+            "no runners for Android phones are installed, and no repository to fetch them from is configured: "
+            f"{HOW_TO_GET}"
         )
     with temporary_folder() as place:
         archive = place / "runners.zip"
@@ -129,19 +130,19 @@ def _download(release: Release, into: Path, progress: Progress) -> None:
         raise RuntimeFailed(f"{address} cannot be fetched ({error}): try again, or {HOW_TO_GET}") from error
     if count != release.bytes or file_sha256(into) != release.sha256:
         raise RuntimeFailed(
-            f"{address} is not the file that this toolkit was made with ({count:,} bytes came, of {release.bytes:,} "
-            f"with SHA-256 {release.sha256}): try again; if it stays so, do not use it and tell the project"
+            f"{address} is not the expected file ({count:,} bytes received, of {release.bytes:,} with SHA-256 "
+            f"{release.sha256}): try again; if it happens again, do not use it and report it to the project"
         )
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    message = f"{archive} is no archive of runners ({WHY}): {HOW_TO_GET}"
+    message = f"{archive} is not an archive of runners ({WHY}): {HOW_TO_GET}"
     # zipfile raises RuntimeError for an encrypted member, and its compression module's errors for a damaged member.
     kinds = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, lzma.LZMAError)
     with refusing(message, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
         if sum(member.file_size for member in opened.infolist()) > MOST_BYTES:
-            raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
+            raise RuntimeFailed(f"{archive} has more than an archive of runners can have: {HOW_TO_GET}")
         contents = parse_model(Contents, opened.read(CONTENTS))
         with replacing(folder) as partial:
             partial.mkdir()
@@ -149,6 +150,6 @@ def _unpack(archive: Path, folder: Path) -> Path:
                 (partial / name).write_bytes(opened.read(name))
             if not _is_whole(partial):
                 raise RuntimeFailed(
-                    f"{archive} is damaged: a file in it has not the hash that its {CONTENTS} says. {HOW_TO_GET}"
+                    f"{archive} is damaged: the hash of a file in it differs from its {CONTENTS}. {HOW_TO_GET}"
                 )
     return folder

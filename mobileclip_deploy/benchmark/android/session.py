@@ -111,7 +111,7 @@ class PhoneSession:
             except queue.Empty:
                 serial = self.programs.adb.serial
                 remedy = "replug it, then go on with `resume=True`"
-                raise DeviceLost(f"no word from the phone {serial} for {silence:.0f} s: {remedy}") from None
+                raise DeviceLost(f"no output from the phone {serial} for {silence:.0f} s: {remedy}") from None
             if line is None:
                 open_streams -= 1
             elif is_output and (end := END.match(line)):
@@ -125,7 +125,7 @@ class PhoneSession:
     def _judge(self, code: int | None, errors: list[str]) -> None:
         if code == 0:
             return
-        last_line = errors[-1] if errors else "nothing was said"
+        last_line = errors[-1] if errors else "no output"
         serial = self.programs.adb.serial
         if code is None:
             failure = self.programs.adb.failure(Answer(255, "", "\n".join(errors)))
@@ -142,7 +142,7 @@ class PhoneSession:
             raise PhoneBusy(serial)
         if code > 128:
             raise RuntimeFailed(
-                f"the harness on the phone {serial} was ended by signal {code - 128}: go on with `resume=True`"
+                f"the harness on the phone {serial} was ended by signal {code - 128}: resume with `resume=True`"
             )
         raise RuntimeFailed(f"the harness on the phone {serial} failed: {last_line}; then go on with `resume=True`")
 

@@ -18,7 +18,7 @@ from mobileclip_deploy.errors import RuntimeFailed, UsageError
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 READY = "ready"
 """Value of MOBILECLIP_ANDROID_RUNNERS for the ready runners, even if others were built here."""
-HOW_TO_BUILD = "build them as android_harness/README.md says, or name others with `runners`"
+HOW_TO_BUILD = "build them as described in android_harness/README.md, or name others with `runners`"
 LIBRARIES = {
     "onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there"),
     "litert": ("libLiteRt.so", "copy the litert AAR's there, and a line `Version: ...` as libLiteRt.so.metadata"),
@@ -64,7 +64,7 @@ class AndroidSettings:
         folder = environment.get("MOBILECLIP_ANDROID_FOLDER", cls.folder)
         if not folder.startswith("/") or folder.rstrip("/") == "" or "\n" in folder:
             raise UsageError(
-                f"MOBILECLIP_ANDROID_FOLDER={folder!r} is no folder below / on the phone; unset it, or correct it"
+                f"MOBILECLIP_ANDROID_FOLDER={folder!r} is not a folder below / on the phone; unset it, or correct it"
             )
         turn = _seconds(environment, "MOBILECLIP_ANDROID_TURN_SECONDS")
         cooling = _seconds(environment, "MOBILECLIP_ANDROID_COOLING_SECONDS")
@@ -125,7 +125,7 @@ def find_runners(
     unused = sorted((versions or {}).keys() - runtimes.keys())
     if unused:
         raise UsageError(
-            f"`runtime_versions` names {unused[0]}, and {', '.join(sorted(runtimes))} is measured; leave it out"
+            f"`runtime_versions` names {unused[0]}, but {', '.join(sorted(runtimes))} is measured; leave it out"
         )
     if chosen is None and not versions and (BUILT / PLAN).is_file():
         chosen = BUILT
@@ -136,7 +136,7 @@ def find_runners(
     elif (chosen / CONTENTS).is_file():
         folder = chosen
     elif versions:
-        raise UsageError(f"the runners in {chosen} bring their own runtimes; leave `runtime_versions` out")
+        raise UsageError(f"the runners in {chosen} include their own runtimes; leave `runtime_versions` out")
     else:
         return _built_runners(chosen, frozenset(runtimes))
     version, needed = read_contents(folder).version, pinned_release().version
@@ -166,7 +166,7 @@ def _machine(program: Path) -> str:
     with program.open("rb") as stream:
         header = stream.read(20)
     if len(header) < 20 or header[:4] != b"\x7fELF" or header[4] != 2:
-        raise RuntimeFailed(f"{program} is no 64-bit ELF program: {HOW_TO_BUILD}")
+        raise RuntimeFailed(f"{program} is not a 64-bit ELF program: {HOW_TO_BUILD}")
     number = struct.unpack_from("<H", header, 18)[0]
     if number not in MACHINES:
         raise RuntimeFailed(f"{program} was built for an unknown machine ({number:#x}): {HOW_TO_BUILD}")
@@ -182,5 +182,5 @@ def _seconds(environment: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         value = -1
     if not 0 <= value < 1e6:
-        raise UsageError(f"{name}={text!r} is no number of seconds; unset it, or correct it")
+        raise UsageError(f"{name}={text!r} is not a number of seconds; unset it, or correct it")
     return value

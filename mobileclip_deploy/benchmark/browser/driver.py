@@ -89,10 +89,10 @@ class BrowserDriver(Driver):
             issued = own_certificate(host)
             with serving(PageServer(files, posts, host=host, tls=issued.context)) as server:
                 warning = (
-                    f"The browser warns of a certificate that it does not know; ours has SHA-256 {issued.fingerprint}"
+                    f"The browser warns of an unknown certificate; this server's has the SHA-256 {issued.fingerprint}"
                 )
                 opening = f"open {server.address} in a browser of the same network"
-                other = f"where {host} is a VPN's address and no phone reaches it: name another one in {ADDRESS}"
+                other = f"if {host} is a VPN's address that phones cannot reach, name another one in {ADDRESS}"
                 _wait_for_somebody(session, *code(server.address).split("\n"), warning, other, opening)
         else:
             with serving(PageServer(files, posts)) as server:
@@ -132,16 +132,16 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
                     words = last_words(folder)
                     detail = f", and its last line was: {words}" if words else ""
                     raise RuntimeFailed(
-                        f"{browser.program} did not open the page ({why}{detail}): does it start by hand, and may it "
-                        f"read {system_temporary()}? (One in a snap may not: set TMPDIR to a folder of your home.)"
+                        f"{browser.program} did not open the page ({why}{detail}): check that it starts by hand and "
+                        f"may read {system_temporary()} (a snap may not: set TMPDIR to a folder in your home)"
                     )
-                session.died("the browser ended" if process.poll() is not None else f"no answer within {patience} s")
+                session.died("the browser ended" if process.poll() is not None else f"no response within {patience} s")
                 break
         idle = idle + 1 if session.given == given_before else 0
         if idle == IDLE_STARTS and not session.finished.is_set():
             raise RuntimeFailed(
-                f"{browser.program} opened the page and began no round, {IDLE_STARTS} times in a row: "
-                "does it stay open when started by hand?"
+                f"{browser.program} opened the page and began no round, {IDLE_STARTS} times in a row: check that it "
+                "stays open when started by hand"
             )
 
 
@@ -158,7 +158,7 @@ def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
         silent = time.monotonic() - session.last_word
         if session.browser is not None and silent > PATIENCE_SECONDS:
             raise RuntimeFailed(
-                f"the page has been silent for {PATIENCE_SECONDS} s; open it again and start this again with `resume`: "
+                f"the page sent nothing for {PATIENCE_SECONDS} s; open it again and repeat this with `resume`: "
                 "finished rounds are kept"
             )
         before, notice = notice, _notice(session, silent)
@@ -172,13 +172,13 @@ def _notice(session: BrowserSession, silent: float) -> str:
         return ""
     if silent > SILENT_SECONDS:
         return (
-            f"no word from the page for {SILENT_SECONDS} s: is the device's screen locked, or another page in front? "
-            "Unlock it and bring the page in front; it goes on by itself"
+            f"the page sent nothing for {SILENT_SECONDS} s: unlock the device's screen and bring the page to the "
+            "front; the run then continues"
         )
     if session.word and session.word.hidden:
-        return "the page is in the background, which slows it down: bring it in front"
+        return "the page is in the background, which slows it down: bring it to the front"
     if session.word and not session.word.awake:
-        return "the browser does not keep the screen awake: keep the page in front, and let the screen not lock"
+        return "the browser cannot keep the screen awake: keep the page in front, and switch off the screen lock"
     return ""
 
 

@@ -71,7 +71,7 @@ class BrowserSession:
         """
         with self._hearing():
             if len(text) > HELLO:
-                raise InvalidInput(f"the page says more of its browser than {HELLO} characters")
+                raise InvalidInput(f"the page sent more than {HELLO} characters about its browser")
             description = parse_document(text, Browser, "the page")
             words = {name: one_line(value) for name, value in description if isinstance(value, str)}
             self.browser = with_fields(description, **words)
@@ -111,7 +111,7 @@ class BrowserSession:
         with self._hearing():
             sent = parse_document(text, RoundResult, "the page")
             if Turn(cell=sent.cell, round=sent.round) != self._begun or sent.run_id != self._plan.job.run_id:
-                raise InvalidInput(f"round {sent.round} of {sent.cell} is not the one that is being run")
+                raise InvalidInput(f"round {sent.round} of {sent.cell} is not the current one")
             self._keep(sent)
 
     def died(self, why: str) -> None:

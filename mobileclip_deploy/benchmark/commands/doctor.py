@@ -28,7 +28,7 @@ def doctor(as_json: bool) -> None:
         print_json(asdict(found) | {"complete": found.complete})
     else:
         rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in found.packages]
-        print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
+        print_table(None, ["for", "package", "installed", "tested together", "what to do"], rows)
         rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
         print_table(None, ["for", "tool", "found", "what to do"], rows)
         say(found.machine)

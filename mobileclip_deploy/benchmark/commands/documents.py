@@ -24,7 +24,7 @@ class ReportDocument(BaseModel):
 DoctorDocument = widened(
     "DoctorDocument",
     Diagnosis,
-    "What is installed. `complete`: nothing is missing that every command needs.",
+    "What is installed. `complete`: all required packages are installed.",
     complete=bool,
 )
 

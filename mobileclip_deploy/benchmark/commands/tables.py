@@ -39,7 +39,7 @@ def print_result(result: Result) -> None:
     say(f"run {result.run_id}; {versions}")
     for label, text in (*planned_placement(result), *((one.label, one.text) for one in neural_engine_use(result))):
         say(f"{label}: {text}")
-    say("what the warnings mean: `mobileclip-deploy report` says it in full, and so does docs/measuring.md")
+    say("for the meaning of warnings see `mobileclip-deploy report` or docs/measuring.md")
 
 
 def _print_profile(asked: Cell, found: CellResult) -> None:

@@ -138,7 +138,7 @@ class TorchSession(Session):
         model = load(path, cell.variant, size, preprocess=preprocess)
         if cell.backend == "unfolded":
             if is_folded(model):
-                raise NotRun("this checkpoint is folded: there is no unfolded form of it to time")
+                raise NotRun("this checkpoint is folded, so it has no unfolded form to time")
         elif not is_folded(model):
             fold(model)
         tower: Any = (ImageTower if cell.tower == "image" else TextTower)(model).eval()

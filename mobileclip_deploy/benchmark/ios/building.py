@@ -41,8 +41,8 @@ DESTINATION_SECONDS = 120
 """Longest wait of xcodebuild for a known device that is not ready; its default is 30 s."""
 SILENCE_SECONDS = 60.0
 WAITS = (
-    "xcodebuild has said nothing for a minute: does a dialog of the keychain wait on this Mac's screen (type the login "
-    "password, choose Always Allow), or does Xcode still prepare the device?"
+    "xcodebuild has printed nothing for a minute: check this Mac's screen for a keychain dialog (type the login "
+    "password, choose Always Allow), or wait until Xcode has prepared the device"
 )
 BUSY = r"Device is busy|is busy: |may need to be unlocked to recover"
 PAUSES = (15.0, 45.0)
@@ -64,7 +64,7 @@ REMEDIES = (
     ),
     (
         r"maximum App ID limit",
-        "the team registers no more app ids for now (a free one has 10 in 7 days): wait, or sign with another team",
+        "the team cannot register more app ids now (a free one has 10 in 7 days): wait, or sign with another team",
     ),
     (
         r"cannot be registered to your development team",
@@ -92,7 +92,10 @@ REMEDIES = (
     (r"Developer Mode (is )?disabled", DEVELOPER_MODE),
     (r"device is locked|Unlock .+ to continue", "unlock the device, and run the command again"),
     (r"No space left on device", "make room on this Mac's disk, and run the command again"),
-    (r"No profiles for|provisioning profile", "is {team} your team, and may it sign apps? Xcode > Settings > Accounts"),
+    (
+        r"No profiles for|provisioning profile",
+        "check in Xcode > Settings > Accounts that {team} is your team and may sign apps",
+    ),
 )
 
 
@@ -112,7 +115,7 @@ def signing_team(team: str | None) -> str:
     """
     team_id = team or os.environ.get(TEAM_VARIABLE, "") or _only_team()
     if not re.fullmatch(r"[A-Z0-9]{10}", team_id):
-        raise RuntimeFailed(f"{team_id!r} is no team id: ten capital letters and digits, such as A1B2C3D4E5")
+        raise RuntimeFailed(f"{team_id!r} is not a team id: ten capital letters and digits, such as A1B2C3D4E5")
     return team_id
 
 
@@ -124,7 +127,7 @@ def _only_team() -> str:
         listed = " and ".join(f"{team_id} ({name})" for team_id, name in sorted(teams.items()))
         raise RuntimeFailed(f"Xcode's accounts have the teams {listed}: choose one with `team`, or in {TEAM_VARIABLE}")
     raise RuntimeFailed(
-        "no team to sign the app with, and Xcode knows none: sign in to an Apple account (a free one is enough) in "
+        "no team to sign the app with: sign in to an Apple account (a free one is enough) in Xcode > Settings > "
         f"Xcode > Settings > Accounts, or give a team id with `team`, or in {TEAM_VARIABLE} (docs/devices.md)"
     )
 
@@ -151,7 +154,9 @@ def _bundle_id(team: str) -> str:
     # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.
     bundle_id = os.environ.get(BUNDLE_VARIABLE) or f"dev.mobileclip.bench.{team.lower()}"
     if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", bundle_id):
-        raise RuntimeFailed(f"{BUNDLE_VARIABLE}={bundle_id!r} is no bundle id: words of letters and digits with dots")
+        raise RuntimeFailed(
+            f"{BUNDLE_VARIABLE}={bundle_id!r} is not a bundle id: words of letters and digits with dots"
+        )
     return bundle_id
 
 
@@ -195,7 +200,7 @@ def build_app(udid: str, team: str, progress: Progress = silent) -> App:
         code = _xcodebuild(command, log, progress)
         if code == 0 or pause is None or not re.search(BUSY, log.read_text(errors="replace")):
             break
-        progress(f"the device is busy: again in {pause:.0f} s")
+        progress(f"the device is busy: trying again in {pause:.0f} s")
         time.sleep(pause)
     app = products / "Build" / "Products" / "Release-iphoneos" / f"{SCHEME}.app"
     if code != 0 or not app.is_dir():
@@ -210,7 +215,7 @@ def _xcodebuild(command: Sequence[str], log: Path, progress: Progress) -> int:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
         except FileNotFoundError:
             raise RuntimeFailed(
-                "there is no xcodebuild here; it needs a Mac with Xcode 16 or newer (docs/devices.md)"
+                "xcodebuild is missing; it needs a Mac with Xcode 16 or newer (docs/devices.md)"
             ) from None
     end, size = time.monotonic() + SECONDS, 0
     try:

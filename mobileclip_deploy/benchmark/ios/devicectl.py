@@ -27,19 +27,19 @@ TUNNEL = "the connection to the device broke; plug the cable in again, unlock th
 
 # Searched from the innermost error outwards, since the outer errors only name the failed command.
 DEVELOPER_MODE = (
-    "on the device switch Settings > Privacy & Security > Developer Mode on; it restarts. Where there is no such "
-    "switch, connect the device to a Mac by cable and open Xcode there once: then it appears"
+    "on the device switch Settings > Privacy & Security > Developer Mode on; it restarts. If there is no such switch, "
+    "connect the device to a Mac by cable and open Xcode there once: it then appears"
 )
 REMEDIES: dict[tuple[str, int], str] = {
     ("FBSOpenApplicationErrorDomain", 7): LOCKED,
     ("FBSOpenApplicationErrorDomain", 3): (
-        "the device does not trust the app's developer; on it, open Settings > General > VPN & Device Management, "
-        "trust the developer, and run the command again"
+        "the device does not trust the app's developer; on the device, open Settings > General > VPN & Device "
+        "Management, trust the developer, and run the command again"
     ),
     (
         "NSOSStatusErrorDomain",
         -10814,
-    ): "the harness app is not on the device any more; run the command again, it installs it",
+    ): "the harness app is no longer on the device; run the command again, which installs it",
     ("com.apple.dt.RemotePairingError", 4): TUNNEL,
     ("NSPOSIXErrorDomain", 32): TUNNEL,  # EPIPE on macOS, and so below
     ("NSPOSIXErrorDomain", 49): TUNNEL,  # sometimes reported by others: dotnet/runtime#123796
@@ -48,15 +48,15 @@ REMEDIES: dict[tuple[str, int], str] = {
     ("NSPOSIXErrorDomain", 60): TUNNEL,
     ("NSPOSIXErrorDomain", 28): "the device is full; free some storage on it, and run the command again",
     (CORE_DEVICE, 4): TUNNEL,
-    (CORE_DEVICE, 1000): "there is no such device; `mobileclip-deploy devices` lists those within reach",
+    (CORE_DEVICE, 1000): "unknown device; `mobileclip-deploy devices` lists those within reach",
     (CORE_DEVICE, 3002): (
-        "the app could not be installed; free some storage on the device, and look into its provisioning profile "
-        "(a free team's expires after 7 days: build again)"
+        "the app could not be installed; free some storage on the device, and check the app's provisioning profile (a "
+        "free team's expires after 7 days: build again)"
     ),
     (CORE_DEVICE, 12040): (
-        "Xcode's developer disk image could not be mounted; where the device's iOS is newer than this Xcode, update "
-        "Xcode; else switch Settings > Privacy & Security > Developer Mode on, connect the Mac to the internet, open "
-        "Xcode once with the device unlocked, and run the command again"
+        "Xcode's developer disk image could not be mounted; if the device's iOS is newer than this Xcode, update "
+        "Xcode; otherwise switch Settings > Privacy & Security > Developer Mode on, connect the Mac to the internet, "
+        "open Xcode once with the device unlocked, and run the command again"
     ),
 }
 
@@ -102,11 +102,11 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
             done = run_bounded(command, seconds + GRACE)
         except FileNotFoundError:
             raise RuntimeFailed(
-                "there is no xcrun here; an iPhone needs a Mac with Xcode 16 or newer: run this there (docs/devices.md)"
+                "xcrun is missing; an iPhone needs a Mac with Xcode 16 or newer: run this there (docs/devices.md)"
             ) from None
         except subprocess.TimeoutExpired:
             raise RuntimeFailed(
-                f"devicectl {name} did not answer within {seconds + GRACE} s; unplug the device, plug it in, unlock it"
+                f"devicectl {name} did not respond within {seconds + GRACE} s; unplug the device, plug it in, unlock it"
             ) from None
         document = _read(answer)
     failure = document.get("error")
@@ -120,8 +120,8 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
     if done.returncode != 0 or not isinstance(result, dict):
         last_line = one_line((done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1])
         raise RuntimeFailed(
-            f"devicectl {name} failed without telling why (exit {done.returncode}: {last_line}); "
-            "check that `xcode-select -p` names an Xcode, not the command line tools alone"
+            f"devicectl {name} failed without a reason (exit {done.returncode}: {last_line}); check that `xcode-select "
+            "-p` names an Xcode, not only the command line tools"
         )
     return result
 
@@ -142,7 +142,7 @@ def read_failure(failure: dict[str, Any], command: str) -> CoreDeviceFailed:
             return CoreDeviceFailed(REMEDIES[error], broken=REMEDIES[error] == TUNNEL)
     if NO_FILE in chain:
         return NoSuchRemoteFile(_described(failure, command))
-    return CoreDeviceFailed(f"{_described(failure, command)}; docs/devices.md lists what is known to go wrong")
+    return CoreDeviceFailed(f"{_described(failure, command)}; docs/devices.md lists known problems")
 
 
 def _chain(failure: dict[str, Any]) -> Iterator[tuple[str, int]]:

@@ -63,7 +63,7 @@ def choose(selector: str | None) -> AppleDevice:
             names = ", ".join(f"ios:{device.udid} ({device.name})" for device in ready)
             raise RuntimeFailed(f"several devices are ready; name one with `device`: {names}")
         if not devices:
-            raise RuntimeFailed(f"no iPhone or iPad is known here; {CONNECT}")
+            raise RuntimeFailed(f"no iPhone or iPad was found; {CONNECT}")
         device = (ready or list(devices))[0]
     if device.state != "ready":
         raise RuntimeFailed(f"{device.label} is {device.state}; {device.remedy}")

@@ -30,7 +30,7 @@ class IosDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         if shutil.which("xcrun") is None:
-            remedy = f"needs a Mac with Xcode 16 or later, and this is {platform.system()}: run `benchmark` there"
+            remedy = f"needs a Mac with Xcode 16 or later, but this is {platform.system()}: run `benchmark` there"
             return (Listing("ios", "iPhones and iPads", "unavailable here", remedy),)
         try:
             listings = tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())

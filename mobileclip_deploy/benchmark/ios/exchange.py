@@ -17,7 +17,7 @@ from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import WHY, InvalidInput, RuntimeFailed, UsageError, refusing
 
 PART_BYTES = 32 << 20
-LOOKED_AT = "looked at: the device was asked how far it is during this round"
+LOOKED_AT = "looked at: the device's progress was queried during this round"
 
 
 def check_plan(plan: Plan) -> None:
@@ -27,10 +27,10 @@ def check_plan(plan: Plan) -> None:
         UsageError: the plan sets threads, or requests operator times.
     """
     if any(cell.threads != 1 for cell in plan.job.cells):
-        raise UsageError("Core ML and Core AI choose their threads themselves; leave `threads` out")
+        raise UsageError("Core ML and Core AI choose their own threads; leave `threads` out")
     if plan.profile:
         raise UsageError(
-            "Core ML and Core AI tell no operator times; leave `profile` out (what Core ML plans is in every result)"
+            "Core ML and Core AI report no operator times; leave `profile` out (what Core ML plans is in every result)"
         )
 
 
@@ -65,10 +65,10 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
     if data is None:
         raise RuntimeFailed("the run is finished, but its file is gone; run the command again")
     name = f"{plan.job.run_id}.run.json"
-    with refusing(f"{WHY}; run the command again, which fetches it anew", InvalidInput, into=RuntimeFailed):
+    with refusing(f"{WHY}; run the command again, which fetches it again", InvalidInput, into=RuntimeFailed):
         run = parse_document(data.decode("utf-8", errors="replace"), Run, name)
     if run.job != plan.job:
-        raise RuntimeFailed(f"{name} is of another job; delete the app from the device, and run the command again")
+        raise RuntimeFailed(f"{name} belongs to another job; delete the app from the device, and run the command again")
     if run.device.kind != kind:
         raise RuntimeFailed(f"{name} was measured on a device of kind {run.device.kind}, not {kind}")
     simulated = run.device.simulated or platform.system() != "Darwin"

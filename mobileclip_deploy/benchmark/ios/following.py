@@ -95,7 +95,7 @@ def follow(
             if not failure.broken:
                 raise
             if now - seen > patience.broken:
-                raise RuntimeFailed(f"{failure}; the app goes on meanwhile") from failure
+                raise RuntimeFailed(f"{failure}; the app continues meanwhile") from failure
             continue
         if current is not None and current.state == "failed":
             raise RuntimeFailed(f"the run failed on the device: {one_line(str(current.error))}")
@@ -112,13 +112,13 @@ def follow(
         if not alive and not 0 < unseen <= LOOKS_AFTER_THE_END:
             where = f" in {last.what}" if last and last.turn else ""
             raise RuntimeFailed(
-                f"the app ended on the device{where} before its run did (the system ends an app that takes too much "
-                "memory, and people close them); run the command again"
+                f"the app ended on the device{where} before the run was complete (out of memory, or closed by a "
+                "person); run the command again"
             )
         if now - moved > patience.still:
             raise RuntimeFailed(
-                f"the run has stood still for {patience.still / 60:.0f} minutes; an app behind a locked screen sleeps: "
-                "unlock the device, open the app, and run the command again"
+                f"the run has made no progress for {patience.still / 60:.0f} minutes; an app sleeps while the screen "
+                "is locked: unlock the device, open the app, and run the command again"
             )
 
 

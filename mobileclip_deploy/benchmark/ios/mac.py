@@ -37,7 +37,9 @@ class MacDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         if platform.system() != "Darwin":
-            remedy = f"this is {platform.system()}, and Core ML's own runtime is on Macs alone: run `benchmark` on one"
+            remedy = (
+                f"this is {platform.system()}, but Core ML's own runtime exists on Macs only: run `benchmark` on one"
+            )
             return (Listing("mac", "Mac", "unavailable here", remedy),)
         return (Listing("mac", f"this Mac, {platform.machine()}, macOS {platform.mac_ver()[0]}", "ready"),)
 
@@ -87,7 +89,7 @@ class MacDriver(Driver):
                 process.kill()
             if process.returncode != 0:
                 log.seek(0)
-                lines = log.read().decode(errors="replace").strip().splitlines() or ["it told nothing"]
+                lines = log.read().decode(errors="replace").strip().splitlines() or ["no output"]
                 raise RuntimeFailed(
                     f"the harness ended (exit {process.returncode}: {lines[-1]}); run the command again"
                 )
@@ -100,20 +102,22 @@ def build_harness() -> Path:
         RuntimeFailed: this is not a Mac, Swift is not installed, or the build fails.
     """
     if platform.system() != "Darwin":
-        raise RuntimeFailed("`device='mac'` needs a Mac: Core ML exists nowhere else; run this command there")
+        raise RuntimeFailed("`device='mac'` needs a Mac, the only computer with Core ML; run this command there")
     scratch = cache_folder("mac-harness")
     package = ["--package-path", str(harness_sources() / "HarnessCore"), "--scratch-path", str(scratch)]
     command = ["swift", "build", "--configuration", "release", "--product", "mobileclip-harness", *package]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:
-        raise RuntimeFailed("there is no swift here; install Xcode 16 or newer (docs/devices.md)") from None
+        raise RuntimeFailed("swift is missing; install Xcode 16 or newer (docs/devices.md)") from None
     if done.returncode != 0 and (old := OLD_SWIFT.search(done.stdout + done.stderr)):
         raise RuntimeFailed(
-            f"the harness needs Swift 6, and this is {old[1]}: install Xcode 16 or newer, or its command line tools "
+            f"the harness needs Swift 6, but this is {old[1]}: install Xcode 16 or newer, or its command line tools "
             "(softwareupdate --list), and choose them with: sudo xcode-select -s"
         )
     if done.returncode != 0:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line] or ["no error line"]
-        raise RuntimeFailed(f"the harness does not build ({errors[0].strip()}); all of it: {' '.join(command)}")
+        raise RuntimeFailed(
+            f"the harness does not build ({errors[0].strip()}); for the full output run: {' '.join(command)}"
+        )
     return scratch / "release" / "mobileclip-harness"

@@ -80,7 +80,7 @@ class Phone:
                 return read_regular(local, limit) if local.is_file() else None
             except InvalidInput:
                 raise RuntimeFailed(
-                    f"{local.name} of the device has more than {limit >> 20} MiB: delete the app"
+                    f"{local.name} on the device has more than {limit >> 20} MiB: delete the app"
                 ) from None
 
     def launch(self, arguments: Sequence[str]) -> int:
@@ -95,7 +95,7 @@ class Phone:
         with understood("devicectl"):
             identifier = (result.get("process") or {}).get("processIdentifier")
         if not isinstance(identifier, int):
-            raise RuntimeFailed("devicectl launched the app and told no process; update Xcode")
+            raise RuntimeFailed("devicectl launched the app but reported no process; update Xcode")
         return identifier
 
     def is_running(self, process: int) -> bool:

@@ -56,9 +56,7 @@ def report(
     written = paths(outputs)
     for path in written:
         if path.suffix not in SUFFIXES:
-            raise UsageError(
-                f"`outputs` {path}: a report is written as {', '.join(SUFFIXES)}; choose one of these endings"
-            )
+            raise UsageError(f"`outputs` {path}: a report ends with {', '.join(SUFFIXES)}; choose one of them")
         check_file_destination(path, force, "outputs")
     completed = tuple(complete(read_result(path)) for path in paths(results))
     if not completed:

@@ -212,7 +212,7 @@ def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
             sizes.append(len(puzzle.images))
     many = np.array(sizes) >= MANY
     if not many.any():
-        raise InvalidInput(f"{folder}: no puzzle has {MANY} candidates or more, which its figure is of")
+        raise InvalidInput(f"{folder}: no puzzle has at least {MANY} candidates, which the metric needs")
     return len(scores), figures.percent(figures.mean_over(np.array(scores), many), len(scores)), ()
 
 

@@ -72,12 +72,12 @@ def read_samples(folder: Path) -> Samples:
 def _label(content: bytes, classes: int, where: str) -> int:
     text = content.strip()
     if not text.isdigit() or len(text) > 9 or int(text) >= classes:
-        raise InvalidInput(f"{where}.cls: {text[:40]!r} is no number of one of {classes} classes")
+        raise InvalidInput(f"{where}.cls: {text[:40]!r} is not the index of one of {classes} classes")
     return int(text)
 
 
 def _first(content: bytes, where: str) -> int:
-    with refusing(f"{where}.npy: no array of numbers that begins with a group ({WHY})", ValueError, IndexError):
+    with refusing(f"{where}.npy: not an array of numbers that begins with a group ({WHY})", ValueError, IndexError):
         value = float(plain_array(content, "iuf").reshape(-1)[0])
         if not 0 <= value < 1 << 20 or value != int(value):
             raise Malformed(f"{value}")
@@ -113,7 +113,7 @@ def read_captioned(folder: Path) -> Iterator[Captioned]:
     for where, row in _rows(folder, ("image", "caption")):
         captions = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
         if not captions or not all(isinstance(caption, str) for caption in captions):
-            raise InvalidInput(f"{where}: caption is no text and no list of texts")
+            raise InvalidInput(f"{where}: caption is neither a text nor a list of texts")
         yield Captioned(where, _image(row["image"], where), tuple(captions))
 
 
@@ -126,24 +126,24 @@ def read_puzzles(folder: Path) -> Iterator[Puzzle]:
     for where, row in _rows(folder, ("cue", "candidates", "associations", "candidate_images")):
         names, associated, images = row["candidates"], row["associations"], row["candidate_images"]
         if not all(isinstance(column, list) for column in (names, associated, images)) or len(names) != len(images):
-            raise InvalidInput(f"{where}: candidates, associations and candidate_images are no lists that fit together")
+            raise InvalidInput(f"{where}: candidates, associations and candidate_images are not matching lists")
         right = tuple(name in associated for name in names)
         if not isinstance(row["cue"], str) or not row["cue"] or not any(right):
-            raise InvalidInput(f"{where}: no cue, or none of the candidates goes with it")
+            raise InvalidInput(f"{where}: no cue, or no candidate belongs to it")
         yield Puzzle(where, row["cue"], tuple(_image(image, where) for image in images), right)
 
 
 def _image(value: Any, where: str) -> bytes:
     content = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(content, bytes) or not content:
-        raise InvalidInput(f"{where}: the table holds no bytes of its image")
+        raise InvalidInput(f"{where}: the table has no bytes of its image")
     return content
 
 
 def _rows(folder: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     files = sorted(folder.rglob("*.parquet"))
     if not files:
-        raise InvalidInput(f"{folder} holds no table (*.parquet)")
+        raise InvalidInput(f"{folder} has no table (*.parquet)")
 
     def chosen(file: Path, names: list[str]) -> list[str]:
         if missing := [name for name in columns if name not in names]:

@@ -74,7 +74,7 @@ def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
         check_file_destination(page, force, "html")
     if not any((data / task.folder).is_dir() for task in suite.datasets):
         example = suite.datasets[0].folder
-        raise UsageError(f"{data} holds none of {suite.title}; their folders have names such as {example}")
+        raise UsageError(f"{data} has no dataset of {suite.title}; their folders have names such as {example}")
     return suite
 
 

@@ -158,7 +158,7 @@ def _content(name: str, choice: CheckpointChoice) -> str:
     """Returns an identifier of a checkpoint's content, computed before the sweep begins."""
     if choice.download or (choice.file or "").startswith(HUB):
         if choice.variant is None:
-            raise UsageError(f'checkpoints.{name}: say which network it is, as in variant = "mobileclip_s0"')
+            raise UsageError(f'checkpoints.{name}: name its network, as in variant = "mobileclip_s0"')
         load_variant(choice.variant)
         return choice.file or choice.variant
     variant_of(choice)

@@ -79,7 +79,7 @@ def sweep(
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
     if _holds_other_files(folder):
-        raise UsageError(f"{folder} exists and holds no sweep; choose another output with `output`")
+        raise UsageError(f"{folder} exists and is not a sweep; choose another output with `output`")
     with sole_writer(folder / RESULT, "sweep", force=True):
         return _sweep(read, folder, scheduler, progress)
 
@@ -91,7 +91,7 @@ def _holds_other_files(folder: Path) -> bool:
 
 
 def _sweep(read: Specification, folder: Path, scheduler: str | None, progress: Progress) -> SweepResult:
-    progress("looking at what there is to do")
+    progress("planning")
     cells, notes = list_cells(read)
     _check_measuring(read)
     cells = with_contents(cells, read)

@@ -110,7 +110,9 @@ class SweepResult(BaseModel, frozen=True):
         if failed:
             first = failed[0]
             more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
-            return GateFailed(f"FAILED its gate, and written marked: {first.name} ({', '.join(first.failures)}){more}")
+            return GateFailed(
+                f"FAILED its gate, but written and marked: {first.name} ({', '.join(first.failures)}){more}"
+            )
         undecided = [row.name for row in self.rows if row.state == "undecided"]
         if undecided:
             return Undecided(f"Written, but undecided: {'; '.join(undecided)}: too few pictures to tell.")

@@ -23,7 +23,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
 
 def _some(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
-        raise ValueError("it names none; leave it out, or name one")
+        raise ValueError("it is empty; leave it out, or name one")
     return tuple(dict.fromkeys(values))
 
 
@@ -95,7 +95,7 @@ def read_specification(path: Path) -> Specification:
         for name, choice in specification.checkpoints.items()
     }
     if not placed["checkpoints"]:
-        raise InvalidInput(f"{path}: field checkpoints names none; leave it out for the built-in one")
+        raise InvalidInput(f"{path}: field checkpoints is empty; leave it out for the built-in one")
     return specification.model_copy(update=placed)
 
 

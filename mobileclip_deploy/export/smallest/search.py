@@ -52,7 +52,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.verify.subject import Evidence
 
-NOT_CONFIRMED = "holds its gates, and was not confirmed: the search ended before"
+NOT_CONFIRMED = "passes its gates, but is not confirmed: the time limit was reached"
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class _Search:
     def _go_on(self) -> None:
         if self.ends is not None and time.monotonic() > self.ends:
             raise self.refused(
-                f"nothing passed within {self.limits.budget:g} minutes ({len(self.tried)} tried); the same command "
-                "goes on from here, with a larger `budget`"
+                f"nothing passed within {self.limits.budget:g} minutes ({len(self.tried)} tried); repeat the command "
+                "with a larger `budget`, and it resumes"
             )
 
     def refused(self, why: str) -> NothingPasses:
@@ -284,7 +284,9 @@ class _Search:
                 return trial.model_copy(update={"reason": tried.failed})
             size += tried.bytes
         if limit is not None and size > 1e6 * limit:
-            return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, wanted at most {limit:g}"})
+            return trial.model_copy(
+                update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, expected at most {limit:g}"}
+            )
         drops, gates = trials.drops(candidate), trials.plan.request.gates
         over = [f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not gates.allow_drop(drop)]
         return trial.model_copy(
@@ -346,8 +348,8 @@ class _Search:
         reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))
         reached = tried[-1].bytes or tried[-1].predicted_bytes
         return (
-            f"none of {len(tried)} candidates{within} passes; the largest, {reached / 1e6:.2f} MB, failed with: "
-            f"{reasons}{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
+            f"{len(tried)} candidates{within} were tried, and all failed; the largest, {reached / 1e6:.2f} MB, failed "
+            f"with: {reasons}{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
         )
 
 
@@ -357,7 +359,10 @@ def _undecided(log: SearchLog) -> tuple[str, ...]:
     *before, written = log.trials
     undecided = [trial for trial in before if trial.outcome == "undecided" and trial.bytes is not None]
     if log.fallback:
-        text = f"nothing smaller than the default precision passed; that is written, undecided: {_named(written)}"
+        text = (
+            "no candidate smaller than the default precision passed; the default is written, undecided: "
+            f"{_named(written)}"
+        )
         return (f"{text}{_more([*undecided, written])}",)
     if not undecided:
         return ()
@@ -369,7 +374,7 @@ def _told_of_luck(confirmed: int) -> tuple[str, ...]:
     """Returns a note that one of several candidates passes by luck more easily than one alone."""
     if confirmed < 2:
         return ()
-    return (f"accuracy was confirmed on the same images for {confirmed} candidates: one of them may pass by luck",)
+    return (f"accuracy of {confirmed} candidates was confirmed on the same images: one of them may pass by luck",)
 
 
 def _more(undecided: Sequence[Trial]) -> str:
@@ -378,7 +383,7 @@ def _more(undecided: Sequence[Trial]) -> str:
     if not counted:
         return ""
     _, trial = min(counted, key=lambda pair: (pair[0], pair[1].bytes))
-    return f"; about {trial.pictures:,} more would tell of {_named(trial)}"
+    return f"; about {trial.pictures:,} more pictures would decide {_named(trial)}"
 
 
 def _named(trial: Trial) -> str:

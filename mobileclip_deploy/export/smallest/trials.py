@@ -84,10 +84,10 @@ class Trials:
             rows = sampled_rows(target, variant.name, variant.preprocess.size, tower, inputs)
             deviation = compare(self.reference.of(tower)[rows], runner(inputs[rows]))
         except (ExportError, InvalidInput) as error:
-            return TriedTower(artifact, 0, f"{tower} {precision} could not be made: {error}")
+            return TriedTower(artifact, 0, f"{tower} {precision} could not be converted: {error}")
         bound = self.plan.request.gates.shipped(precision, self.reference.floor[tower])
         value, ratio = deviation.value(bound.metric), "" if bound.snr_db is None else f", SNR {deviation.decibels}"
-        reason = f"{tower} {precision}: {bound.metric} {value:.6g}{ratio}, wanted {bound}"
+        reason = f"{tower} {precision}: {bound.metric} {value:.6g}{ratio}, expected {bound}"
         return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
 
     def drops(self, candidate: Candidate) -> dict[str, float]:

@@ -74,7 +74,7 @@ def tensor_type(value: Any) -> TensorType:
         form, height, width = picture.groups()
         return TensorType(f"{IMAGE}{form}", (int(height), int(width)))
     if match is None:
-        raise InvalidInput(f"a value of type {text}, which no export writes")
+        raise InvalidInput(f"a value of type {text}, which exports never write")
     sizes, element = match.groups()
     kind = {"si": "int", "ui": "uint"}.get(element[:2])
     dtype = f"{kind}{element[2:]}" if kind else DTYPES.get(element, element)
@@ -96,14 +96,14 @@ class Asset:
             from coreai.authoring import AIModelAsset
 
             # MLIR's parser raises errors of any kind.
-            with refusing(f"{path} holds no readable Core AI program", Exception):
+            with refusing(f"{path} has no readable Core AI program", Exception):
                 self.program = AIModelAsset.load(path).program
         self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}
         self.functions: dict[str, Any] = {}
         for operation in self.module.body.operations:
             if operation.name != "coreai.graph":
-                raise InvalidInput(f"{path} holds a {operation.name}, which no export writes")
+                raise InvalidInput(f"{path} holds a {operation.name}, which exports never write")
             name = json.loads(str(operation.attributes["sym_name"]))
             self.graphs[name] = operation
             if "priv" not in operation.attributes:
@@ -137,7 +137,7 @@ class Asset:
             return next(iter(self.functions.values()))
         if name not in self.functions:
             listed = ", ".join(self.functions) or "none"
-            problem = "one of them must be named" if name is None else f"{name!r} is not among them"
+            problem = "name one of them" if name is None else f"{name!r} is not among them"
             raise InvalidInput(f"{self.path} has the functions {listed}; {problem}")
         return self.functions[name]
 
@@ -184,10 +184,10 @@ def operations(graph: Any) -> Iterator[Any]:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    with refusing(f"{path} is no .aimodel: its {METADATA}", OSError, ValueError):
+    with refusing(f"{path} is not an .aimodel: its {METADATA}", OSError, ValueError):
         metadata = read_json(path / METADATA)
     if not isinstance(metadata, dict) or "assetVersion" not in metadata:
-        raise InvalidInput(f"{path} is no .aimodel: its {METADATA} names no assetVersion")
+        raise InvalidInput(f"{path} is not an .aimodel: its {METADATA} names no assetVersion")
     return metadata
 
 
@@ -198,10 +198,10 @@ def _check_program(path: Path) -> None:
     program with a recomputed hash). So another process tries it first.
     """
     digest = _digest(path)
-    with refusing(f"{path} is no .aimodel: its {HASH}", OSError):
+    with refusing(f"{path} is not an .aimodel: its {HASH}", OSError):
         expected = (path / HASH).read_bytes()
     if digest != expected:
-        raise InvalidInput(f"{path} is damaged: {PROGRAM} is not what {HASH} says; export or copy it again")
+        raise InvalidInput(f"{path} is damaged: {PROGRAM} does not match {HASH}; export or copy it again")
     if digest in _READABLE:
         return
     read_resources(path / PROGRAM)
@@ -218,7 +218,7 @@ def is_readable(path: Path) -> None:
 
 
 def _digest(path: Path) -> bytes:
-    with refusing(f"{path} is no .aimodel: its {PROGRAM}", OSError), (path / PROGRAM).open("rb") as stream:
+    with refusing(f"{path} is not an .aimodel: its {PROGRAM}", OSError), (path / PROGRAM).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
@@ -228,7 +228,7 @@ def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:
     literal = text.rpartition(" : ")[0]  # the rest is the type, such as tensor<900x2xsi4>
     parsed = [int(number) for number in re.findall(r"-?\d+", literal)]
     if "0x" in literal or len(parsed) not in (1, math.prod(kind.shape)):
-        raise Malformed("other than one number or all")
+        raise Malformed("a wrong number of elements")
     numbers = np.array(parsed, np.int8 if kind.dtype.startswith("int") else np.uint8)
     return np.broadcast_to(numbers, math.prod(kind.shape)).reshape(kind.shape)
 
@@ -241,7 +241,7 @@ def _decoded(content: npt.NDArray[np.uint8], kind: TensorType) -> npt.NDArray[An
         return content.view(np.dtype(kind.dtype).newbyteorder("<")).reshape(kind.shape)
     count, bits = math.prod(kind.shape), kind.bits
     if len(content) != -(-count * bits // 8):
-        raise Malformed(f"{len(content)} bytes instead of {count} numbers of {bits} bits")
+        raise Malformed(f"{len(content)} bytes instead of {count} elements of {bits} bits")
     spread = np.unpackbits(content, bitorder="little", count=count * bits).reshape(count, bits)
     numbers = np.zeros(count, np.uint8)
     for bit in range(bits):

@@ -29,7 +29,7 @@ def read_resources(path: Path) -> Mapping[str, Bytes]:
 def _resources(content: Bytes) -> dict[str, Bytes]:
     """Parses bytecode. Raises ValueError and LookupError for unreadable content."""
     if content[:4].tobytes() != MAGIC:
-        raise Malformed("it does not begin as bytecode does")
+        raise Malformed("its header is not bytecode's")
     reader = _Reader(content, 4)
     reader.number()  # version
     while reader.byte():  # producer, text that ends in 0
@@ -40,7 +40,7 @@ def _resources(content: Bytes) -> dict[str, Bytes]:
         if kind & ALIGNED:
             reader.align(reader.number())
         if not 0 <= length <= len(content) - reader.at:
-            raise Malformed("a section ends behind the file")
+            raise Malformed("a section extends beyond the end of the file")
         # Alignment counts from the beginning of the file, so a section keeps its offset.
         sections[kind & ~ALIGNED] = _Reader(content[: reader.at + length], reader.at)
         reader.at += length
@@ -55,7 +55,7 @@ def _strings(section: _Reader) -> list[str]:
     lengths = [section.number() for _ in range(section.number())][::-1]
     texts, offset = [], len(section.content) - sum(lengths)
     if offset < section.at:
-        raise Malformed("its texts are longer than their section")
+        raise Malformed("its strings exceed their section")
     for length in lengths:
         texts.append(section.content[offset : offset + length - 1].tobytes().decode())
         offset += length
@@ -76,7 +76,7 @@ def _blobs(resources: _Reader, offsets: _Reader, names: list[str]) -> dict[str, 
                 alignment, length = resources.number(), resources.number()
                 resources.align(alignment)
                 if resources.at + length > len(resources.content):
-                    raise Malformed(f"resource {names[name]} ends behind the file")
+                    raise Malformed(f"resource {names[name]} extends beyond the end of the file")
                 blobs[names[name]] = resources.content[resources.at : resources.at + length]
             resources.at = end
     return blobs
@@ -105,5 +105,5 @@ class _Reader:
 
     def align(self, to: int) -> None:
         if to < 1:
-            raise Malformed("an alignment of 0")
+            raise Malformed("its alignment is 0")
         self.at += -self.at % to

@@ -63,7 +63,7 @@ OWN_RULES = Rules[Op]()
 """Apple's rules in our words, and reports of iOS 27.0. Core ML's rules already cover rank and types."""
 
 
-@OWN_RULES.add("infinity", "risk", "-inf is wrong in its softmax; -40000 stands for it", APPLE)
+@OWN_RULES.add("infinity", "risk", "-inf is wrong in its softmax; use -40000", APPLE)
 def _infinite(op: Op) -> str | None:
     values = [op.constant(index) for index in range(len(op.node.inputs))]
     floats = [value for value in values if value is not None and value.dtype.kind == "f"]
@@ -73,7 +73,7 @@ def _infinite(op: Op) -> str | None:
 @OWN_RULES.add(
     "argmax-default",
     "risk",
-    "argmax answers wrongly under the default specialization of iOS 27.0",
+    "argmax gives wrong results under the default specialization of iOS 27.0",
     issue("coreai-torch", 116, "argmax"),
 )
 def _argmax(op: Op) -> str | None:
@@ -93,22 +93,22 @@ def _half_head(op: Op) -> str | None:
     if producer is None or not output:
         return None
     return (
-        "behind a product in float16" if producer.type == PRODUCT and "float16" in producer.settings["result"] else None
+        "after a product in float16" if producer.type == PRODUCT and "float16" in producer.settings["result"] else None
     )
 
 
 @OWN_RULES.add(
     "byte-blocks",
     "risk",
-    "8-bit integers with a scale a block answer wrongly",
-    issue("coreai-models", 279, "8-bit integers a block"),
+    "8-bit integers with a scale per block give wrong results",
+    issue("coreai-models", 279, "8-bit integers in blocks"),
 )
 def _byte_blocks(op: Op) -> str | None:
     scale, data = (op.constant(1), op.constant(0)) if op.node.type == "blockwise_shift_scale" else (None, None)
     if scale is None or data is None or _bits(op.node) != 8:
         return None
     blocks = any(1 < count < size for count, size in zip(scale.shape, data.shape, strict=True))
-    return f"{list(scale.shape)} scales of {list(data.shape)} numbers" if blocks else None
+    return f"{list(scale.shape)} scales for {list(data.shape)} elements" if blocks else None
 
 
 @OWN_RULES.add("stride", "risk", "Strides are products of 2 and 3", APPLE)
@@ -118,7 +118,7 @@ def _stride(op: Op) -> str | None:
     return f"stride {odd[0]}" if odd else None
 
 
-@OWN_RULES.add("table-stride", "risk", "Where a weight is in tables, strides are 1 or 2", APPLE)
+@OWN_RULES.add("table-stride", "risk", "With palettized weights, strides are 1 or 2", APPLE)
 def _table_stride(op: Op) -> str | None:
     if op.node.type != "conv2d":
         return None
@@ -128,14 +128,14 @@ def _table_stride(op: Op) -> str | None:
     return f"stride {int(strides.max())}" if strides.max() > 2 else None
 
 
-@OWN_RULES.add("single-last-axis", "advice", "A last axis of 1 takes the room of 32 numbers of float16 each", APPLE)
+@OWN_RULES.add("single-last-axis", "advice", "A last axis of 1 takes the space of 32 float16 elements", APPLE)
 def _single_last(op: Op) -> str | None:
     shape = op.results[0][1]
     wide = len(shape) > 1 and shape[-1] == 1 and math.prod(shape) > LINE
     return f"{list(shape)}" if wide and not _fixed(op) else None
 
 
-@OWN_RULES.add("unaligned", "advice", "A last axis is best a multiple of 64 bytes", APPLE)
+@OWN_RULES.add("unaligned", "advice", "A last axis should be a multiple of 64 bytes", APPLE)
 def _unaligned(op: Op) -> str | None:
     dtype, shape = op.results[0]
     size = (shape[-1] if shape else 1) * (2 if dtype == "float16" else 4)
@@ -143,7 +143,7 @@ def _unaligned(op: Op) -> str | None:
     return f"{list(shape)}: {size} bytes" if wide and not _fixed(op) else None
 
 
-@OWN_RULES.add("linear", "advice", "A 1 x 1 convolution is better than a linear layer", APPLE)
+@OWN_RULES.add("linear", "advice", "A 1 x 1 convolution is faster than a linear layer", APPLE)
 def _linear(op: Op) -> str | None:
     if op.node.type != PRODUCT:
         return None
@@ -157,7 +157,7 @@ def _linear(op: Op) -> str | None:
     return f"{list(op.results[0][1])}"
 
 
-@OWN_RULES.add("softmax-axis", "advice", "softmax is best taken over the channels", APPLE)
+@OWN_RULES.add("softmax-axis", "advice", "softmax should be over the channels", APPLE)
 def _softmax_axis(op: Op) -> str | None:
     axis = op.constant(1) if op.node.type == "softmax" else None
     shape = op.results[0][1]

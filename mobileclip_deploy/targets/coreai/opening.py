@@ -132,7 +132,7 @@ class _Reader:
                 reference = str(operation.attributes["callee"])
                 symbol = match.group(1) if (match := SYMBOL.search(reference)) else reference
                 if symbol not in self.asset.graphs or symbol in self.asset.functions:
-                    raise InvalidInput(f"{self.asset.path} calls {symbol}, which is no graph of it")
+                    raise InvalidInput(f"{self.asset.path} calls {symbol}, which is not one of its graphs")
                 callee = self.asset.graphs[symbol]
                 called = self._body(callee, operands, {**settings, **_declared(callee)})
                 values |= zip(operation.results, called, strict=True)

@@ -58,10 +58,8 @@ class CoreAITarget(Target):
         ports=Ports(
             embedding="final_emb_1",
             input_types={"image": ("float32",), "text": ("int32",)},
-            why_no_pictures="its converter has no antialiased resizing, without which embeddings of photographs are "
-            "other ones",
-            why_no_contexts="what checks its programs here reads none of a free length, and what is not checked is not "
-            "written",
+            why_no_pictures="its converter has no antialiased resizing, without which embeddings of photographs differ",
+            why_no_contexts="its programs of a free length cannot be checked here, and unchecked files are not written",
         ),
         storing=Storing(
             precisions=("fp32", "fp16", "w8", "w6p", "w4p", "w4"),
@@ -79,9 +77,9 @@ class CoreAITarget(Target):
         if not blocks:
             return None
         return (
-            f"{' and '.join(dict.fromkeys(blocks))}: integers with a scale a block are reported to answer wrongly on "
-            "the Neural Engine of iOS 27, there of 8 bits (coreai-models 279); run the bundle's golden answers on a "
-            "device before you ship it."
+            f"{' and '.join(dict.fromkeys(blocks))}: 8-bit integers with a scale per block are reported to give wrong "
+            "results on the Neural Engine of iOS 27 (coreai-models 279); run the bundle's golden answers on a device "
+            "before you ship it."
         )
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:

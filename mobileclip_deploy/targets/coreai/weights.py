@@ -65,14 +65,14 @@ def restored(asset: Asset, operation: Any) -> StoredWeight:
     constants = [value.owner for value in operation.operands if getattr(value.owner, "name", None) == "coreai.constant"]
     parts = [asset.numbers(constant) for constant in constants]
     name, kind = str(operation.results[0].get_name()), operation.name.removeprefix("coreai.")
-    with refusing(f"{asset.path}: a weight in a form that no export writes", ValueError):
+    with refusing(f"{asset.path}: a weight in a form that exports never write", ValueError):
         return _restored(name, kind, parts, len(operation.operands), tensor_type(operation.operands[0]).bits)
 
 
 def _restored(name: str, kind: str, parts: Sequence[Array], count: int, bits: int) -> StoredWeight:
     """Decodes a weight from its parts, `count` of them, which must be constants."""
     if len(parts) < count:
-        raise Malformed(f"{name} is restored from what is computed")
+        raise Malformed(f"{name} is restored from computed values")
     if kind == SCALED:
         data, *blocks = parts
         scale, shift, offset = (spread(part.astype(np.float32), data.shape) for part in blocks)

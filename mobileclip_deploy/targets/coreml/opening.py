@@ -245,7 +245,7 @@ class QuantizedProgram(QuantizedFile):
 
     def __init__(self, artifact: CoreMLArtifact) -> None:
         self._quantized, self._plain = artifact.program.prepared(), artifact.unquantized
-        with refusing(f"{artifact.path}: what it quantizes cannot be read", KeyError, ValueError):
+        with refusing(f"{artifact.path}: its quantized values cannot be read", KeyError, ValueError):
             self.values = tuple(quantized_values(artifact.graph, PAIR))
         self.bias_steps: Mapping[str, Floats] = {}
         self.engine = "mobileclip_deploy.mil (float32 arithmetic; not Core ML)"

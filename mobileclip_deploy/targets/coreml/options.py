@@ -43,7 +43,7 @@ def allowed_units() -> tuple[ComputeUnits, ...]:
     named = [name.strip() for name in os.environ.get(UNITS_VARIABLE, "").split(",") if name.strip()]
     for name in named:
         if name not in UNITS:
-            raise UsageError(f"{UNITS_VARIABLE}={name} is no compute unit; known: {', '.join(UNITS)}")
+            raise UsageError(f"{UNITS_VARIABLE}={name} is not a compute unit; known: {', '.join(UNITS)}")
     return tuple(unit for unit in UNITS if unit in named or not named)
 
 
@@ -79,7 +79,7 @@ def reported(precisions: Iterable[str]) -> str | None:
     if not narrow:
         return None
     return (
-        f"{' and '.join(narrow)}: 4-bit weights are reported to answer wrongly or to crash on the Neural Engine of "
+        f"{' and '.join(narrow)}: 4-bit weights are reported to give wrong results or to crash on the Neural Engine of "
         "macOS 26 (coremltools 2688, 2716); run the bundle's golden answers on a device before you ship it."
     )
 
@@ -103,7 +103,7 @@ def needed_target(precisions: Iterable[str], wanted: str | None = None) -> str:
         return max(DEFAULT_TARGET, oldest)
     if wanted < oldest:
         raise UsageError(
-            f"precision {needed} needs {oldest} ({why}), and the deployment target given is {wanted}; "
-            f"give {oldest} or leave it out"
+            f"precision {needed} needs {oldest} ({why}), but the deployment target is {wanted}; give {oldest} or leave "
+            "it out"
         )
     return wanted

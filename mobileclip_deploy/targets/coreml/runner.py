@@ -83,7 +83,7 @@ class CoreMLRunner:
         self._labels: list[str] | None = None
         if description.predictedProbabilitiesName:
             self._output = description.predictedProbabilitiesName
-            message = f"{path} is a classifier, and labels.json beside it cannot be read"
+            message = f"{path} is a classifier, but its labels.json cannot be read"
             with refusing(message, OSError, ValueError, into=RuntimeFailed):
                 # For their order: Core ML returns a dictionary without order.
                 self._labels = list(parse_json((path.parent / "labels.json").read_text(encoding="utf-8")))

@@ -58,14 +58,16 @@ class CoreMLTarget(Target):
             suffixes=(".mlpackage",),
             order=2,
             readable=True,
-            not_searched={"multifunction": "smallest searches a precision for each tower; leave `multifunction` out"},
+            not_searched={
+                "multifunction": "`precision='smallest'` searches a precision for each tower; leave `multifunction` out"
+            },
         ),
         ports=Ports(
             embedding="final_emb_1",
             probabilities="classLabel_probs",
             pixels="uint8",
             input_types={"image": ("uint8",), "text": ("int32",)},
-            why_no_pictures="its image input takes bytes of one size already, and ML programs have no antialiased "
+            why_no_pictures="its image input already takes bytes of one size, and ML programs have no antialiased "
             "resizing; let Vision or Core Image resize (docs/coreml.md)",
             why_no_contexts=None,
         ),
@@ -90,8 +92,8 @@ class CoreMLTarget(Target):
         oldest = needed_target(precisions.values(), chosen or (MULTIFUNCTION_TARGET if functions else None))
         if functions and oldest < MULTIFUNCTION_TARGET:
             raise UsageError(
-                f"`multifunction` needs {MULTIFUNCTION_TARGET} (packages of several functions), and the deployment "
-                f"target given is {oldest}; give {MULTIFUNCTION_TARGET} or leave one of the two out"
+                f"`multifunction` needs {MULTIFUNCTION_TARGET} (packages of several functions), but the deployment "
+                f"target is {oldest}; give {MULTIFUNCTION_TARGET} or leave one of the two out"
             )
         return CoreMLTarget(replace(self.options, deployment_target=oldest))
 
@@ -119,7 +121,7 @@ class CoreMLTarget(Target):
     def require_form(self, form: Form) -> None:
         super().require_form(form)
         if form.contexts and self.options.multifunction:
-            raise UsageError("`contexts` are of a text tower in a package of its own; leave `multifunction` out")
+            raise UsageError("`contexts` need the text tower in a separate package; leave `multifunction` out")
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreml.package import write_package

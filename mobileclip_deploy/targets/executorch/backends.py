@@ -83,11 +83,11 @@ class XnnpackBackend(Backend):
         **dict.fromkeys(
             (("image", "w8"), ("image", "w4")),
             "XNNPACK takes convolutions with int8 activations or in float32, and weight-only quantization "
-            "(IntxWeightOnlyConfig) lowers without an error and answers wrongly (cosine -0.04); use image=w8a8",
+            "(IntxWeightOnlyConfig) lowers without an error but gives wrong results (cosine -0.04); use image=w8a8",
         ),
         **dict.fromkeys(
             (("image", "fp16"), ("text", "fp16")),
-            "GELU falls out of the delegate, which makes the tower 2.5 times slower; use fp32, w8a8 or, for text, w8",
+            "GELU is not delegated, which makes the tower 2.5 times slower; use fp32, w8a8 or, for text, w8",
         ),
     }
 
@@ -143,7 +143,7 @@ class VulkanBackend(Backend):
 
     name = "vulkan"
     precisions = ("fp16", "fp32")
-    static_shapes = "nothing here can run Vulkan, so that neither end of the range could be checked"
+    static_shapes = "Vulkan cannot run here, so neither end of the range could be checked"
 
     def partitioner(self, job: LoweringJob) -> Partitioner:
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
@@ -164,7 +164,9 @@ def get_backend(name: str) -> Backend:
     """
     name = name.lower()
     if name in UNAVAILABLE:
-        raise UsageError(f"backend {name} is not offered: it needs {UNAVAILABLE[name]}; here are {', '.join(BACKENDS)}")
+        raise UsageError(
+            f"backend {name} is not available: it needs {UNAVAILABLE[name]}; available: {', '.join(BACKENDS)}"
+        )
     if name not in BACKENDS:
         close = suggestion(name, (*BACKENDS, *UNAVAILABLE))
         raise UsageError(f"unknown backend {name!r}{close}; known: {', '.join(BACKENDS)}")

@@ -73,7 +73,7 @@ class BundledProgram(Attached):
         fields, tests = read_file(self.path, ".bpte", _read)
         methods = [suite["method"] for suite in fields["suites"]]
         if methods != [METHOD] or fields["version"] != VERSION:
-            return f"its test cases are of {methods} in version {fields['version']}, not of {METHOD} in {VERSION}"
+            return f"its test cases are for {methods} in version {fields['version']}, not for {METHOD} in {VERSION}"
         if fields["program"] != origin.artifact.read_bytes():
             return f"the program in it is not {origin.artifact.name}"
         inputs, outputs = origin.expected.inputs, origin.expected.outputs
@@ -83,7 +83,7 @@ class BundledProgram(Attached):
             expected = (inputs[index : index + 1], outputs[index : index + 1])
             for what, have, want in zip(("takes", "expects"), case, expected, strict=True):
                 if have.dtype != want.dtype or not np.array_equal(have, want):
-                    return f"test case {index} of {len(tests)} {what} other numbers than the bundle's golden answers"
+                    return f"test case {index} of {len(tests)} {what} other values than the bundle's golden answers"
         return self.failing(len(tests), origin.expected.tolerance) if self._runs else None
 
 
@@ -92,7 +92,7 @@ def _read(data: bytes) -> tuple[Fields, list[tuple[npt.NDArray[np.generic], npt.
     fields = SCHEMA.decoded(data)
     cases = [case for suite in fields["suites"] for case in suite["cases"]]
     if any((len(case["inputs"]), len(case["expected"])) != (1, 1) for case in cases):
-        raise Malformed("a test case has another number of inputs and outputs than one each")
+        raise Malformed("a test case has more or fewer than one input and one output")
     return fields, [(_tensor(case["inputs"][0]), _tensor(case["expected"][0])) for case in cases]
 
 
@@ -100,7 +100,7 @@ def _tensor(value: Fields) -> npt.NDArray[np.generic]:
     entry: tuple[str | None, Fields] = value["value"] or (None, {})
     kind, fields = entry
     if kind != "Tensor":
-        raise Malformed(f"a test case holds a {kind}")
+        raise Malformed(f"a test case contains a {kind}")
     if tuple(fields["dim_order"]) != tuple(range(len(fields["sizes"]))):
-        raise Malformed(f"a test case holds a tensor in the order {list(fields['dim_order'])}")
+        raise Malformed(f"a test case contains a tensor in the order {list(fields['dim_order'])}")
     return numbers_of(fields, fields["data"])

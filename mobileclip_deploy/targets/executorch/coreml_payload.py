@@ -41,7 +41,7 @@ class CoreMLPayloadRunner:
         from mobileclip_deploy.targets.mil import load
 
         if len(program.delegates) != 1 or program.operators:
-            raise InvalidInput(f"{path} is more than one Core ML delegate; only a whole tower in one can be evaluated")
+            raise InvalidInput(f"{path} has several Core ML delegates; only a tower in one delegate can be evaluated")
         with temporary_folder() as folder:
             self._package = load(_unpacked(program.delegates[0][1], folder, path))
         self._input = program.inputs[0]
@@ -64,7 +64,7 @@ def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
             path.write_bytes(data)
     package = folder / PACKAGE
     if not package.is_dir():
-        raise InvalidInput(f"{source}: its Core ML part holds no {PACKAGE}")
+        raise InvalidInput(f"{source}: its Core ML part has no {PACKAGE}")
     return package
 
 
@@ -89,7 +89,7 @@ def _files(nodes: list[Any], index: int, payload: bytes, path: str, seen: set[in
     if node["kind"] == 0:
         start, size = int(node["dataRegion"]["offset"]), int(node["dataRegion"]["size"])
         if start < 0 or size < 0 or start + size > len(payload):
-            raise Malformed("a file would lie outside of it")
+            raise Malformed("a file would be outside of it")
         yield path, payload[start : start + size]
         return
     for name, child in node["children"].items():

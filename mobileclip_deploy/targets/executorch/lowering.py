@@ -117,11 +117,11 @@ class EtRecord(Attached):
 def _differing(own: zipfile.ZipFile, wanted: zipfile.ZipFile) -> str | None:
     """Describes the first part that differs. None if all are equal."""
     if sorted(own.namelist()) != sorted(wanted.namelist()):
-        return f"it holds {', '.join(own.namelist())}; a conversion gives {', '.join(wanted.namelist())}"
+        return f"it contains {', '.join(own.namelist())}; a new conversion has {', '.join(wanted.namelist())}"
     for name in (name for name in wanted.namelist() if name != ADDRESS):
         large = own.getinfo(name).file_size > 2 * wanted.getinfo(name).file_size  # then it is not unpacked
         if large or _without_addresses(own.read(name)) != _without_addresses(wanted.read(name)):
-            return f"{name} is not what a conversion gives"
+            return f"{name} differs from a new conversion's"
     return None
 
 

@@ -65,16 +65,16 @@ def check_schema(program: ProgramFile) -> None:
     plans = {str(plan["name"]): plan for plan in program.fields["plans"]}
     if len(program.fields["plans"]) != len(plans) or not {"forward"} <= plans.keys() <= {"forward", METHOD}:
         names = ", ".join(str(plan["name"]) for plan in program.fields["plans"])
-        raise Malformed(f"its methods are {names}, not forward, and at most {METHOD} beside it")
+        raise Malformed(f"its methods are {names}; expected forward, and optionally {METHOD}")
     if (plan := plans.get(METHOD)) is None:
         return
     if plan["inputs"] or len(plan["outputs"]) != 1 or any(chain["instructions"] for chain in plan["chains"]):
-        raise Malformed(f"its method {METHOD} is no constant")
+        raise Malformed(f"its method {METHOD} is not a constant")
     value = at(plan["values"], plan["outputs"][0], "value")["value"]
     if value is None or value[0] != "String":
-        raise Malformed(f"its method {METHOD} answers no text")
+        raise Malformed(f"its method {METHOD} does not return a text")
     if (schema := str(value[1]["value"])) not in _possible(program):
-        raise Malformed(f"its {METHOD} says {schema[:200]}, and its tensors are otherwise")
+        raise Malformed(f"its {METHOD} describes {schema[:200]}, but its tensors differ")
 
 
 def _possible(program: ProgramFile) -> list[str]:

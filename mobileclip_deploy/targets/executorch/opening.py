@@ -106,7 +106,7 @@ class _Method:
         fields = program.fields
         check_schema(program)
         if fields["mutable"]:
-            raise Malformed("it holds state")
+            raise Malformed("it has state")
         self._program, self._plan = program, program.plan
         self._constants, self._offsets = program.constants
         self._nodes: list[Node] = []
@@ -139,13 +139,13 @@ class _Method:
         for position, span in enumerate(spans):
             if used.isdisjoint(span):
                 kinds = ", ".join(graph.nodes[index].type for index in span[:1])
-                raise Malformed(f"instruction {position} ({kinds}) computes what no output needs")
+                raise Malformed(f"instruction {position} ({kinds}) computes a value that no output needs")
         return graph
 
     def _instruction(self, number: int, entry: tuple[str, Fields] | None) -> range:
         """Adds one instruction. Returns the range of its nodes."""
         if entry is None:
-            raise Malformed(f"instruction {number} is nothing")
+            raise Malformed(f"instruction {number} is empty")
         first, (kind, call) = len(self._nodes), entry
         self._taken = []
         if kind == "KernelCall":
@@ -170,7 +170,7 @@ class _Method:
         values."""
         kind = ".".join(filter(None, (operator["name"], operator["overload"])))
         if not args:
-            raise Malformed(f"{kind} takes nothing")
+            raise Malformed(f"{kind} has no arguments")
         results = self._items(args[-1], "TensorList") or (args[-1],)
         rest = args[:-1]
         if rest[-len(results) :] == results:
@@ -196,9 +196,9 @@ class _Method:
         for output, value in enumerate(results):
             place = self._place(value)
             if place and any(other and _overlap(other, place) for other in self._taken):
-                raise Malformed(f"{self._nodes[node].name} writes over what it reads or writes")
+                raise Malformed(f"{self._nodes[node].name} overwrites its own input or output")
             if self._constant(value) is not None:
-                raise Malformed(f"{self._nodes[node].name} writes over a constant")
+                raise Malformed(f"{self._nodes[node].name} overwrites a constant")
             self._write(value, place, Wire(node, output))
             self._taken.append(place)
 
@@ -233,7 +233,7 @@ class _Method:
                     _describe(parameter, values[source], node_inputs, settings)
             for parameter, result in results.items():
                 if result not in values:
-                    raise Malformed(f"value {result} is named, which an XNNPACK part has not")
+                    raise Malformed(f"value {result} has a name, which XNNPACK values never have")
                 _describe(parameter, values[result], node_inputs, settings)
             node = self._add(Node(kind, tuple(node_inputs), settings, f"{name}, node {position}"))
             for output, result in enumerate(results.values()):
@@ -300,7 +300,7 @@ class _Method:
         for memory, wire in self._held.values():
             if place is not None and memory == place:  # written as another value of the same size
                 return Wire(self._add(Node("view", (("x", wire),), {"result 0": self._spec(value)}, f"value {value}")))
-        raise Malformed(f"value {value} is read before it is computed, or after it was written over")
+        raise Malformed(f"value {value} is read before it is computed, or after it was overwritten")
 
     def _constant(self, value: int) -> Constant | None:
         kind, fields = self._value(value)
@@ -314,12 +314,12 @@ class _Method:
     def _value(self, value: int) -> tuple[str, Fields]:
         entry = at(self._plan["values"], value, "value")["value"]
         if entry is None:
-            raise Malformed(f"value {value} is nothing")
+            raise Malformed(f"value {value} is empty")
         kind, fields = entry
         if kind == "Tensor":
             extra = fields["extra"]
             if fields["storage_offset"] or (extra and (extra["location"] or extra["device"] or extra["device_index"])):
-                raise Malformed(f"value {value} does not lie in the file and memory of the program")
+                raise Malformed(f"value {value} is outside of the program's file and memory")
         return kind, fields
 
     def _items(self, value: int, kind: str) -> tuple[int, ...]:

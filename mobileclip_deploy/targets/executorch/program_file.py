@@ -54,7 +54,7 @@ class ProgramFile:
             size, base = read(data, "<Q", 16), read(data, "<Q", 24)
         ranges = [(base + segment["offset"], segment["size"]) for segment in fields["segments"]]
         if size > len(data) or any(start + length > len(data) for start, length in ranges):
-            raise Malformed(f"it is cut off: {len(data)} bytes, and parts of it would lie behind them")
+            raise Malformed(f"it is truncated: {len(data)} bytes, but parts of it are beyond them")
         program = cls(fields, size, tuple(data[start : start + length] for start, length in ranges))
         _ = program.inputs, program.outputs, program.operators, program.bytes_by_kind  # raises any error now
         return program
@@ -125,7 +125,7 @@ class ProgramFile:
         entries = self.fields["named_data"]
         named = {entry["key"]: at(self.segments, entry["segment"], "segment") for entry in entries}
         if len(named) != len(entries):
-            raise Malformed("two of its data have one name")
+            raise Malformed("two of its data blobs have the same name")
         return named
 
     def payload(self, delegate: Fields) -> bytes:

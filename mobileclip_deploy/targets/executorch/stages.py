@@ -71,7 +71,7 @@ class Stages:
             return
         except (InvalidInput, ValueError) as error:
             self.checks += (Check(step="lowered", tower=self._tower, status="failed", detail=str(error)),)
-            raise StageBroke(f"the {self._tower} tower broke at stage lowered: {error}") from error
+            raise StageBroke(f"the {self._tower} tower failed at stage lowered: {error}") from error
         quantized = "cosine", LOWERED_FIXED if self._fixed else LOWERED
         self._check("lowered", deviation, *(("relative", SAME) if self._cosine is None else quantized), runner.engine)
 
@@ -85,4 +85,4 @@ class Stages:
         self.checks += (check,)
         if check.status == "failed":
             measured = f"{metric} {deviation.value(metric):.4g}"
-            raise StageBroke(f"the {self._tower} tower broke at stage {stage}: {measured}, wanted {check.gate}")
+            raise StageBroke(f"the {self._tower} tower failed at stage {stage}: {measured}, expected {check.gate}")

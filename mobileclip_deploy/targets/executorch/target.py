@@ -48,8 +48,7 @@ class ExecuTorchTarget(Target):
             formats=Formats((".pte",), foreign_suffix=".pte", order=3, stages=True, unavailable=UNAVAILABLE),
             ports=replace(
                 PORTS,
-                why_no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in "
-                "the app",
+                why_no_pictures="its backends need fixed shapes and have no antialiased resizing; resize in the app",
                 why_no_contexts=self.backend.static_shapes,
             ),
             storing=Storing(
@@ -70,7 +69,7 @@ class ExecuTorchTarget(Target):
         if dynamic and "text" not in precisions:
             raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
         if dynamic and backend.static_shapes is not None:
-            raise UsageError(f"`dynamic_batch` is refused on {backend.name}: {backend.static_shapes}")
+            raise UsageError(f"`dynamic_batch` is not supported on {backend.name}: {backend.static_shapes}")
         super().require(precisions, mixed)
         for package in backend.packages:
             if importlib.util.find_spec(package) is None:
@@ -91,7 +90,7 @@ class ExecuTorchTarget(Target):
     def require_form(self, form: Form) -> None:
         super().require_form(form)
         if form.contexts and self.options.dynamic_batch:
-            raise UsageError("`contexts` is for prompts one by one; leave `dynamic_batch` out, or `contexts`")
+            raise UsageError("`contexts` is for single prompts; leave `dynamic_batch` out, or `contexts`")
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program

@@ -76,17 +76,17 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Val
     start, size, data_start = (read(payload, "<I", offset) for offset in (10, 14, 18))
     length = read(payload, "<Q", 22)
     if start + size > len(payload) or data_start + length > len(payload):
-        raise Malformed("an XNNPACK part is cut off")
+        raise Malformed("an XNNPACK part is truncated")
     graph = SCHEMA.decoded(payload[start : start + size])
     constants = _Constants(graph["constant_data"], payload[data_start : data_start + length], named)
     values: dict[int, Value] = {}
     for entry in graph["xvalues"]:
         if entry["value"] is None:
-            raise Malformed("a value of an XNNPACK part is nothing")
+            raise Malformed("a value of an XNNPACK part is empty")
         kind, fields = entry["value"]
         value_id, value = _value(kind, fields, constants)
         if value_id in values:
-            raise Malformed(f"value {value_id} of an XNNPACK part is there twice")
+            raise Malformed(f"value {value_id} of an XNNPACK part occurs twice")
         values[value_id] = value
     _check_externs(graph, values)
     return values, [_operation(node) for node in graph["xnodes"]]
@@ -98,9 +98,11 @@ def _check_externs(graph: Mapping[str, Any], values: Mapping[int, Value]) -> Non
     for name, flags in (("input_ids", INPUT), ("output_ids", OUTPUT)):
         ids = [value_id for value_id, value in outside.items() if value.flags == flags]
         if sorted(graph[name]) != sorted(ids):
-            raise Malformed(f"an XNNPACK part names {list(graph[name])} as its {name}, its values say {sorted(ids)}")
+            raise Malformed(
+                f"an XNNPACK part names {list(graph[name])} as its {name}, but its values list {sorted(ids)}"
+            )
     if graph["num_externs"] != len(outside):
-        raise Malformed(f"an XNNPACK part has {len(outside)} values outside, and says {graph['num_externs']}")
+        raise Malformed(f"an XNNPACK part has {len(outside)} external values, but declares {graph['num_externs']}")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class _Constants:
         if key is None:
             return array(self.behind, dtype, count, entry["offset"])
         if key not in self.named:
-            raise Malformed(f"there is no data called {key}")
+            raise Malformed(f"it has no data named {key}")
         return array(self.named[key], dtype, count)
 
 
@@ -181,12 +183,12 @@ def _quantization(
 
 def _check_scales(told: int, count: int) -> None:
     if told != count:
-        raise Malformed(f"a value of an XNNPACK part says {told} scales, its shape has {count}")
+        raise Malformed(f"a value of an XNNPACK part declares {told} scales, its shape needs {count}")
 
 
 def _operation(node: dict[str, Any]) -> Operation:
     if node["operation"] is None:
-        raise Malformed("an operation of an XNNPACK part is nothing")
+        raise Malformed("an operation of an XNNPACK part is empty")
     kind, fields = node["operation"]
     inputs: dict[str, int | None] = {}
     outputs: dict[str, int] = {}

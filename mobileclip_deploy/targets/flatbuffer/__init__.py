@@ -85,14 +85,14 @@ class Table:
         start = position + read(self.data, "<I", position)
         count = read(self.data, "<I", start)
         if start + 4 + count * size > len(self.data):
-            raise Malformed(f"a vector of {count} elements ends behind the file")
+            raise Malformed(f"a vector of {count} elements extends beyond the end of the file")
         return start + 4, count
 
 
 def root(data: bytes, identifier: bytes) -> Table:
     """Returns the root table of a flatbuffer."""
     if data[4:8] != identifier:
-        raise Malformed(f"it begins with {bytes(data[4:8])!r} where {identifier!r} belongs")
+        raise Malformed(f"its identifier is {bytes(data[4:8])!r}, expected {identifier!r}")
     return Table(data, read(data, "<I", 0))
 
 
@@ -163,14 +163,14 @@ class Decoder:
                 decoded[name] = self._value(table, index, form)
             index += 1
         if any(table.field(more) is not None for more in range(index, table.fields)):
-            raise Malformed(f"a {kind} has a field that is not in the schema read here")
+            raise Malformed(f"a {kind} has a field that is not in the known schema")
         return decoded
 
     def _value(self, table: Table, index: int, form: str) -> Any:
         position = table.field(index)
         if form == "-":
             if position is not None:
-                raise Malformed(f"field {index} of a table is one that nothing writes any more")
+                raise Malformed(f"field {index} of a table is obsolete")
             return None
         if form == "text":
             return None if position is None else table.text(index)
@@ -196,13 +196,13 @@ class Decoder:
         if member == 0 or inner is None:
             return None
         if member > len(kinds):
-            raise Malformed(f"a table is of kind {member}, of which {len(kinds)} are known")
+            raise Malformed(f"a table has kind {member}, but only {len(kinds)} kinds are known")
         return kinds[member - 1], self.table(inner, kinds[member - 1])
 
     def _take(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
-            raise Malformed("it says more than its bytes can hold")
+            raise Malformed("its contents exceed its size")
 
 
 def _numbers(data: bytes, form: str, position: int, count: int) -> tuple[Any, ...]:
@@ -233,5 +233,5 @@ def at(held: Any, index: int, what: str) -> Any:
 def array(data: bytes, dtype: npt.DTypeLike, count: int, start: int = 0) -> npt.NDArray[Any]:
     """Returns `count` elements from byte `start` on, read-only."""
     if start + count * np.dtype(dtype).itemsize > len(data):
-        raise Malformed(f"{count} numbers from byte {start} on lie behind the {len(data)} that are there")
+        raise Malformed(f"{count} elements from byte {start} are beyond the end of the file ({len(data)} bytes)")
     return np.frombuffer(data, dtype, count, start) if count else np.zeros(0, dtype)

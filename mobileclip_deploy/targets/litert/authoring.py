@@ -208,11 +208,11 @@ def take_bytes(editor: Editor) -> None:
     (source,) = graph.inputs
     consumers = [operator for operator in graph.operators if source in operator.inputs]
     if len(consumers) != 1 or not editor.is_type(consumers[0], "TRANSPOSE"):
-        raise ExportError("the converter does not turn the image first; export it without `nhwc_bytes`")
+        raise ExportError("the converter does not transpose the image first; export it without `nhwc_bytes`")
     (transpose,) = consumers
     order = editor.values(transpose.inputs[1])
     if order is None or order.tolist() != CHANNELS_LAST:
-        raise ExportError("the converter turns the image otherwise; export it without `nhwc_bytes`")
+        raise ExportError("the converter transposes the image differently; export it without `nhwc_bytes`")
     (pixels,) = transpose.outputs
     tensor, types = graph.tensors[source], schema.TensorType
     tensor.type, tensor.shape, tensor.shapeSignature = types.UINT8, list(graph.tensors[pixels].shape), None
@@ -256,12 +256,12 @@ def quantize_static(
             )
     names = {index: model.tensors[index].name for index in float_places(model)}
     if len(set(names.values())) != len(names):
-        raise ExportError("two tensors of the converted file have one name; their ranges cannot be told apart")
+        raise ExportError("two tensors of the converted file have the same name; their ranges are ambiguous")
     ranges = ranges_of(lambda: computed_values(content, model, inputs))
     measured = {
         names[index]: {"min": np.float32(each.low), "max": np.float32(each.high)} for index, each in ranges.items()
     }
     quantized = quantizer.quantize(measured).quantized_model
     if quantized is None:
-        raise ExportError("LiteRT's quantizer gave no file")
+        raise ExportError("LiteRT's quantizer wrote no file")
     return bytes(quantized)

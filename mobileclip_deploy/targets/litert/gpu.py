@@ -53,7 +53,7 @@ def software_vulkan() -> Path:
         NotRun: it is not installed here.
     """
     if sys.platform != "linux":
-        raise NotRun("LiteRT's GPU compiler is run on Linux alone, on Mesa's software Vulkan")
+        raise NotRun("LiteRT's GPU compiler runs on Linux only here, on Mesa's software Vulkan")
     drivers = [path for folder in FOLDERS for path in sorted(Path(folder).glob("lvp_icd*.json"))]
     if not drivers:
         raise NotRun(MISSING)
@@ -111,7 +111,7 @@ class _Run:
     @property
     def silence(self) -> str:
         """Reason for missing answers."""
-        waited = ": an answer took longer than the runtime waits" if self.waited else ""
+        waited = ": an answer took longer than the runtime's time limit" if self.waited else ""
         return f"the GPU {self.end} before its first answer{waited}" if self.compiled else "it was not compiled"
 
 
@@ -193,7 +193,7 @@ UNSUPPORTED = RuleText(
     name="unsupported", level="leaves", text="LiteRT's compiler has no GPU kernel for it", sources=SOURCE
 )
 REFUSED = RuleText(
-    name="refused", level="leaves", text="LiteRT's compiler failed, and the whole file stays on the CPU", sources=SOURCE
+    name="refused", level="leaves", text="LiteRT's compiler failed; the whole file stays on the CPU", sources=SOURCE
 )
 
 

@@ -105,7 +105,7 @@ def parse_model(data: bytes) -> ModelFile:
     """
     model = SCHEMA.decoded(data)
     if model["version"] != VERSION:
-        raise Malformed(f"it is of version {model['version']}, not {VERSION}")
+        raise Malformed(f"its version is {model['version']}, not {VERSION}")
     if len(model["subgraphs"]) != 1:
         raise Malformed(f"it has {len(model['subgraphs'])} graphs, not one")
     graph, buffers = model["subgraphs"][0], [_content(data, buffer) for buffer in model["buffers"]]
@@ -121,7 +121,7 @@ def _content(data: bytes, buffer: Mapping[str, Any]) -> bytes:
     if buffer["offset"] > 1:
         start, size = buffer["offset"], buffer["size"]
         if start + size > len(data):
-            raise Malformed(f"it is cut off: {len(data)} bytes, and parts of it would lie behind them")
+            raise Malformed(f"it is truncated: {len(data)} bytes, but parts of it are beyond them")
         return data[start : start + size]
     content: bytes = buffer["data"]
     return content
@@ -136,7 +136,7 @@ def _signature(signatures: Any, graph: Mapping[str, Any]) -> tuple[dict[str, int
     ]
     for way, indices in zip(("inputs", "outputs"), names, strict=True):
         if sorted(indices.values()) != sorted(graph[way]):
-            raise Malformed(f"its signature names other {way} than its graph")
+            raise Malformed(f"its signature and its graph have different {way}")
     return names[0], names[1]
 
 
@@ -151,7 +151,7 @@ def _tensors(entries: Any, buffers: list[bytes]) -> tuple[StoredTensor, ...]:
 def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
     name, shape, code = str(entry["name"]), tuple(entry["shape"]), entry["type"]
     if entry["variable"]:
-        raise Malformed(f"{name} is a state")
+        raise Malformed(f"{name} is a variable")
     if any(size < 0 for size in shape):
         raise Malformed(f"{name} has the shape {list(shape)}")
     content, count = at(buffers, entry["buffer"], "buffer"), math.prod(shape)
@@ -160,16 +160,16 @@ def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
         dtype = INT4
         if content:
             if len(content) != (count + 1) // 2:
-                raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of 4 bits")
+                raise Malformed(f"{name} has {len(content)} bytes for {count} elements of 4 bits")
             values = unpack_int4(array(content, "u1", len(content)), 0)[:count].reshape(shape)
     elif code in DTYPES:
         dtype = np.dtype(DTYPES[code]).name
         if content:
             if len(content) != count * np.dtype(DTYPES[code]).itemsize:
-                raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of {dtype}")
+                raise Malformed(f"{name} has {len(content)} bytes for {count} elements of {dtype}")
             values = array(content, DTYPES[code], count).reshape(shape)
     else:
-        raise Malformed(f"{name} is of type {code}, which is not known here")
+        raise Malformed(f"{name} has the unknown type {code}")
     return StoredTensor(name, dtype, shape, tuple(entry["signature"]), values, len(content), None)
 
 
@@ -179,12 +179,12 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
     if told["details"] is not None:
         kind, details = told["details"]
         if kind != "Blockwise" or len(tensor.shape) != 2:
-            raise Malformed(f"{tensor.name} is quantized in a way that is not known here")
+            raise Malformed(f"{tensor.name} has an unknown form of quantization")
         scales, block = at(tensors, details["scales"], "tensor").values, int(details["block_size"])
         if block < 1 or scales is None or scales.shape != (tensor.shape[0], -(-tensor.shape[1] // block)):
             raise Malformed(f"{tensor.name} has scales that do not fit its blocks")
         if details["zero_points"] != NO_ZERO_POINTS:
-            raise Malformed(f"{tensor.name} has zero points in blocks, which the format has no use for")
+            raise Malformed(f"{tensor.name} has zero points in blocks, which the format does not allow")
         scale, zero = scales.astype(np.float32), np.zeros(1, np.int64)
     elif not len(scale):
         return tensor
@@ -200,16 +200,16 @@ def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
     builtin = max(code["code"], code["old_code"])  # the older field ends at 127
     # The vendor's quantizer leaves the older field at 0 for operators that it adds; readers use the larger field.
     if code["code"] and code["old_code"] not in (0, min(code["code"], 127)):
-        raise Malformed(f"an operator is {code['code']}, and to older readers {code['old_code']}")
+        raise Malformed(f"an operator has the code {code['code']}, but for older readers {code['old_code']}")
     operators = SCHEMA.enums["BuiltinOperator"]
     kind = operators[builtin] if 0 <= builtin < len(operators) else f"operator {builtin}"
     if code["custom"]:
         kind = f"custom {code['custom']}"
     if any(not -1 <= index < tensors for index in (*entry["inputs"], *entry["outputs"])):
-        raise Malformed(f"{kind} takes or gives a tensor that there is not")
+        raise Malformed(f"{kind} refers to a missing tensor")
     extras = ("custom", "intermediates", "mutating", "large_offset", "large_size")
     if any(entry[name] for name in extras):
-        raise Malformed(f"{kind} has options of its own or state")
+        raise Malformed(f"{kind} has custom options or state")
     settings = {} if entry["options"] is None else dict(entry["options"][1])
     return Operator(kind, code["version"], entry["inputs"], entry["outputs"], settings)
 

@@ -107,13 +107,15 @@ def _graph(model: ModelFile, path: Path) -> Graph:
     for position, operator in enumerate(model.operators):
         missing = [index for index in operator.inputs if index >= 0 and index not in values]
         if missing:
-            raise InvalidInput(f"{path}: {operator.type} takes {tensors[missing[0]].name!r}, which nothing gave before")
+            raise InvalidInput(
+                f"{path}: {operator.type} takes {tensors[missing[0]].name!r}, which no operator before it computes"
+            )
         nodes.append(_node(operator, tensors, values))
         for output, index in enumerate(operator.outputs):
             _give(values, index, Wire(position, output), path)
     unknown = [index for index in model.outputs.values() if index not in values]
     if unknown:
-        raise InvalidInput(f"{path}: its output {tensors[unknown[0]].name!r} is computed by nothing")
+        raise InvalidInput(f"{path}: its output {tensors[unknown[0]].name!r} is never computed")
     return Graph(
         inputs=tuple(f"{name} {_kind(tensors[index])}" for name, index in model.inputs.items()),
         nodes=tuple(nodes),
@@ -125,7 +127,7 @@ def _graph(model: ModelFile, path: Path) -> Graph:
 
 def _give(values: dict[int, Input], place: int, wire: Wire, path: Path) -> None:
     if place in values:
-        raise InvalidInput(f"{path}: a tensor is given twice")
+        raise InvalidInput(f"{path}: a tensor is computed twice")
     values[place] = wire
 
 
@@ -201,7 +203,7 @@ class QuantizedLiteRT(QuantizedFile):
 
     def __init__(self, artifact: LiteRTArtifact) -> None:
         self._path, self._model = artifact.path, artifact.model
-        message = f"{artifact.path}: what it quantizes cannot be read"
+        message = f"{artifact.path}: its quantized values cannot be read"
         with refusing(message, ValueError, IndexError, KeyError):
             self.values = tuple(_quantized_values(artifact.graph))
             self._plain = plain_model(artifact)

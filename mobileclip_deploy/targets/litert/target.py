@@ -72,8 +72,7 @@ class LiteRTTarget(Target):
             },
         ),
         ports=Ports(
-            why_no_pictures="its resizing has no antialiasing, and its converter takes no picture of a free height and "
-            "width",
+            why_no_pictures="its resizing has no antialiasing, and its converter supports no free height and width",
             why_no_contexts="litert-torch 0.10.0 cannot convert a text tower whose second dimension is free",
         ),
         storing=Storing(

@@ -221,7 +221,7 @@ def without_quantization(graph: Graph) -> Graph:
             for parameter, bound in node.operands.items()
         }
         if node.kind == "dequantize" and node.operands["input"][0][0] not in floats:
-            raise InvalidInput(f"{node} restores what no quantize has rounded")
+            raise InvalidInput(f"{node} dequantizes a value that was not quantized")
         if node.kind in ("quantize", "dequantize"):
             floats[node.outputs[0][0]] = operands["input"][0]
         else:

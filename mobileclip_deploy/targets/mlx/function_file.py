@@ -127,7 +127,7 @@ class _Reader:
     def function(self) -> MlxFunction:
         version = self.text()
         if self.number("i") != 1 or self.number("b"):
-            raise Malformed("it holds another number of functions than one, or one of any shape")
+            raise Malformed("it has more or fewer than one function, or one of any shape")
         before = self._at
         # Only the version decides between the two forms.
         since = [int(part) for part in version.split(".") if part.isdigit()]
@@ -138,7 +138,7 @@ class _Reader:
         names = self.names()
         inputs = tuple(self.declared() for _ in range(self.size()))
         if not len(inputs) == len(names) == len({*names}):
-            raise Malformed("its inputs are not told apart")
+            raise Malformed("its inputs have no distinct names")
         self._numbers = {name: index for index, name in enumerate(names)}
         results = self.names()
         steps: list[Operation | Value] = []
@@ -151,12 +151,12 @@ class _Reader:
                 self._numbers[name] = len(names) + len(steps)
                 steps.append(step)
         if self._at != len(self._data):
-            raise Malformed(f"{len(self._data) - self._at} bytes behind its end")
+            raise Malformed(f"{len(self._data) - self._at} extra bytes after its end")
         if len(self._devices) > 1 or not self._devices <= {*range(len(DEVICES))}:
             raise Malformed("its operations run on several devices")
         device = DEVICES[next(iter(self._devices), 0)]
         if not {*results} <= self._numbers.keys():
-            raise Malformed("it returns a value that nothing computes")
+            raise Malformed("it returns a value that is never computed")
         returned = tuple(self._numbers[name] for name in results)
         positions = tuple((offset, self._numbers[name]) for offset, name in self._names)
         return MlxFunction(
@@ -174,7 +174,7 @@ class _Reader:
                 raise Malformed("it runs on another device than the first")
             name = self.text()
             if name not in STATES:
-                raise Malformed(f"it holds the operation {name[:80]!r}, which no export writes")
+                raise Malformed(f"it holds the operation {name[:80]!r}, which exports never write")
             settings = tuple(self.setting(kind) for kind in STATES[name])
             if self.size():
                 raise Malformed(f"{name} has several results")
@@ -188,7 +188,7 @@ class _Reader:
 
     def known(self, name: int) -> int:
         if name not in self._numbers:
-            raise Malformed("it takes a value that nothing before it computes")
+            raise Malformed("it uses a value before it is computed")
         return self._numbers[name]
 
     def setting(self, kind: str) -> Any:
@@ -196,14 +196,14 @@ class _Reader:
 
     def take(self, count: int) -> memoryview:
         if count > len(self._data) - self._at:
-            raise Malformed("it ends too early")
+            raise Malformed("it is truncated")
         self._at += count
         return memoryview(self._data)[self._at - count : self._at]
 
     def number(self, kind: str) -> Any:
         (value,) = struct.unpack(FORMS[kind], self.take(struct.calcsize(FORMS[kind])))
         if kind == "b" and value > 1:
-            raise Malformed("a truth value that is neither")
+            raise Malformed("a boolean that is neither 0 nor 1")
         return bool(value) if kind == "b" else value
 
     def size(self) -> int:
@@ -227,11 +227,11 @@ class _Reader:
     def dtype(self) -> str:
         value, size = struct.unpack("<iB", self.take(5))
         if not 0 <= value < len(DTYPES) or np.dtype(DTYPES[value]).itemsize != size:
-            raise Malformed("a type of numbers that no export writes")
+            raise Malformed("an element type that exports never write")
         return DTYPES[value]
 
     def declared(self) -> Declared:
         shape = self.integers()
         if any(size < 0 for size in shape):
-            raise Malformed("a shape below 0")
+            raise Malformed("a negative shape")
         return Declared(self.dtype(), shape)

@@ -173,7 +173,7 @@ def _integers(packed: npt.NDArray[Any] | None, scales: npt.NDArray[Any], bits: i
     raw = packed.view(np.uint8)
     integers = unpack_int4(raw, 8).astype(np.int16) + 8 if bits == 4 else raw
     if integers.shape[1] % scales.shape[1]:
-        raise Malformed("scales that are not those of its integers")
+        raise Malformed("scales that do not fit its integers")
     step = spread(scales, integers.shape, integers.shape[1] // scales.shape[1])
     return on_grid("", Affine(step, bits, zero, signed=False), integers)
 

@@ -43,7 +43,7 @@ class MlxRunner:
         (self._input,) = function.inputs
         available = function.device == "cpu" or mx.is_available(mx.gpu)
         self._device = mx.gpu if available and function.device == "gpu" and not wide else mx.cpu
-        unit = function.device.upper() if available else "CPU in the place of the GPU"
+        unit = function.device.upper() if available else "CPU instead of the GPU"
         self.engine = f"MLX {importlib.metadata.version('mlx')} ({unit})"
         with refusing(f"{path}", Malformed), mx.stream(STREAMS[mx.cpu]):  # nothing is computed yet
             replayed(function, mx.zeros(self._input.shape, getattr(mx, self._input.dtype)))
@@ -81,7 +81,7 @@ def _convolved(value: mx.array, weight: mx.array, *settings: Any) -> mx.array:
 
 def _looked_up(table: mx.array, ids: mx.array, axes: tuple[int, ...], sizes: tuple[int, ...]) -> mx.array:
     if axes != (0,) or sizes != (1, *table.shape[1:]):
-        raise Malformed("it looks up something else than rows")
+        raise Malformed("it looks up something other than rows")
     return mx.take(table, ids, axis=0).reshape(*ids.shape, *sizes)
 
 
@@ -92,7 +92,7 @@ def _cut(value: mx.array, *bounds: tuple[int, ...]) -> mx.array:
 def _multiplied(value: mx.array, *more: Any) -> mx.array:
     weight, scales, zeros, group, bits, mode, transpose = more
     if mode:
-        raise Malformed("its integers are of another mode than MLX's affine one")
+        raise Malformed("its integers do not use MLX's affine mode")
     return mx.quantized_matmul(value, weight, scales, zeros, transpose, group, bits)
 
 
@@ -144,9 +144,11 @@ def _done(step: Operation, inputs: list[mx.array], wide: bool) -> mx.array:
     try:
         result = STEPS[step.name](*inputs, *settings)
     except (ValueError, TypeError, IndexError) as error:
-        raise Malformed(f"MLX does not do its {step.name}: {first_sentence(error)}") from error
+        raise Malformed(f"MLX cannot run its {step.name}: {first_sentence(error)}") from error
     dtype = str(result.dtype).removeprefix("mlx.core.").removesuffix("_")
     declared = "float32" if wide and step.result.dtype == "float16" else step.result.dtype
     if (dtype, result.shape) != (declared, step.result.shape):
-        raise Malformed(f"the result of {step.name} is {dtype} {list(result.shape)}, which it says otherwise")
+        raise Malformed(
+            f"the result of {step.name} is {dtype} {list(result.shape)}, which differs from its declaration"
+        )
     return result

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNITS = ("gpu", "cpu")
 READERS = ("0.32", "0.31")
 NOT_TIMED = {
-    "ios": "MLX runs on iPhones in an app that brings it, and none here does: measure in yours (docs/start_ios.md)",
+    "ios": "MLX runs on iPhones only in an app that includes it: measure in yours (docs/start_ios.md)",
     "mac": "MLX is timed on a Mac by `device='host'`",
 }
 # The CPU here takes 8 to 60 times as long as torch: it serves for proof, not for speed.
@@ -56,7 +56,7 @@ class MlxTarget(Target):
             runtime_package="mlx",
         ),
         formats=Formats(suffixes=(".mlxfn",), order=7),
-        ports=Ports(named=False, why_no_contexts="a function in its file is of one shape"),
+        ports=Ports(named=False, why_no_contexts="a function in its file has one shape"),
         storing=Storing(
             precisions=("fp32", "fp16", "w8", "w4"),
             tables=("w8", "w4"),
@@ -94,8 +94,8 @@ class MlxTarget(Target):
         places = super().places(device, options)
         if device == "host" and options.get("unit", "gpu") == "gpu" and not _has_gpu():
             raise NotRun(
-                "the file is for Apple's GPUs, and MLX finds none here: benchmark it on a Mac; the time of a CPU says "
-                "nothing of it"
+                "the file is for Apple's GPUs, and MLX finds none here: benchmark it on a Mac; the time of a CPU does "
+                "not predict it"
             )
         return places
 

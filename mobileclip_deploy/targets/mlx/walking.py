@@ -122,7 +122,7 @@ class Walk:
             return [_Held(part) for part in self._split(node)]
         method: Callable[[ir.Node], _Held | mx.array] | None = getattr(self, f"_{kind.lower()}", None)
         if method is None:
-            raise Malformed(f"the operation {kind}, which is not written for MLX")
+            raise Malformed(f"the operation {kind}, which is not supported for MLX")
         result = method(node)
         return [result if isinstance(result, _Held) else _Held(result)]
 
@@ -254,7 +254,7 @@ class Walk:
         to = ir.DataType(node.attributes.get_int("to", 0))
         dtypes = {ir.DataType.FLOAT: self._dtype, ir.DataType.INT32: mx.int32, ir.DataType.INT64: mx.int32}
         if to not in dtypes:
-            raise Malformed(f"a cast to {to.name}, which is not written for MLX")
+            raise Malformed(f"a cast to {to.name}, which is not supported for MLX")
         return self._first(taken(node, 0)).astype(dtypes[to])
 
     def _concat(self, node: ir.Node) -> mx.array:

@@ -49,7 +49,7 @@ class OnnxArtifact(Artifact):
         with refusing(f"{self.file} is not a readable ONNX file", OSError, DecodeError):
             model = onnx.load(self.file, load_external_data=False)
         if not model.graph.node:  # an empty file parses as a message, too
-            raise InvalidInput(f"{self.file} is not a readable ONNX file: it holds no operations")
+            raise InvalidInput(f"{self.file} is not a readable ONNX file: it has no operations")
         return model
 
     @property
@@ -81,7 +81,7 @@ class OnnxArtifact(Artifact):
             onnx.checker.check_model(str(self.file))  # ambiguous names, operations before their inputs
             return _graph(model)
         except onnx.checker.ValidationError as error:
-            raise InvalidInput(f"{self.file} is no ONNX model to onnx's checker: {first_sentence(error)}") from error
+            raise InvalidInput(f"{self.file} is rejected by onnx's checker: {first_sentence(error)}") from error
         except (ValueError, TypeError) as error:  # a name that is not valid text is not a str
             raise InvalidInput(f"{self.file} is not a valid ONNX model: {worded(error)}") from error
 
@@ -128,7 +128,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
     """
     graph = model.graph
     if graph.sparse_initializer:
-        raise Malformed("sparse numbers, which no conversion writes")
+        raise Malformed("sparse tensors, which conversions never write")
     values: dict[str, Input] = {"": None}  # an omitted input has an empty name
     values |= {tensor.name: Constant(_numbers(tensor), tensor.name) for tensor in graph.initializer}
     values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
@@ -137,7 +137,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
     nodes = _nodes(graph, values, (versions, functions))
     absent = [value.name for value in graph.output if value.name not in values]
     if absent:
-        raise Malformed(f"nothing computes its output {absent[0]}")
+        raise Malformed(f"no operator computes its output {absent[0]}")
     return Graph(
         tuple(map(_port, graph.input)),
         tuple(nodes),
@@ -239,7 +239,7 @@ def _domain(name: str) -> str:
 
 def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise Malformed(f"the numbers of {tensor.name} are in another file")
+        raise Malformed(f"the elements of {tensor.name} are in another file")
     return numpy_helper.to_array(tensor)
 
 

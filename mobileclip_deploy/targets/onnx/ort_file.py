@@ -29,7 +29,7 @@ class OrtFile(Attached):
         largest = float(np.abs(self.runner()(expected.inputs) - expected.outputs).max())
         if not largest <= expected.tolerance:
             detail = f"a value differs by {largest:.3g}, more than {expected.tolerance:.3g}"
-            raise ExportError(f"{self.path.name} answers otherwise: {detail}")
+            raise ExportError(f"{self.path.name} gives other answers: {detail}")
 
     def runner(self) -> OnnxRunner:
         return OnnxRunner(self.path)

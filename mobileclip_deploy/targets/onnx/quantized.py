@@ -77,7 +77,7 @@ def plain_model(artifact: OnnxFile) -> onnx.ModelProto:
 def _raise(tensor: onnx.TensorProto, path: Path) -> None:
     if tensor.data_type != TensorProto.FLOAT16:
         return
-    with refusing(f"{path}: the numbers of {tensor.name} cannot be read", ValueError):
+    with refusing(f"{path}: the elements of {tensor.name} cannot be read", ValueError):
         values = numpy_helper.to_array(tensor).astype(np.float32)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
@@ -114,7 +114,7 @@ class QuantizedOnnx(QuantizedFile):
 
     def __init__(self, artifact: OnnxFile) -> None:
         path, graph = artifact.file, artifact.graph
-        with refusing(f"{path}: what it quantizes cannot be read", KeyError, ValueError):
+        with refusing(f"{path}: its quantized values cannot be read", KeyError, ValueError):
             self.values, self.bias_steps = tuple(quantized_values(graph, PAIR)), dict(_bias_steps(graph))
             kinds = {
                 graph.names[Wire(index)]: TYPES[_zero_point(node).dtype]
@@ -128,7 +128,7 @@ class QuantizedOnnx(QuantizedFile):
         self._plain = OnnxRunner(path, plain.SerializeToString(), as_written=True)
         _give(model, kinds)
         self._quantized = OnnxRunner(path, model.SerializeToString(), as_written=True)
-        self.engine = f"{self._quantized.engine}, as it is written"
+        self.engine = f"{self._quantized.engine}, evaluated as stored"
 
     def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
         values = self._plain.values(row)

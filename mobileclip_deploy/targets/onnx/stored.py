@@ -64,7 +64,7 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
         scale = packed and isinstance(value, Constant) and value.values.dtype == np.float16
         return None if stored is None or scale or stored.values.ndim < 2 or stored.values.shape[1] == 1 else stored
     if len(halves) != 1:
-        raise Malformed(f"the 4-bit numbers of {value.name} have no scales")
+        raise Malformed(f"the 4-bit elements of {value.name} have no scales")
     rows, steps = unpack_int4(value.values, 8), halves[0].values
     if steps.ndim != 2 or len(steps) != len(rows) or rows.shape[1] % steps.shape[1]:
         raise Malformed(f"the scales of {value.name} are not those of its rows")
@@ -75,7 +75,7 @@ def _quantized_table(view: View, number: int, held: Node) -> StoredWeight:
     """Returns a table that is looked up as integers with one scale (see `weights.quantized_table`)."""
     constants = [constant for _, constant in held.inputs if isinstance(constant, Constant)]
     if len(constants) != 3 or any(constant.values.size != 1 for constant in constants[1:]):
-        raise ValueError(f"the table that {view.nodes[number].name} looks up is not of one step")
+        raise ValueError(f"the table that {view.nodes[number].name} looks up has more than one scale")
     integers, step, zero = constants
     scales = _scales_behind(view, number, integers)
     if scales is None:
@@ -138,9 +138,9 @@ def _blocks(node: Node) -> StoredWeight:
     inputs, block = dict(node.inputs), node.settings["block_size"]
     data, scales = inputs["B"], inputs["scales"]
     if set(inputs) - {"A", "B", "scales"} or not isinstance(data, Constant) or not isinstance(scales, Constant):
-        raise Malformed(f"the 4-bit numbers of {node.name}")
+        raise Malformed(f"the 4-bit elements of {node.name}")
     # [N, bytes] or [N, blocks, bytes] -> [N, K]
     integers = unpack_int4(data.values, 8).reshape(len(data.values), -1)[:, : node.settings["K"]]
     if node.settings.get("bits", 4) != 4 or scales.values.shape != (len(integers), -(-integers.shape[1] // block)):
-        raise Malformed(f"the scales of {node.name} are not one of {block} numbers of 4 bits")
+        raise Malformed(f"the scales of {node.name} are not one per {block} elements of 4 bits")
     return on_grid(data.name, Affine(spread(scales.values, integers.shape, block), 4), integers)

@@ -66,8 +66,8 @@ def chips_of(text: str | None) -> tuple[Chip, ...]:
         if word not in BY_NAME:
             listed = ", ".join(f"{chip.code} ({chip.title})" for chip in CHIPS)
             raise UsageError(
-                f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {listed}; a phone says its own: adb shell "
-                "getprop ro.soc.model"
+                f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {listed}; a phone prints its chip: adb "
+                "shell getprop ro.soc.model"
             )
     codes = {BY_NAME[word].code for word in words}
     return tuple(chip for chip in CHIPS if chip.code in codes)

@@ -46,10 +46,10 @@ def source_of(folder: Path) -> Path:
         names = {path.name for path in folder.iterdir()}
         odd = sorted(name for name in names if (folder / name).is_symlink() or not (folder / name).is_file())
     if odd:
-        raise InvalidInput(f"{folder} holds {odd[0]!r}, which is no file of its own")
+        raise InvalidInput(f"{folder} holds {odd[0]!r}, which is not a regular file")
     sources = [name for name in names if name.endswith(".onnx") and _label(name) is None]
     if len(sources) != 1:
-        raise InvalidInput(f"{folder} holds {len(sources)} models that were compiled, not one")
+        raise InvalidInput(f"{folder} holds {len(sources)} compiled models, not one")
     stem = sources[0].removesuffix(".onnx")
     others = sorted(
         name
@@ -57,7 +57,7 @@ def source_of(folder: Path) -> Path:
         if not name.startswith(f"{stem}.") or name.count(".") != stem.count(".") + 2 or _label(name) is None
     )
     if others:
-        raise InvalidInput(f"{folder} holds {others[0]!r}, which is no part of such an artifact")
+        raise InvalidInput(f"{folder} holds {others[0]!r}, which is not part of such an artifact")
     return folder / sources[0]
 
 
@@ -120,7 +120,7 @@ def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
     if models != binaries:
         raise InvalidInput(f"{folder} holds {len(models)} models for chips and {len(binaries)} binaries")
     if not models:
-        raise InvalidInput(f"{folder} holds no binary of any chip")
+        raise InvalidInput(f"{folder} has no binary for any chip")
     contexts = [_context(beside(source, label), label, cpu) for label in models if label is not None]
     chips = list(LABELS.values())
     return tuple(sorted(contexts, key=lambda one: (chips.index(one.chip), [-size for size in one.shape], one.label)))
@@ -139,9 +139,9 @@ def _context(path: Path, label: str, cpu: bool) -> Context:
         context = Context(label, chip, path, model)
         require_own(model, context.binary.name, cpu)
         if chips_told(model) != (str(chip.architecture), str(chip.soc)):
-            raise Malformed(f"it says that it is of another chip than {chip.code}")
+            raise Malformed(f"its metadata names another chip than {chip.code}")
         if tokens and context.shape != (1, int(tokens)):
-            raise Malformed(f"it takes no {tokens} tokens")
+            raise Malformed(f"it does not take {tokens} tokens")
         require_part(context.binary.read_bytes(), context.binary.name, chip, model)
     return context
 
@@ -155,17 +155,17 @@ def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
     graph = model.graph
     nodes = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, NODE)]
     if not nodes or (len(graph.node) != 1 and not cpu) or model.functions or graph.sparse_initializer:
-        raise Malformed(f"it holds {len(graph.node)} operations, not one of the type {NODE}")
+        raise Malformed(f"it has {len(graph.node)} operations, not one of the type {NODE}")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise Malformed("it keeps numbers in other files")
+        raise Malformed("it keeps elements in other files")
     for node in nodes:
         settings = _settings(node)
         if settings.get("embed_mode", 0) or settings.get("ep_cache_context", own) != own:
             raise Malformed(
-                f"it points to {str(settings.get('ep_cache_context', 'itself'))[:80]!r}, not to {own!r} beside it"
+                f"it points to {str(settings.get('ep_cache_context', 'itself'))[:80]!r}, not to {own!r} next to it"
             )
         if settings.get("source") != PROVIDER:
-            raise Malformed("it is of another provider")
+            raise Malformed("it is for another execution provider")
         if type(size := settings.get("max_size", 0)) is not int or not 0 <= size <= MOST_SPILLED:
             raise Malformed("its max_size is not a number of bytes")
     if not any(_settings(node).get("main_context", 1) for node in nodes):
@@ -196,18 +196,18 @@ def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> 
     Raises:
         Malformed: the text says how.
     """
-    with refusing(f"{name} is no context binary of a known form", Malformed, into=Malformed):
+    with refusing(f"{name} is not a context binary of a known form", Malformed, into=Malformed):
         end = TABLE + read(data, "<Q", HEAD)
         if len(data) != read(data, "<Q", REST) + read(data, "<Q", REST + 8):
-            raise Malformed("it is not as long as it says")
+            raise Malformed("its length differs from its header")
         head = data[TABLE:end]
         table = Table(head, read(head, "<I", 0))
         backend, soc = table.integer(BACKEND, "<I"), table.integer(SOC, "<I")
     if (backend, soc) != (HTP, chip.soc):
-        raise Malformed(f"{name} is of the chip with number {soc}, not of {chip.code} ({chip.soc})")
+        raise Malformed(f"{name} is for the chip with number {soc}, not for {chip.code} ({chip.soc})")
     for graph in _graphs(model):
         if struct.pack("<I", len(graph)) + graph.encode() + b"\0" not in head:
-            raise Malformed(f"{name} does not hold the graph {graph!r}")
+            raise Malformed(f"{name} does not contain the graph {graph!r}")
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[str]:

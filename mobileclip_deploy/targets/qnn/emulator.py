@@ -46,7 +46,7 @@ def require_emulator() -> None:
         NotRun: the text says what is missing.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise NotRun("Qualcomm's emulator is run on Linux for x86-64 alone; elsewhere the binaries are not run")
+        raise NotRun("Qualcomm's emulator runs on Linux for x86-64 only; elsewhere the binaries are not run")
     if importlib.util.find_spec("onnxruntime_qnn") is None:
         raise NotRun(f"Qualcomm's emulator is in {PACKAGE}; type: pip install 'mobileclip-deploy[qnn]'")
 
@@ -159,7 +159,11 @@ def _ask(folder: Path, *words: object, fill: int = ZEROED) -> str | None:
 def _reason(log: str) -> str:
     """Returns the runtime's error, without positions in its own sources."""
     hits = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
-    return first_sentence(ValueError(hits[-1].removeprefix(FAILED).rpartition("] ")[2])) if hits else "it says nothing"
+    return (
+        first_sentence(ValueError(hits[-1].removeprefix(FAILED).rpartition("] ")[2]))
+        if hits
+        else ("it gives no reason")
+    )
 
 
 class EmulatorRunner:
@@ -222,5 +226,5 @@ def _require_range(inputs: npt.NDArray[Any], port: TensorInfo) -> None:
     finite, plausible and wrong."""
     if port.dtype == "float32" and len(inputs) and not (inputs.min() >= 0 and inputs.max() <= 1):
         raise InvalidInput(
-            "pixels are not in [0, 1]; divide bytes by 255: out of range an NPU answers plausibly and wrong"
+            "pixels are not in [0, 1]; divide bytes by 255: out of range an NPU gives plausible but wrong results"
         )

@@ -42,7 +42,7 @@ class NpuSession(OnnxSession):
                 return
             except Exception as error:  # the runtime's own exceptions have no common base
                 refused.append(f"{chip.code}: {first_sentence(error)}")
-        raise RuntimeFailed(f"the NPU of this machine takes no binary of the bundle ({'; '.join(refused)})")
+        raise RuntimeFailed(f"the NPU of this machine rejects every binary of the bundle ({'; '.join(refused)})")
 
     def profile(self) -> tuple[KernelTime, ...]:
         return Session.profile(self)

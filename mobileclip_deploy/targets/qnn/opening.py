@@ -55,7 +55,7 @@ class QnnArtifact(OnnxArtifact):
         chips = {each.chip: tuple(other.shape for other in contexts if other.chip == each.chip) for each in contexts}
         ports = {(tuple(replace(port, shape=()) for port in each.ports[0]), each.ports[1]) for each in contexts}
         if len(ports) != 1 or len({*chips.values()}) != 1 or any(len({*row}) < len(row) for row in chips.values()):
-            raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
+            raise InvalidInput(f"{self.path}: inputs or outputs differ between chips")
         return contexts, union_of(self.file, contexts)
 
     @property
@@ -86,14 +86,14 @@ class QnnArtifact(OnnxArtifact):
     def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
         chips = {entry.code: entry for entry in CHIPS}
         if chip not in chips:
-            raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(chips)}")
+            raise NotRun(f"the NPU of the phone's chip {chip} is not supported; supported: {', '.join(chips)}")
         architecture = f"v{chips[chip].architecture}"
         # A binary for one chip of an architecture serves its other chips; the first golden answers show if it does.
         for label in (chips[chip].label, architecture):
             for name in (f"*.{label}-{shape[1]}.bin", f"*.{label}.bin"):
                 if binaries := sorted(self.path.glob(name)):
                     return binaries[0], architecture
-        raise NotRun(f"{self.path.name} holds no binary for the phone's {chip}: export again with `chip='{chip}'`")
+        raise NotRun(f"{self.path.name} has no binary for the phone's {chip}: export again with `chip='{chip}'`")
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -121,7 +121,7 @@ class QnnArtifact(OnnxArtifact):
             tokens = "" if each.shape == self.inputs[0].shape else f", {each.shape[1]} tokens"
             uses[each.label] = f"Hexagon v{each.chip.architecture} of {each.chip.code}, {each.chip.title}{tokens}"
         if self.union is not None:
-            uses[UNION] = f"{', '.join(each.code for each in self.chips)}; its answers are not run"
+            uses[UNION] = f"{', '.join(each.code for each in self.chips)}; its answers are not computed"
         size = {name: f"{artifact_bytes(path) / 1e6:.1f} MB" for name, path in self._binaries.items()}
         return {f"binary {name}": f"{size[name]}, for {what}" for name, what in uses.items()}
 
@@ -142,9 +142,7 @@ class QnnArtifact(OnnxArtifact):
     def unlike(self, other: Artifact) -> str | None:
         assert isinstance(other, QnnArtifact)
         if self._binaries.keys() != other._binaries.keys():
-            return (
-                f"there are binaries {', '.join(self._binaries)}, and a compilation gives {', '.join(other._binaries)}"
-            )
+            return f"its binaries are {', '.join(self._binaries)}; a new compilation has {', '.join(other._binaries)}"
         for label, binary in self._binaries.items():
             fresh = other._binaries[label]
             old, new = (np.frombuffer(path.read_bytes(), np.uint8) for path in (binary, fresh))
@@ -155,7 +153,7 @@ class QnnArtifact(OnnxArtifact):
                 apart = (old != new) & ~other._padding(label, new)
             if apart.any():
                 count = f"{np.count_nonzero(apart):,} of {len(old):,} bytes of {binary.name}"
-                return f"{count} are not as a compilation gives them, the first at {apart.argmax():,}"
+                return f"{count} differ from a new compilation's, the first at {apart.argmax():,}"
         return None
 
     def _padding(self, label: str, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

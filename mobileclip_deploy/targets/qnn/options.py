@@ -66,17 +66,19 @@ class QnnOptions(TargetOptions):
         """
         if self.union and (len(self.chips) < 2 or self.allow_cpu):
             raise UsageError(
-                "`union` is one binary for several chips, wholly on NPUs: name several, without `allow_cpu`"
+                "`union` is one binary for several chips, entirely on NPUs: name several, without `allow_cpu`"
             )
         _ = self.chips
         for name in self.kept:
             tower = next((tower for tower in precisions if name.startswith(f"{tower}.")), None)
             if tower is None:
-                raise UsageError(f"`float_layers` {name!r} begins with no tower of these: {', '.join(precisions)}")
+                raise UsageError(
+                    f"`float_layers` {name!r} does not begin with a tower of the bundle: {', '.join(precisions)}"
+                )
             if precision_of(precisions[tower]).kind == "float":
                 example = ",".join(f"{each}={'w8a16' if each == tower else kind}" for each, kind in precisions.items())
                 raise UsageError(
-                    f"`float_layers` {name!r}: the {tower} tower is in float16 as a whole; leave it out, or give that "
+                    f"`float_layers` {name!r}: all of the {tower} tower is in float16; leave it out, or give that "
                     f"tower integers (`precision='{example}'`)"
                 )
 
@@ -85,4 +87,4 @@ class QnnOptions(TargetOptions):
             names = [f"{tower}.{weight}" for tower, weights in known().items() for weight in weights]
             if not any(f"{full_name}.".startswith(f"{name}.") for full_name in names):
                 prefixes = {".".join(full_name.split(".")[: name.count(".") + 1]) for full_name in names}
-                raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, sorted(prefixes))}")
+                raise UsageError(f"`float_layers`: unknown layer {name!r}{suggestion(name, sorted(prefixes))}")

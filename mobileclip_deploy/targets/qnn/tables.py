@@ -38,12 +38,12 @@ def other_rows(data: bytes, rows: Array) -> str | None:
         return None
     begins = _begins(data, rows)
     if begins is None:
-        return "holds none of the rows"
+        return "contains no row of the table"
     size = rows[0].nbytes
     stored_rows = (data[begins + size * index : begins + size * (index + 1)] for index in range(len(rows)))
     wrong = [index for index, row in enumerate(stored_rows) if row != rows[index].tobytes()]
     shown = ", ".join(map(str, wrong[:3])) + (", ..." if len(wrong) > 3 else "")
-    return f"holds {len(wrong):,} rows ({shown}) that are not those"
+    return f"holds {len(wrong):,} rows ({shown}) that differ"
 
 
 def _begins(data: bytes, rows: Array) -> int | None:

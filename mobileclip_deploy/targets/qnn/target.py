@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 # For each of three chips the emulator takes CPU time: 0.1 to 0.2 s for nano's towers, 2 to 5 s for S0's image tower.
 PACE = Pace(seconds={"float16": 4.0, "float32": 0.05})
 NOT_TIMED = {
-    "host": "the emulator's time is no latency of an NPU: benchmark on a laptop with a Snapdragon, or a phone "
+    "host": "the emulator's time is not an NPU's latency: benchmark on a laptop with a Snapdragon, or a phone "
     "(docs/qualcomm.md)",
-    "android": "the ready runners are built against glibc, and what reaches the NPU, libcdsprpc.so, against Android's "
-    "own library; measure with `engine='qnn-net-run'` and Qualcomm's SDK, or in an app (docs/qualcomm.md)",
+    "android": "the ready runners are built against glibc, but the NPU's library, libcdsprpc.so, against Android's; "
+    "measure with `engine='qnn-net-run'` and Qualcomm's SDK, or in an app (docs/qualcomm.md)",
 }
 
 
@@ -48,7 +48,9 @@ class QnnTarget(Target):
         formats=Formats(
             suffixes=(".qnn",),
             order=6,
-            not_searched={"float_layers": "smallest searches a precision for each tower; leave `float_layers` out"},
+            not_searched={
+                "float_layers": "`precision='smallest'` searches a precision for each tower; leave `float_layers` out"
+            },
         ),
         ports=Ports(input_types={"image": ("float32",), "text": ("int32",)}, why_no_contexts=None),
         storing=Storing(
@@ -65,9 +67,7 @@ class QnnTarget(Target):
     def require_form(self, form: Form) -> None:
         super().require_form(form)
         if form.contexts and self.options.union:
-            raise UsageError(
-                "`union` is one binary for several chips, and each of `contexts` another one; leave one out"
-            )
+            raise UsageError("`union` and `contexts` cannot be combined; leave one out")
 
     def rules(self, precision: str) -> StorageRules:
         return replace(RULES, floats=lambda layer, tower, own: self.options.keeps(tower, layer.parameter))

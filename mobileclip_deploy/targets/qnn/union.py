@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.qnn.chips import numbers
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, chips_told, require_own, require_part
 
 ASIDE = (
-    "the binary for several chips: Qualcomm's emulator loads none. Its weights are those of a chip's own binary; "
+    "the binary for several chips: Qualcomm's emulator cannot load it. Its weights are those of a chip's own binary; "
     "run the golden inputs on a phone"
 )
 PART, WEIGHTS, TABLE = "htp.cache.{}.0", "htp.shared.weights.", "htp.metadata.shared_weights."
@@ -56,13 +56,15 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
         model = onnx.load(path, load_external_data=False)
         require_own(model, binary.name)
         if chips_told(model) != numbers([context.chip for context in contexts]):
-            raise Malformed(f"it says that it is of others than {', '.join(context.chip.code for context in contexts)}")
+            raise Malformed(
+                f"its metadata lists other chips than {', '.join(context.chip.code for context in contexts)}"
+            )
         data = binary.read_bytes()
         parts = _parts(data, binary.name)
         expected = {PART.format(context.chip.code): context for context in contexts}
         others = [name for name in parts if name not in expected and not name.startswith(SHARED)]
         if others or not expected.keys() <= parts.keys():
-            raise Malformed(f"{binary.name} holds parts of other chips than it should")
+            raise Malformed(f"{binary.name} contains parts for other chips")
         for name, context in expected.items():
             require_part(parts[name], f"{binary.name} ({name})", context.chip, model)
         for constants in _weights(parts, binary.name):
@@ -76,16 +78,16 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
 def _parts(data: bytes, name: str) -> dict[str, bytes]:
     """Returns the parts of an uncompressed archive; its checksums are all zero, so `zipfile` cannot read the parts."""
     kinds = (zipfile.BadZipFile, NotImplementedError, struct.error)
-    with refusing(f"{name} is no archive of binaries", *kinds, into=Malformed):
+    with refusing(f"{name} is not an archive of binaries", *kinds, into=Malformed):
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     parts: dict[str, bytes] = {}
     for entry in entries:
         begin = entry.header_offset + LOCAL + sum(read(data, "<H", entry.header_offset + NAMES + two) for two in (0, 2))
         parts[entry.filename] = data[begin : begin + entry.file_size]
         if entry.compress_type or len(parts[entry.filename]) != entry.file_size:
-            raise Malformed(f"{name}: the part {entry.filename[:40]!r} is compressed or cut short")
+            raise Malformed(f"{name}: the part {entry.filename[:40]!r} is compressed or truncated")
     if len(parts) != len(entries) or data[-COUNT:][:4] != END:
-        raise Malformed(f"{name} holds a part twice, or something behind its parts")
+        raise Malformed(f"{name} contains a part twice, or extra data after its parts")
     return parts
 
 

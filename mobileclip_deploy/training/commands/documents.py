@@ -13,7 +13,7 @@ from mobileclip_deploy.training.trainer.running import Trained
 ReinforcedDocument = widened(
     "ReinforcedDocument",
     Index,
-    "The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run.",
+    "The dataset at `output`, with its index; shards `made` now, and those `kept` from an earlier run.",
     without=("shards",),
     every=True,
     format=str,
@@ -26,16 +26,16 @@ ReinforcedDocument = widened(
 TextTowerDocument = widened(
     "TextTowerDocument",
     DistilledTower,
-    "What `train --text-tower` gives. `output`: the checkpoint. `log`: by language what was found of what is held out. "
-    "`pairs`: that were learned, by language; `left_out`: texts, by reason. `vocabulary`: its tokens.",
+    "Result of `train --text-tower`. `output`: the checkpoint. `log`: held-out recall by language. `pairs`: number of "
+    "learned pairs, by language; `left_out`: texts, by reason. `vocabulary`: its tokens.",
     without=("weights",),
     output=str,
 )
 TrainedDocument = widened(
     "TrainedDocument",
     Trained,
-    "`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start. "
-    "`left_out`: what was left out of published shards, null of other data.",
+    "`output`: the trained weights. `resumed_at`: step at which the training resumed, 0 from the start. `left_out`: "
+    "samples left out of published shards, null for other data.",
     without=("folder", "weights"),
     output=str,
 )

@@ -150,7 +150,7 @@ class PublishedDataset(TrainingData):
         except _OtherTeachers as error:
             extent = self.joined.where(row, "embeddings")
             assert extent is not None
-            advice = "say how long each one's are and its scale with `teachers` under `datacompdr:` in the recipe"
+            advice = "give each teacher's embedding size and scale with `teachers` under `datacompdr:` in the recipe"
             raise InvalidInput(f"{extent[0]}: {member_name(*extent)}: {error}; {advice}") from error
         except ValueError as error:
             raise self._refusal(row, "embeddings", error) from error
@@ -164,13 +164,13 @@ class PublishedDataset(TrainingData):
     ) -> Said:
         missing = [name for name in ("image_emb", "text_emb") if name not in stored]
         if missing:
-            raise Malformed(f"no {missing[0]} beside {', '.join(stored) or 'nothing'}")
+            raise Malformed(f"no {missing[0]} next to {', '.join(stored) or 'nothing'}")
         images, texts = stored["image_emb"], stored["text_emb"]
         length = sum(self.dimensions)
         for name, value in stored.items():
             if value.shape[1] != length and (name in ("image_emb", "text_emb") or name.endswith("_emb")):
                 listed = " + ".join(map(str, self.dimensions))
-                raise _OtherTeachers(f"{name} has {value.shape[1]} values where the teachers give {listed}")
+                raise _OtherTeachers(f"{name} has {value.shape[1]} values, but the teachers have {listed}")
         if len(images) != len(augmentations):
             raise Malformed(f"{len(augmentations)} augmentations, but image_emb has {len(images)} rows")
         # Rows after the true caption's are those of all sets; newer writers give each set its own array.
@@ -187,7 +187,7 @@ class PublishedDataset(TrainingData):
             if listed and key not in sets and re.match(self.settings.captions, key)
         ]
         if len(texts) < 1 or (len(texts) > 1 and len(texts) != first) or unmatched:
-            raise Malformed(f"text_emb has {len(texts)} rows where there are {first} captions")
+            raise Malformed(f"text_emb has {len(texts)} rows, but there are {first} captions")
         return Said(text, synthetic, augmentations, images, texts[:1], sets)
 
     def _sample(self, row: int, choice: Drawn, skipped: int) -> Sample:

@@ -88,13 +88,13 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
     """
     shards = shard_files(folder)
     if not shards:
-        raise InvalidInput(f"{folder} holds no shards (*.tar)")
+        raise InvalidInput(f"{folder} has no shards (*.tar)")
     others = _others(folder, shards, images)
     bad: list[str] = []
     parts: list[Rows] = []
     counts = {"image": 0, "text": 0}
     for index, (shard, other) in enumerate(zip(shards, others, strict=True)):
-        progress(f"looking through shard {index + 1} of {len(shards)}")
+        progress(f"reading shard {index + 1} of {len(shards)}")
         try:
             parts.append(_samples(index, shard, other, counts, bad if skip_bad else None))
         except InvalidInput as error:
@@ -103,8 +103,8 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
             bad.append(error.line)
     if not any(len(part.file) for part in parts):
         without = ", ".join(f"{count:,} without {part}" for part, count in counts.items() if count)
-        advice = "" if images else "; where are its images? Name the folder of their shards with `images`"
-        raise InvalidInput(f"{folder} holds no sample that can be trained on ({without or 'no samples'}){advice}")
+        advice = "" if images else "; its images are missing: name the folder of their shards with `images`"
+        raise InvalidInput(f"{folder} has no sample that can be trained on ({without or 'no samples'}){advice}")
     return Joined(
         shards=tuple(shards),
         images=tuple(others),
@@ -122,7 +122,7 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
         raise InvalidInput(f"no folder of shards at {images}; give the one with the images")
     by_path = {file.relative_to(images).with_suffix(""): file for file in shard_files(images)}
     if not by_path:
-        raise InvalidInput(f"{images} holds no shards (*.tar)")
+        raise InvalidInput(f"{images} has no shards (*.tar)")
     by_stem = {file.stem: file for file in by_path.values()}
     if len(by_stem) < len(by_path):  # numbers begin at 0 in each subfolder: the name alone is ambiguous
         by_stem = {}
@@ -148,7 +148,7 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
         kind = next((index for index, ending in enumerate(ENDINGS["embeddings"]) if ending in parts), ABSENT)
         if kind == ABSENT or "paug.json" not in parts:
             lack = "paug.json" if kind != ABSENT else "npz or pth.gz"
-            line = f"{shard}: {key} has no {lack}: it is not reinforced"
+            line = f"{shard}: {key} has no {lack}: the sample is not reinforced"
             if bad is None:
                 raise InvalidInput(f"{line}; leave such samples out with `skip_bad: true` in the recipe")
             bad.append(line)

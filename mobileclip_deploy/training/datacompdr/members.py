@@ -51,7 +51,7 @@ def captions(content: bytes) -> dict[str, tuple[str, ...]]:
     for key, value in _object(content).items():
         listed = value if isinstance(value, list) else [value]
         if not all(isinstance(caption, str) for caption in listed):
-            raise Malformed(f"{key} is no list of texts")
+            raise Malformed(f"{key} is not a list of texts")
         sets[key] = tuple(listed)
     return sets
 
@@ -66,7 +66,7 @@ def parameters(content: bytes) -> tuple[Augmentation, ...]:
     if isinstance(stored, str):
         stored = _json(stored)
     if not isinstance(stored, list) or not stored:
-        raise Malformed("param_aug is no list of augmentations")
+        raise Malformed("param_aug is not a list of augmentations")
     return tuple(parse(augmentation) for augmentation in stored)
 
 
@@ -79,9 +79,9 @@ def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
     arrays = {"npz": _npz, "pth.gz": _torch}[suffix](content)
     for name, value in arrays.items():
         if value.ndim != 2 or not value.is_floating_point():
-            raise Malformed(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
+            raise Malformed(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, not embeddings")
         if not torch.isfinite(value).all():
-            raise Malformed(f"{name} holds NaN or infinite numbers")
+            raise Malformed(f"{name} has NaN or infinite elements")
     return arrays
 
 
@@ -122,7 +122,7 @@ def _npz(content: bytes) -> dict[str, Tensor]:
         if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
             raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
         contents = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
-    with refusing(f"the npz holds {WHY}", ValueError, into=Malformed):
+    with refusing(f"the npz contains {WHY}", ValueError, into=Malformed):
         arrays = {name: plain_array(value, "f") for name, value in contents.items()}
     return {name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for name, array in arrays.items()}
 
@@ -132,10 +132,10 @@ def _torch(content: bytes) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise Malformed("the pth.gz holds a compressed zip, which torch.save does not write")
+                raise Malformed("the pth.gz contains a compressed zip, which torch.save never writes")
         tensors = torch.load(io.BytesIO(unpacked), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise Malformed("the pth.gz holds pickled objects, which are never run") from None
+        raise Malformed("the pth.gz contains pickled objects, which are never run") from None
     except Malformed:
         raise
     except Exception as error:  # a damaged pickle can raise any exception
@@ -144,7 +144,7 @@ def _torch(content: bytes) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided and value.is_contiguous()
         for name, value in tensors.items()
     ):
-        raise Malformed("the pth.gz holds something else than named tensors")
+        raise Malformed("the pth.gz contains something other than named tensors")
     return tensors
 
 

@@ -99,12 +99,12 @@ def parse(stored: Any) -> Augmentation:
     Raises:
         ValueError: it is of another form.
     """
-    form = "top, left, height and width of a crop, and operations as number and magnitude, or none"
+    form = "top, left, height and width of a crop, and operations as pairs of index and magnitude, or none"
     with refusing(f"an augmentation is {form}", ValidationError, into=Malformed):
         augmentation = Augmentation(*_STORED.validate_python(stored))
     for index, magnitude in augmentation.operations or ():
         if index == _POSTERIZE and not 0 <= magnitude <= 8:
-            raise Malformed(f"{magnitude} bits cannot stay of 8")
+            raise Malformed(f"{magnitude} of 8 bits cannot be kept")
     return augmentation
 
 
@@ -119,7 +119,9 @@ def replay(image: Image.Image, augmentation: Augmentation, size: int) -> Tensor:
     """
     top, left, height, width = augmentation.box
     if top + height > image.height or left + width > image.width:
-        raise Malformed(f"an image of {image.width} x {image.height} pixels has no crop {list(augmentation.box)}")
+        raise Malformed(
+            f"an image of {image.width} x {image.height} pixels cannot contain the crop {list(augmentation.box)}"
+        )
     view = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
     for index, magnitude in augmentation.operations or ():
         view = _FUNCTIONS[index](view, magnitude)

@@ -52,7 +52,7 @@ def _write(making: Making, index: Index, folder: Path) -> ShardEntry:
 def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tuple[str, bytes]]:
     file = making.folder / row.image
     if row.text is None:
-        raise InvalidInput(f"{file} has no caption, which DataCompDR's form needs; give pairs with texts")
+        raise InvalidInput(f"{file} has no caption, which DataCompDR's format needs; give pairs with texts")
     original = read_regular(file, members.LIMIT)
     ending, stored = _image(original, file)
     digest = hashlib.sha256(original).hexdigest()
@@ -124,7 +124,7 @@ def _pth_gz(arrays: dict[str, Tensor]) -> bytes:
 def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
     file = folder / entry.file
     if file_sha256(file) != entry.sha256:
-        raise InvalidInput(f"{file} is damaged (its checksum is not the index's)")
+        raise InvalidInput(f"{file} is damaged (its checksum differs from the index's)")
     extents = [parts["json"] for parts in scan(file).values()]
     return [json.loads(read_extent(file, extent, members.LIMIT))["sha256"] for extent in extents]
 

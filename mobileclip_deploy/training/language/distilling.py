@@ -248,7 +248,7 @@ def distil(
         state = processes.together(lambda: read_state(folder))
         data = processes.together(lambda: _data(recipe, source, folder, report))
         if recipe.batch % processes.count:
-            raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
+            raise UsageError(f"a batch of {recipe.batch} cannot be divided among {processes.count} processes")
         training = processes.together(lambda: _Training(recipe, source, data, state, (folder, processes)))
         first = training.run(range(training.step, recipe.steps), report, measured)
         if processes.first:
@@ -295,8 +295,8 @@ def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
     missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
     if missing or not learned:
         raise InvalidInput(
-            f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a recipe with a table "
-            "as `held_out`"
+            f"too few sentences for a held-out set ({', '.join(missing) or 'all'}); give more, or a recipe with a "
+            "table as `held_out`"
         )
     return pairs.some(learned), pairs.some(out)
 
@@ -311,8 +311,8 @@ def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:
     if both:
         language, text = both[0]
         raise InvalidInput(
-            f"{file}: {len(both):,} of its texts are learned, too, such as {text[:60]!r} ({language}); what is held "
-            "out must not be learned: take them out of one of the two"
+            f"{file}: {len(both):,} of its texts are also learned, such as {text[:60]!r} ({language}); held-out texts "
+            "must not be learned: remove them from one of the two tables"
         )
 
 

@@ -71,6 +71,6 @@ def check_learned(
     english = told.get(ENGLISH)
     if english is not None and english.recall < english_bound:
         raise GateFailed(
-            f"{english.recall:.1f}% of the held-out English sentences find themselves, and {english_bound:g}% are the "
-            "bound (`english_bound`); give English a larger share (`english`), or train for more steps"
+            f"{english.recall:.1f}% of the held-out English sentences retrieve themselves; the bound is "
+            f"{english_bound:g}% (`english_bound`); give English a larger share (`english`), or train for more steps"
         )

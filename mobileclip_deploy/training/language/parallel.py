@@ -147,7 +147,7 @@ def check_columns(parallel: Parallel, tokens_of: Callable[[Sequence[str]], Seque
         if base > rate and len(rows) >= FEWEST_SAMPLED:
             raise InvalidInput(
                 f"the column {ENGLISH} takes {base:.2f} of the teacher's tokens per character, the column {language} "
-                f"{rate:.2f}: English takes fewer than any other language; are the columns swapped?"
+                f"{rate:.2f}: English always needs the fewest; the columns seem to be swapped"
             )
 
 
@@ -204,7 +204,7 @@ def _kept(given: object, language: str, filters: Filters, left_out: Counter[str]
 
 def _check_languages(languages: Sequence[str]) -> None:
     if not languages or len(set(languages)) < len(languages) or ENGLISH in languages:
-        raise UsageError("`languages` are codes of one or several languages beside English, each once, such as 'de,fr'")
+        raise UsageError("`languages` are codes of languages besides English, each once, such as 'de,fr'")
 
 
 def _check_found(found: Parallel, files: Sequence[Path], languages: Sequence[str], known: set[str]) -> None:
@@ -223,7 +223,9 @@ def _check_found(found: Parallel, files: Sequence[Path], languages: Sequence[str
 def _rows(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
     """Yields the rows of a table; the names of its columns are added to `known`."""
     if file.suffix.lower() not in TABLES:
-        raise InvalidInput(f"{file}: parallel sentences are one of {', '.join(TABLES)}, with one column per language")
+        raise InvalidInput(
+            f"{file}: a file of parallel sentences ends with {', '.join(TABLES)}, with one column per language"
+        )
     if not file.is_file():
         raise InvalidInput(f"no file at {file}")
     read = {".tsv": _tsv, ".jsonl": _json_lines, ".parquet": _parquet}[file.suffix.lower()]
@@ -263,9 +265,9 @@ def _json_lines(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise InvalidInput(f"{file}, line {number}: no JSON") from error
+                raise InvalidInput(f"{file}, line {number}: invalid JSON") from error
             if not isinstance(row, dict):
-                raise InvalidInput(f"{file}, line {number}: no object with one field per language")
+                raise InvalidInput(f"{file}, line {number}: not an object with one field per language")
             if number == 1:
                 _columns(file, row, known)
             known.update(set(row) - {ENGLISH, WEIGHT})

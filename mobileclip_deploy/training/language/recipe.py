@@ -74,9 +74,7 @@ def read_tower_recipe(
         UsageError: neither a recipe nor parallel sentences and languages.
     """
     if path is None and not (parallel and languages):
-        raise UsageError(
-            "a text tower is learned from parallel sentences: give `parallel` and `languages`, or a recipe"
-        )
+        raise UsageError("a text tower learns from parallel sentences: give `parallel` and `languages`, or a recipe")
     content = {"version": 1, "steps": 5000, "batch": 256, "learning_rate": 1e-3} if path is None else read_fields(path)
     overrides = {"parallel": [str(file.absolute()) for file in parallel], "languages": list(languages)}
     content |= {name: value for name, value in overrides.items() if value}
@@ -84,5 +82,5 @@ def read_tower_recipe(
         content["teacher"] = str(teacher.absolute())
     recipe = recipe_of(TowerRecipe, content, path)
     if ENGLISH in recipe.languages:
-        raise UsageError(f"`languages` are those beside English; leave {ENGLISH} out")
+        raise UsageError(f"`languages` lists languages besides English; leave {ENGLISH} out")
     return recipe

@@ -35,11 +35,11 @@ def teacher_of(path: Path) -> Source:
     source = Source.of(load(path))
     named = source.provenance.file
     if set(source.model.towers) != set(TOWERS):
-        raise UsageError(f"{named} has the {source.model.towers[0]} tower alone; give the whole checkpoint")
+        raise UsageError(f"{named} has the {source.model.towers[0]} tower only; give the whole checkpoint")
     if is_folded(source.model):
         raise UsageError(f"{named} is folded; give the checkpoint in training form")
     if source.provenance.distilled is not None:
-        raise UsageError(f"{named} was distilled itself; give {source.provenance.distilled.source_file}, its teacher")
+        raise UsageError(f"{named} was itself distilled; give its teacher, {source.provenance.distilled.source_file}")
     return source
 
 
@@ -53,7 +53,7 @@ def started(path: Path, source: Source) -> Source:
     distilled = earlier.provenance.distilled
     if distilled is None or distilled.source_weights != source.provenance.weights or is_folded(earlier.model):
         raise UsageError(
-            f"{path} is no checkpoint in training form whose text tower was distilled from {source.provenance.file}"
+            f"{path} is not a checkpoint in training form with a text tower distilled from {source.provenance.file}"
         )
     return earlier
 

@@ -46,7 +46,7 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
     tokenizer.train_from_iterator((cleaned(text) for text in texts), trainer)
     merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     if not merges:
-        raise InvalidInput("no two characters occur together twice: give more sentences")
+        raise InvalidInput("no pair of characters occurs twice: give more sentences")
     # Two merges may give one token; it keeps one id, and the first of them.
     first = {merge.replace(" ", ""): merge for merge in reversed(merges)}
     merges = [merge for merge in merges if first[merge.replace(" ", "")] == merge]

@@ -48,7 +48,7 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
     entry = dataset.index.teachers[0]
     if entry.embed_dim != original.variant.embed_dim:
         raise InvalidInput(
-            f"{data} holds embeddings of {entry.embed_dim} numbers (by {entry.file}), {provenance.file} gives "
+            f"{data} has embeddings of {entry.embed_dim} dimensions (from {entry.file}), but {provenance.file} has "
             f"{original.variant.embed_dim}; recover from images, or from a dataset that this checkpoint reinforced"
         )
     if len(dataset.index.teachers) != 1 or not entry.is_of(provenance.sha256, provenance.weights):

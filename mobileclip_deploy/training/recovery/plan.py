@@ -122,7 +122,7 @@ def check_enough(pairs: Pairs, request: RecoveryRequest) -> None:
     """
     data, needed = request.data, request.settings.held_back
     if len(pairs.rows) < needed:
-        raise InvalidInput(f"{data} holds {len(pairs.rows)} images; recovery needs {needed} at least")
+        raise InvalidInput(f"{data} has {len(pairs.rows)} images; recovery needs at least {needed}")
     if "text" in request.precisions and not pairs.captioned:
         raise InvalidInput(
             f"{data} has no captions, which the text tower learns from; add them (pairs.jsonl), or recover the image "
@@ -163,5 +163,5 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
     # The precision of one tower can decide how the other is stored.
     target = get_target(request.target).settled(request.precisions)
     if source.provenance.recovered is not None:
-        raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")
+        raise UsageError(f"{source.provenance.file} was recovered already; give the original checkpoint")
     return RecoveryPlan(source, target, request)

@@ -173,7 +173,7 @@ def _record(source: Provenance, outcomes: list[TowerRecovery], target: str) -> R
 def _note(outcome: TowerRecovery, target: str) -> str:
     without, trained = outcome.without, outcome.trained
     figures = f"mean cosine to the float original {trained.mean:.4f} with training, {without.mean:.4f} without"
-    figures += f"; the same embedding nearest for {trained.agreement:.1%} and {without.agreement:.1%} of the inputs"
+    figures += f"; the same nearest embedding for {trained.agreement:.1%} and {without.agreement:.1%} of the inputs"
     if outcome.kept:
         return f"{outcome.tower} tower recovered for {outcome.precision} on {target}: {figures}"
     return f"{outcome.tower} tower not recovered for {outcome.precision} on {target}, training did not help: {figures}"

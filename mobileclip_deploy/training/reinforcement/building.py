@@ -129,7 +129,7 @@ def reinforce(
     require_scheduler(scheduler)
     if -(-len(pairs.rows) // settings.shard_rows) > MOST_SHARDS:
         raise UsageError(
-            f"{len(pairs.rows):,} pairs in shards of {settings.shard_rows} are more shards than an index holds "
+            f"{len(pairs.rows):,} pairs in shards of {settings.shard_rows} are more shards than an index allows "
             f"({MOST_SHARDS:,}); write at least {-(-len(pairs.rows) // MOST_SHARDS)} pairs in each with `shard_rows`"
         )
     lines, shard_format = pairs.as_lines(), settings.shard_format
@@ -148,7 +148,7 @@ def reinforce(
         teachers=tuple(teacher.entry for teacher in teachers),
     )
     stored = _begun(folder, expected, lines, settings.existing)
-    progress("looking at what is stored")
+    progress("checking stored shards")
     intact = {entry.first: entry for entry in stored.shards if _holds(folder, stored, entry, pairs, shard_format)}
     index = with_fields(stored, images=expected.images, shards=tuple(intact.values()))
     starts = range(0, len(pairs.rows), settings.shard_rows)
@@ -211,8 +211,8 @@ def _make(shard_format: ShardFormat, making: Making, index: Index, folder: Path,
         for path in (folder, making.folder):
             if not path.is_dir():
                 raise InvalidInput(
-                    f"{path} is not there on {socket.gethostname()}; pairs and output have to be on a disk that all "
-                    "workers see under the same name"
+                    f"{path} is missing on {socket.gethostname()}; pairs and output must be on a disk that all workers "
+                    "see at the same path"
                 )
     return shard_format.write(making, index, folder)
 
@@ -228,14 +228,14 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
             return stored
         if existing == "continue" and stored.shards:  # without a shard nothing could be lost
             raise UsageError(
-                f"{folder} holds a dataset with other {', '.join(differ)}; choose another folder, replace it with "
-                "`force=True`, or give what it was made with"
+                f"{folder} has a dataset with other {', '.join(differ)}; choose another folder, replace it with "
+                "`force=True`, or give the same settings"
             )
         for shard in (*folder.glob(SHARDS), *folder.glob(TARS)):
             shard.unlink()
     # Leftovers of a run that was stopped before its first index was written do not count.
     elif folder.is_dir() and any(not path.name.startswith(LEFT_BY_IT) for path in folder.iterdir()):
-        raise UsageError(f"{folder} exists and is no reinforced dataset; choose another folder")
+        raise UsageError(f"{folder} exists and is not a reinforced dataset; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / PAIRS, lines)
     wanted.write(folder)

@@ -93,16 +93,16 @@ def load_captioner(name: str) -> Captioner:
             f"open_clip has no {architecture!r}{suggestion(architecture, captioners)}; known: {', '.join(captioners)}"
         )
     if not weights and not name.startswith("hf-hub:"):
-        raise UsageError(f"{name!r} names no captioner; give ARCHITECTURE:FILE, ARCHITECTURE:TAG or hf-hub:OWNER/NAME")
+        raise UsageError(f"{name!r} is not a captioner; give ARCHITECTURE:FILE, ARCHITECTURE:TAG or hf-hub:OWNER/NAME")
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=weights or None)
     except Exception as error:  # its loaders raise RuntimeError, OSError, UnpicklingError, KeyError, ...
         reason = first_sentence(error, 160)
         raise InvalidInput(
-            f"the captioner {name} cannot be loaded (open_clip says {reason!r}); is the file of that model?"
+            f"the captioner {name} cannot be loaded (open_clip: {reason!r}); give a file of that model"
         ) from error
     if not isinstance(model, open_clip.CoCa):
-        raise UsageError(f"{name} is no CoCa model, it writes no captions; take one of those, such as coca_ViT-L-14")
+        raise UsageError(f"{name} is not a CoCa model and cannot write captions; use one, such as coca_ViT-L-14")
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode() + value.contiguous().numpy().tobytes())
@@ -186,7 +186,7 @@ def caption_pairs(
         UsageError, DependencyMissing, RuntimeFailed: see `run_tasks`.
     """
     if not pairs.captioned:
-        raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones stand beside; give them as text")
+        raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones are added to; give them as text")
     done = _Done(kept, {"captioner": captioner.identity, **vars(settings), "top_p": TOP_P})
     captions: dict[int, list[list[str]]] = {}
     tasks, failures = [], list[Failed]()
@@ -237,7 +237,7 @@ def _caption(what: Captioning, captioner: Captioner | None) -> tuple[int, list[s
         captioner = _once_loaded(what.name)
     if captioner.identity != what.identity:
         raise InvalidInput(
-            f"the captioner {what.name} is another one on {socket.gethostname()}; all workers have to see the same file"
+            f"the captioner {what.name} differs on {socket.gethostname()}; all workers must see the same file"
         )
     digests, images = _digests(what.folder, what.rows), [load_image(what.folder / row.image) for row in what.rows]
     seed = what.settings.seed * 1_000_003 + what.start

@@ -93,8 +93,8 @@ class Index(BaseModel, frozen=True, extra="forbid"):
         """
         if self.stored != self.rows:
             raise InvalidInput(
-                f"{folder} holds {self.stored} of {self.rows} pairs; run the same `mobileclip-deploy reinforce` again, "
-                "which goes on where it stopped"
+                f"{folder} has {self.stored} of {self.rows} pairs; repeat the same `mobileclip-deploy reinforce`, "
+                "which resumes"
             )
 
     def write(self, folder: Path) -> None:
@@ -108,5 +108,5 @@ def read_index(folder: Path) -> Index:
     Raises:
         InvalidInput: missing, damaged, or of another version.
     """
-    missing = f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
-    return read_model(Index, folder / INDEX, missing, "; make the dataset again in another folder")
+    missing = f"{folder} is not a reinforced dataset (it has no {INDEX}); create one with `mobileclip-deploy reinforce`"
+    return read_model(Index, folder / INDEX, missing, "; create the dataset again in another folder")

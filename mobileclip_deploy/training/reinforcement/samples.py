@@ -203,7 +203,7 @@ class ReinforcedDataset(PairDataset):
     def __init__(self, folder: Path, variant: Variant, images: Path | None = None) -> None:
         self.folder, self.index = folder, read_index(folder)
         if self.index.format != OURS:
-            raise InvalidInput(f"{folder} holds shards in DataCompDR's form, which `train` reads and nothing else does")
+            raise InvalidInput(f"{folder} has shards in DataCompDR's format, which only `train` can read")
         self.index.require_complete(folder)
         super().__init__(_pairs(folder, self.index, images), variant, self.index.augmentations, self.index.teachers)
         shards = [read_shard(folder, self.index, entry) for entry in self.index.shards]
@@ -213,7 +213,7 @@ class ReinforcedDataset(PairDataset):
         self.images = tuple(torch.cat([shard.images[index] for shard in shards]) for index in teachers)
         self.texts = tuple(torch.cat([shard.texts[index] for shard in shards]) for index in teachers)
         if not torch.equal(torch.cat([shard.captions for shard in shards]), self.captions):
-            raise InvalidInput(f"{folder}: {PAIRS} has other captions than the shards; make the dataset again")
+            raise InvalidInput(f"{folder}: {PAIRS} has other captions than the shards; create the dataset again")
         self._seen: set[int] = set()
 
     def read(self, choice: Choice) -> tuple[Image.Image, Tensor]:
@@ -221,7 +221,7 @@ class ReinforcedDataset(PairDataset):
         image = load_image(path)
         if choice.row not in self._seen:  # the stored embeddings are of the image as it was
             if file_sha256(path) != self.image_sha256[choice.row].numpy().tobytes().hex():
-                raise InvalidInput(f"{path} is another image than the one that was embedded; reinforce again")
+                raise InvalidInput(f"{path} has changed since it was embedded; reinforce again")
             self._seen.add(choice.row)
         return image, self.parameters[choice.row, choice.augmentation]
 
@@ -236,7 +236,7 @@ def _pairs(folder: Path, index: Index, images: Path | None) -> Pairs:
     file = folder / PAIRS
     text = read_text(file, PAIRS_BYTES)
     if content_sha256(text.encode()) != index.pairs_sha256:
-        raise InvalidInput(f"{file} is damaged (its checksum is not the index's); make the dataset again")
+        raise InvalidInput(f"{file} is damaged (its checksum differs from the index's); create the dataset again")
     return parse_pairs(text, images or Path(index.images), str(file))
 
 

@@ -62,12 +62,12 @@ def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
     with refusing(absent, OSError), refusing(damaged, SafetensorError):
         content = read_regular(file, SHARD_BYTES)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise InvalidInput(f"{file} is damaged (its checksum is not the index's); {_AGAIN}")
+            raise InvalidInput(f"{file} is damaged (its checksum differs from the index's); {_AGAIN}")
         tensors = load(content)
     return _checked(tensors, index, entry, file)
 
 
-_AGAIN = "run the same `mobileclip-deploy reinforce` again, which makes what is missing or damaged"
+_AGAIN = "repeat the same `mobileclip-deploy reinforce`, which replaces missing and damaged shards"
 
 
 def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: Path) -> Shard:
@@ -81,9 +81,7 @@ def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: 
             tuple(tensors[f"texts.{number}"] for number in range(count)),
         )
     except KeyError as error:
-        raise InvalidInput(
-            f"{file} has no tensor {error.args[0]}; made with fewer teachers than the index says"
-        ) from None
+        raise InvalidInput(f"{file} has no tensor {error.args[0]}; it has fewer teachers than the index") from None
     captions = int(shard.captions.sum())
     shapes: dict[str, tuple[int, ...]] = {
         "parameters": (entry.rows, index.augmentations, len(index.parameters)),
@@ -96,9 +94,9 @@ def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: 
     for name, value in shard.tensors().items():
         if tuple(value.shape) != shapes[name]:
             raise InvalidInput(
-                f"{file}: {name} is {list(value.shape)} where the index's teachers give {list(shapes[name])}; "
-                "it is of another dataset, make this one again in another folder"
+                f"{file}: {name} is {list(value.shape)}, but the index's teachers have {list(shapes[name])}; it "
+                "belongs to another dataset: create this one again in another folder"
             )
         if value.is_floating_point() and not torch.isfinite(value.float()).all():
-            raise InvalidInput(f"{file}: {name} holds NaN or infinite numbers; make the dataset again")
+            raise InvalidInput(f"{file}: {name} has NaN or infinite elements; create the dataset again")
     return shard

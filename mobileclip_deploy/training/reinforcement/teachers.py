@@ -42,7 +42,7 @@ class Teacher:
             UsageError: it lacks a tower, or was not loaded from a file.
         """
         if model.provenance is None:
-            raise UsageError("a teacher has to be loaded from a checkpoint, so that the dataset can name it")
+            raise UsageError("a teacher must be loaded from a checkpoint, so that the dataset can name it")
         if set(model.towers) != set(TOWERS):
             raise UsageError(f"teacher {model.provenance.file} has the {model.towers[0]} tower only; both are needed")
         if not is_folded(model):
@@ -83,7 +83,7 @@ class Teacher:
 
     def _unit(self, embedded: Tensor) -> Tensor:
         if not torch.isfinite(embedded).all():
-            raise InvalidInput(f"teacher {self.entry.file} gives embeddings that are not finite; take another one")
+            raise InvalidInput(f"teacher {self.entry.file} has embeddings that are not finite; use another one")
         return F.normalize(embedded, dim=-1)
 
 

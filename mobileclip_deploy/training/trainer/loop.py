@@ -93,7 +93,7 @@ class Training(ABC, Generic[Network, Item, Row]):
         differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
         if differ:
             raise UsageError(
-                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with `output`"
+                f"{self.folder} has a training run with other {', '.join(differ)}; choose another output with `output`"
             )
         for name, part in self._parts().items():
             part.load_state_dict(state.get(name, {}))

@@ -36,7 +36,7 @@ def start(recipe: Recipe) -> MobileCLIP:
     else:
         model = load(recipe.start, recipe.variant)
         if is_folded(model):
-            raise UsageError(f"{recipe.start} is folded; training goes on from checkpoints in training form")
+            raise UsageError(f"{recipe.start} is folded; give a checkpoint in training form")
     model.provenance = Provenance(
         variant=variant.name,
         layout=_layout(variant),

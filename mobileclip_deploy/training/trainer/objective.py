@@ -139,7 +139,7 @@ def objective(recipe: Recipe, dataset: TrainingData, model: MobileCLIP) -> Objec
     if recipe.anchors is None:
         return ReinforcedObjective(dataset, recipe.distillation)
     if not isinstance(dataset, PairDataset):
-        raise UsageError(f"{recipe.data} holds published shards, which anchors are not for; leave `anchors` out")
+        raise UsageError(f"{recipe.data} has published shards, which do not support anchors; leave `anchors` out")
     anchored = AnchoredObjective(dataset.pairs, model.variant.embed_dim, recipe.anchors)
     if recipe.start is not None:
         anchored.place(model, dataset)

@@ -189,9 +189,7 @@ def joined(device: str) -> Iterator[Processes]:
         distributed.init_process_group("nccl" if device == "cuda" else "gloo", rank=rank, world_size=count, **options)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UsageError(
-            f"the processes cannot be connected (torch says {reason!r}); start them with torchrun"
-        ) from error
+        raise UsageError(f"the processes cannot be connected (torch: {reason!r}); start them with torchrun") from error
     try:
         yield Processes(rank, count)
     finally:

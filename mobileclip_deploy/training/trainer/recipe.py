@@ -53,7 +53,7 @@ class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def _no_truth(cls, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError(
-                f"{str(value).lower()} (as YAML reads yes, no, on and off too) is neither a number nor a text"
+                f"{str(value).lower()} (as YAML reads yes, no, on and off too) is neither a number nor a string"
             )
         return value
 
@@ -119,11 +119,11 @@ class Recipe(Optimisation, frozen=True):
     @model_validator(mode="after")
     def _anchors_or_teachers(self) -> Recipe:
         if self.anchors is not None and self.distillation > 0:
-            raise ValueError("anchors go without teachers; set distillation to 0")
+            raise ValueError("anchors cannot be combined with teachers; set distillation to 0")
         if self.anchors is not None and (self.accumulate or 1) > 1:
-            raise ValueError("anchors read too few captions to be accumulated; leave accumulate out")
+            raise ValueError("anchors cannot be combined with accumulate; leave accumulate out")
         if (self.schedule is None) != (self.warmup_steps is None):
-            raise ValueError("schedule and warmup_steps go together; leave both out, or give both")
+            raise ValueError("schedule and warmup_steps need each other; give both, or leave both out")
         return self
 
     def identity(self) -> dict[str, object]:
@@ -226,7 +226,7 @@ def read_fields(path: Path) -> Any:
         with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
             text = read_regular(path, RECIPE_BYTES).decode("utf-8")
         if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner's time grows with their square
-            raise InvalidInput(f"{path} is nested more deeply than a recipe")
+            raise InvalidInput(f"{path} is nested too deeply for a recipe")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few expand to billions of items
             raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
         return yaml.load(text, _Once)

@@ -223,7 +223,7 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
     indexed = read_index(recipe.data).format if (recipe.data / INDEX).is_file() else None
     published = indexed != OURS and recipe.data.is_dir() and bool(shard_files(recipe.data))
     if recipe.datacompdr is not None and not published:
-        raise UsageError(f"{recipe.data} holds no published shards (*.tar); leave `datacompdr` and `images` out")
+        raise UsageError(f"{recipe.data} has no published shards (*.tar); leave `datacompdr` and `images` out")
     if published:
         dataset = PublishedDataset(recipe.data, variant, recipe.datacompdr, progress)
     elif not (recipe.data / INDEX).is_file() and recipe.distillation == 0:
@@ -240,7 +240,7 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
             )
         dataset = ReinforcedDataset(recipe.data, variant)
     if dataset.teachers and recipe.augmentation is not None:
-        raise UsageError(f"{recipe.data} is reinforced: its augmentations are stored; leave `augmentation` out")
+        raise UsageError(f"{recipe.data} is reinforced and stores its augmentations; leave `augmentation` out")
     if not dataset.captioned:
         raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; give pairs with texts")
     return dataset
@@ -304,13 +304,13 @@ def _check_shares(recipe: Recipe, processes: Processes) -> None:
     parts = processes.count * (recipe.accumulate or 1)
     if recipe.batch % parts:
         raise UsageError(
-            f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes in {recipe.accumulate or 1} "
-            f"parts each; take a multiple of {parts}"
+            f"a batch of {recipe.batch} cannot be divided among {processes.count} processes in "
+            f"{recipe.accumulate or 1} parts each; use a multiple of {parts}"
         )
     read = min(recipe.anchors.captions, recipe.batch) if recipe.anchors is not None else 0
     if read % processes.count:
         raise UsageError(
-            f"{read} captions of anchors cannot be dealt out to {processes.count} processes; take a multiple of it"
+            f"{read} captions of anchors cannot be divided among {processes.count} processes; use a multiple of that"
         )
 
 

@@ -55,7 +55,7 @@ def check_activations(tower: TowerProof) -> list[Check]:
         return [Check.failed(STEP, tower.name, str(error))]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        detail = f"it rounds {missing[0]!r}{more}, which torch does not compute"
+        detail = f"it quantizes {missing[0]!r}{more}, which torch does not compute"
         return [Check.failed(STEP, tower.name, detail, file.engine)]
     tower.locations = locations
     return [_quantized(file, QuantizedTower(stored, file.values, locations), tower.name, rows, inputs)]
@@ -74,7 +74,7 @@ def _quantized(
     wrong = [name for name, off in torchs.off.items() if off > OFF * torchs.total[name]]
     total, off = sum(torchs.total.values()), sum(torchs.off.values())
     if wrong:
-        first = f"{torchs.off[wrong[0]]:,} of {torchs.total[wrong[0]]:,} integers of {wrong[0]!r} are not torch's"
+        first = f"{torchs.off[wrong[0]]:,} of {torchs.total[wrong[0]]:,} integers of {wrong[0]!r} differ from torch's"
         return check.model_copy(update={"status": "failed", "detail": f"{first}; so {off:,} of {total:,}"})
-    detail = f"{total - off:,} of {total:,} integers at {len(torchs.off)} places are torch's"
+    detail = f"{total - off:,} of {total:,} integers at {len(torchs.off)} places equal torch's"
     return check.model_copy(update={"detail": detail})

@@ -28,7 +28,7 @@ def check_attachments(tower: TowerProof) -> Iterator[Check]:
     required = () if subject.head.names else subject.target.options.attachments  # a classifier is written without any
     for kind in required:
         if kind not in attached:
-            yield Check.failed(kind, tower.name, "the options ask for it, and it is not there")
+            yield Check.failed(kind, tower.name, "the options require it, but it is missing")
     for kind, entry in attached.items():
         path = subject.bundle.path / entry.file
         opened = subject.target.open_attached(kind, path)

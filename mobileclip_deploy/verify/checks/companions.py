@@ -37,7 +37,7 @@ def check_companions(subject: OpenedSubject) -> list[Check]:
             for name, text in wrong.items()
             if _difference(subject.bundle.path / name, earlier / name, name) is not None
         }
-    sound = f"{len(names)} files are as the checkpoint gives them"
+    sound = f"{len(names)} files match the checkpoint"
     return [Check.of_faults("companions", "both", list(wrong.values()), sound)]
 
 
@@ -71,7 +71,7 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     if have.read_bytes() == want.read_bytes() or (name == MODEL_CARD and same_card(have, want)):
         return None
     if want.suffix != ".json":
-        return f"{name} is not what the checkpoint gives"
+        return f"{name} does not match the checkpoint"
     with refusing(f"{have} cannot be read: {WHY}; export the bundle again", OSError, ValueError, RecursionError):
         actual, expected = parse_json(have.read_text(encoding="utf-8")), parse_json(want.read_text(encoding="utf-8"))
     if actual == expected:  # equal in another format
@@ -79,7 +79,7 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     if isinstance(actual, dict) and isinstance(expected, dict):
         keys = [key for key in {**expected, **actual} if actual.get(key) != expected.get(key)]
         return f"{name} {keys[0]} is {_short(actual.get(keys[0]))}, the checkpoint has {_short(expected.get(keys[0]))}"
-    return f"{name} is not what the checkpoint gives"
+    return f"{name} does not match the checkpoint"
 
 
 def same_card(have: Path, want: Path) -> bool:

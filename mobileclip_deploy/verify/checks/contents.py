@@ -39,10 +39,10 @@ def check_contents(tower: TowerProof) -> Iterator[Check]:
         if alike:
             yield Check.failed("contents", tower.name, wrong)
         else:
-            yield Check.not_run("contents", tower.name, f"counted by {written}, which may count otherwise: {wrong}")
+            yield Check.not_run("contents", tower.name, f"counted by {written}, which may count differently: {wrong}")
         return
     kinds = ", ".join(claimed or {}).replace("_", " ")
-    yield Check(step="contents", tower=tower.name, status="passed", detail=f"{kinds} are as counted now")
+    yield Check(step="contents", tower=tower.name, status="passed", detail=f"{kinds} match a new count")
 
 
 def _differing(claimed: Contents, counted: Contents) -> Iterator[str]:

@@ -19,5 +19,5 @@ def check_cut(compacted: Compacted, full: Measurement, cut: Measurement) -> Chec
         f"{name} {figures[name]:.1f}% ({change.value:+.1f} points, {change.low:+.1f} to {change.high:+.1f})"
         for name, change in changes.items()
     ]
-    detail = f"{compacted.size} of {compacted.full_size} numbers: {', '.join(parts)}"
+    detail = f"{compacted.size} of {compacted.full_size} dimensions: {', '.join(parts)}"
     return Check(step="cut", tower="both", status="passed", figures=figures, detail=detail)

@@ -41,18 +41,18 @@ WEIGHTS = (
 def check_files(subject: OpenedSubject) -> list[Check]:
     """Fails for a file that nothing lists and a library would read, and for a JSON file with a key twice."""
     read, _ = unlisted_files(subject.bundle)
-    fault = f"{listed(read, SHOWN)}: not in the manifest, and a library would read it; remove it" if read else None
+    fault = f"{listed(read, SHOWN)}: not in the manifest, but a library would read it; remove it" if read else None
     try:
         subject.bundle.check_keys()
     except InvalidInput as error:
         fault = fault or str(error)
-    return [Check.of_fault("files", "both", fault, "no file that a library reads is unlisted")]
+    return [Check.of_fault("files", "both", fault, "the manifest lists all files that libraries read")]
 
 
 def unlisted_note(subject: Subject) -> tuple[str, ...]:
     """Returns a sentence on unlisted files that no library reads; empty without any."""
     _, rest = unlisted_files(subject.bundle)
-    return (f"Not in the manifest, and read by no library known here: {listed(rest, SHOWN)}.",) if rest else ()
+    return (f"Not in the manifest, and not read by any known library: {listed(rest, SHOWN)}.",) if rest else ()
 
 
 def unlisted_files(bundle: Bundle) -> tuple[list[str], list[str]]:

@@ -50,7 +50,7 @@ def fitted_again(
     data = read_fitting_set(compacted.size, pictures, captions, source.variant, accuracy_dataset(source, dataset))
     if data.sha256 != compacted.fitted_sha256:
         raise InvalidInput(
-            f"{pictures} does not hold the pictures and captions that {bundle.path.name} was fitted to (give "
+            f"{pictures} does not contain the pictures and captions that {bundle.path.name} was fitted to (give "
             "`captions` and `dataset` as its export had them)"
         )
     return fit_compact(source, data, progress)
@@ -67,8 +67,9 @@ def check_fit(subject: OpenedSubject) -> Iterator[Check]:
     for name in SETTINGS:
         have, want = getattr(recorded, name), getattr(refitted, name)
         if not math.isclose(have, want, rel_tol=NEAR, abs_tol=NEAR if name == "clipped" else 0):
-            wrong.append(f"{name} is {have:g}, the fit gives {want:g}")
+            wrong.append(f"{name} is {have:g}, the new fit has {want:g}")
     for name in FITTED_TO:
         if getattr(recorded, name) != getattr(refitted, name):
-            wrong.append(f"{name} is {getattr(recorded, name)}, the fit has {getattr(refitted, name)}")
-    yield Check.of_faults("fit", "both", wrong, f"axes and scales are those of a fit to {recorded.pictures:,} pictures")
+            wrong.append(f"{name} is {getattr(recorded, name)}, the new fit has {getattr(refitted, name)}")
+    sound = f"axes and scales equal those of a new fit to {recorded.pictures:,} pictures"
+    yield Check.of_faults("fit", "both", wrong, sound)

@@ -29,7 +29,7 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
         # Pixels come from bytes: another version of Pillow may round one of them differently.
         alike = have.shape == want.shape and np.allclose(have, want, rtol=0, atol=1.5 / 255)
         if names[0] != names[1] or not alike:
-            detail = f"its {tower} inputs are not the packaged samples as this checkpoint takes them"
+            detail = f"its {tower} inputs are not the packaged samples, preprocessed for this checkpoint"
             checks.append(Check.failed("golden", tower, detail))
             continue
         bound = gates.exact(floor[tower])
@@ -38,7 +38,7 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
             continue
         if stored.probabilities is None:
             if written_by(subject.bundle) >= (0, 3):
-                detail = "it holds no image_probabilities, which a benchmark holds a classifier's answers against"
+                detail = "it has no image_probabilities, which benchmarks need to check a classifier's answers"
                 checks.append(Check.failed("golden probabilities", tower, detail))
         else:
             answers = subject.head.answers(subject.source.model, fresh.of(tower))

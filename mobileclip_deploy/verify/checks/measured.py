@@ -49,7 +49,7 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
             texts = drifts({"relative": own_floors[tower]}, {"relative": floor})
             wrong += [f"{tower} noise floor: {text}" for text in texts]
     total = len(recorded) + len(floors)
-    sound = f"{compared} of {total} rows that its export measured are those of today"
+    sound = f"{compared} of {total} rows of its export match today's"
     yield Check.of_faults("measured", "both", wrong, sound, shown=3)
 
 

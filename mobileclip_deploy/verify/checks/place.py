@@ -60,7 +60,7 @@ def check_place(tower: TowerProof) -> Iterator[Check]:
     if compiled.largest is not None:
         yield _range(compiled, tower.name, f"{place} range")
     if compiled.answers is None:
-        yield Check.not_run(answers, tower.name, compiled.silence or "it gave no answers")
+        yield Check.not_run(answers, tower.name, compiled.silence or "it returned nothing")
         return
     precision = "fp16" if tower.precision == "fp32" else tower.precision
     bound = subject.gates.shipped(precision, None, bool(subject.head.names))

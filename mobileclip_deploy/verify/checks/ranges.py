@@ -48,8 +48,8 @@ def check_ranges(tower: TowerProof) -> list[Check]:
     if wrong:
         value, expected = wrong[0], measured[wrong[0].name]
         fault = (
-            f"{value.source!r} is rounded within [{value.low:.4g}, {value.high:.4g}], the checkpoint's values are "
-            f"within [{expected.low:.4g}, {expected.high:.4g}]"
+            f"{value.source!r} is quantized to [{value.low:.4g}, {value.high:.4g}], the checkpoint's values are within "
+            f"[{expected.low:.4g}, {expected.high:.4g}]"
         )
         fault += f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
     count = len({value.name for value in file.values})

@@ -36,7 +36,7 @@ def check_relevance(subject: Subject) -> list[Check]:
     """
     if subject.bundle.manifest.relevance is None:
         return []
-    sound = "the background pictures and the threshold give what is recorded of the golden prompts"
+    sound = "the background pictures and the threshold reproduce the recorded golden prompts"
     return [Check.of_fault("relevance", "both", _wrong(subject), sound)]
 
 
@@ -51,7 +51,7 @@ def _wrong(subject: Subject) -> str | None:
         return str(error)
     assert relevance is not None
     if entry.images < LEAST_BACKGROUND:
-        return f"it holds {entry.images} background pictures, and {LEAST_BACKGROUND} are needed"
+        return f"it has {entry.images} background pictures; {LEAST_BACKGROUND} are needed"
     lengths = np.linalg.norm(relevance.pictures, axis=1)
     if np.abs(lengths - 1).max() > LENGTH:
         row = int(np.abs(lengths - 1).argmax())
@@ -63,9 +63,9 @@ def _wrong(subject: Subject) -> str | None:
         for name in ("mean", "spread", "needed"):
             recorded, computed = getattr(have, name), getattr(want, name)
             if not abs(recorded - computed) <= LAST_DIGIT:
-                return f"{name} of golden prompt {index} is {recorded}, and comes to {computed}"
+                return f"{name} of golden prompt {index} is {recorded}, computed {computed}"
     if written_by_this_version(subject.bundle) and entry.false_alarms != FALSE_ALARMS:
-        return f"false_alarms is {entry.false_alarms:g}, and exports aim at {FALSE_ALARMS:g}"
+        return f"false_alarms is {entry.false_alarms:g}, expected {FALSE_ALARMS:g}"
     return _unlike_fit(subject, relevance) if is_learned_again(subject) else None
 
 
@@ -95,12 +95,12 @@ def _unlike_fit(subject: Subject, relevance: Relevance) -> str | None:
     ]
     for name, have, want in pairs:
         if not abs(have - want) <= FITTED:
-            return f"{name} is {have:g}, and learned again it is {want:g}"
+            return f"{name} is {have:g}, learned again it is {want:g}"
     if entry.queries_sha256 is not None:
-        return "queries_sha256 is there, and no queries are"
+        return "queries_sha256 is present without queries"
     sound = len(entry.curve) == len(curve) and all(
         have.model_copy(update={"nonsense": None}) == want.model_copy(update={"nonsense": None})
         and abs((have.nonsense or 0.0) - (want.nonsense or 0.0)) <= SHARE
         for have, want in zip(entry.curve, curve, strict=True)
     )
-    return None if sound else "curve is not what the fit gives"
+    return None if sound else "curve differs from a new fit"

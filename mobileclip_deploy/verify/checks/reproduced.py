@@ -33,9 +33,7 @@ def check_reproduced(tower: TowerProof) -> list[Check]:
     if (missing := tower.missing_for_conversion()) is not None:
         return [Check.not_run(STEP, tower.name, missing)]
     if tower.chosen and not tower.matched:
-        return [
-            Check.not_run(STEP, tower.name, "its rounding was learned, and the weights it chose cannot be read back")
-        ]
+        return [Check.not_run(STEP, tower.name, "its rounding was learned, but its weights cannot be read back")]
     try:
         fresh, artifact = tower.convert(), bundle.artifact(tower.name)
     except NotRun as error:
@@ -45,7 +43,7 @@ def check_reproduced(tower: TowerProof) -> list[Check]:
     engine = f"a conversion by {versions or target.name}"
     alone = "; its weights cannot be read back one by one" if tower.unreadable else ""
     if tower.chosen:
-        alone = "; converted with the weights that stand in it, whose rounding was learned"
+        alone = "; converted with its own stored weights, whose rounding was learned"
     if artifact_sha256(fresh) == artifact_sha256(artifact):
         return [Check(step=STEP, tower=tower.name, status="passed", engine=engine, detail=f"byte for byte{alone}")]
     again = target.open(fresh)
@@ -55,7 +53,9 @@ def check_reproduced(tower: TowerProof) -> list[Check]:
         return [Check.failed(STEP, tower.name, str(error), engine)]
     converted = again.graph
     if written is None or converted is None:
-        difference_text = f"other bytes than a conversion gives; {target.name} artifacts cannot be compared otherwise"
+        difference_text = (
+            f"other bytes than a new conversion; {target.name} artifacts can only be compared byte for byte"
+        )
     else:
         difference = first_difference(written, converted)
         if difference is None and unlike is None:
@@ -64,6 +64,6 @@ def check_reproduced(tower: TowerProof) -> list[Check]:
         difference_text = unlike or "" if difference is None else difference.describe()
     others = other_versions(bundle, target)
     if others:
-        reason = f"differs from a conversion here, but was written by other versions ({others}); verify with those"
+        reason = f"differs from a new conversion, but was written by other versions ({others}); verify with those"
         return [Check.not_run(STEP, tower.name, f"{reason}: {difference_text}")]
     return [Check.failed(STEP, tower.name, difference_text, engine)]

@@ -28,25 +28,25 @@ def check_requested(subject: OpenedSubject) -> Iterator[Check]:
         wrong += _unrequested(subject)
     options = subject.bundle.manifest.options
     if wrong or options.keys() & {BACKGROUND, EMBEDDING_SIZE}:
-        yield Check.of_faults("requested", "both", wrong, "every entry that the options request is there")
+        yield Check.of_faults("requested", "both", wrong, "every entry that the options require is present")
 
 
 def _missing(subject: OpenedSubject) -> Iterator[str]:
     manifest = subject.bundle.manifest
     if BACKGROUND in manifest.options and manifest.relevance is None:
-        yield "the options request `background`, and `relevance` is missing"
+        yield "the options require `background`, but `relevance` is missing"
     size = manifest.options.get(EMBEDDING_SIZE)
     compacted = manifest.checkpoint.compacted
     if size is not None and (compacted is None or size != str(compacted.size)):
-        yield f"the options request an `embedding_size` of {size}, and `checkpoint.compacted` has no such axes"
+        yield f"the options require an `embedding_size` of {size}, but `checkpoint.compacted` has no such axes"
 
 
 def _unrequested(subject: OpenedSubject) -> Iterator[str]:
     manifest = subject.bundle.manifest
     if manifest.relevance is not None and manifest.options.get(BACKGROUND) != manifest.relevance.background:
-        yield "`relevance` is there, and the option `background` does not name its pictures"
+        yield "`relevance` is present, but the option `background` does not name its pictures"
     if manifest.checkpoint.compacted is not None and EMBEDDING_SIZE not in manifest.options:
-        yield "`checkpoint.compacted` is there, and the option `embedding_size` is missing"
+        yield "`checkpoint.compacted` is present, but the option `embedding_size` is missing"
     known_names = COMMON | {option.name for option in fields(subject.target.options)}
     yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known_names))
     try:

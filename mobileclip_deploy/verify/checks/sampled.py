@@ -33,7 +33,7 @@ def check_sampled(subject: Subject) -> list[Check]:
             tower="both",
             status="passed" if within else "failed",
             engine=measured.result.engine,
-            gate=f"drop <= {gates.task:g} points, but for chance",
+            gate=f"drop <= {gates.task:g} points, within chance",
             figures=figures | {f"{name}_drop": loss.value for name, loss in lost.items()},
             detail=f"on {len(sampled.dataset.images)} of {sampled.total:,} images",
         )

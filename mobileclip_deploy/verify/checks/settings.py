@@ -85,7 +85,8 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
     yield from (pair for pair in pairs if pair[1] != pair[2])
     distilled = manifest.checkpoint.distilled
     if distilled is not None and (image := image_tower_of(distilled)) not in (None, distilled.image_sha256):
-        yield "checkpoint.distilled.image_sha256", distilled.image_sha256, f"in the space that it claims {image}"
+        recorded = f"in the embedding space that it records {image}"
+        yield "checkpoint.distilled.image_sha256", distilled.image_sha256, recorded
     has_scale = "image" in manifest.towers and not subject.head.names and not variant.gives_tokens
     if manifest.int8_scale is None and has_scale and written_by_this_version(subject.bundle):
         yield "int8_scale", None, scale_of(subject.stored.of("image"))

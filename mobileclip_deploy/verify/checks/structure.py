@@ -19,7 +19,7 @@ def check_structure(tower: TowerProof) -> list[Check]:
     if entry.pads_inside and actual[0].shape == (0, 0):  # `padding` checks that the file pads rows to the context
         actual = (actual[0].model_copy(update={"shape": entry.input.shape}), actual[1])
     wrong = [
-        f"{which} is {_short(have)}, wanted {_short(want)}"
+        f"{which} is {_short(have)}, expected {_short(want)}"
         for which, have, want in zip(("input", "output"), actual, (entry.input, entry.output), strict=True)
         if (have.name, have.dtype, have.shape) != (want.name, want.dtype, want.shape)
         or have.colour not in (None, want.colour)  # ONNX has no field for colour

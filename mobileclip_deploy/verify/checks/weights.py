@@ -37,9 +37,9 @@ def check_weights(tower: TowerProof) -> list[Check]:
         return []
     grids = tower.grids
     matches, unmatched = matched_weights(tower.module, stored)
-    wrong = [f"{name} is not in the file" for name in unmatched]
+    wrong = [f"{name} is missing from the file" for name in unmatched]
     half, rows, chosen = stored_in_half(grids), [], tower.chosen
-    wrong += [f"{name}, whose rounding was learned, is no layer of it" for name in sorted({*chosen} - {*grids})]
+    wrong += [f"{name}, whose rounding was learned, is not a layer of it" for name in sorted({*chosen} - {*grids})]
     # The version that wrote the bundle chose the storage of each weight; this version may choose another.
     writer = tower.subject.bundle.manifest.environment.get(OURS)
     another, otherwise = writer not in (None, importlib.metadata.version(OURS)), 0
@@ -58,13 +58,13 @@ def check_weights(tower: TowerProof) -> list[Check]:
             wrong.append(f"{match.layer} {text}")
     worst = max(matches, key=lambda match: match.relative, default=None)
     tower.matched, tower.layers = tuple(matches), tuple(rows)
-    sound = f"{len(matches)} layers are the checkpoint's on their grids"
+    sound = f"{len(matches)} layers equal the checkpoint's, quantized"
     if chosen:
-        sound += f", {len(chosen)} of them as rounding was learned"
+        sound += f", {len(chosen)} of them with learned rounding"
     if otherwise:
         sound += f"; {otherwise} on others than this version stores them on, as {OURS} {writer} did"
     if worst is not None and worst.relative:
-        sound += f"; {worst.layer} is rounded most, relative {worst.relative:.1e}"
+        sound += f"; {worst.layer} has the largest rounding error, relative {worst.relative:.1e}"
     if not matches and not wrong:
         return [Check.failed("weights", tower.name, sound)]
     return [Check.of_faults("weights", tower.name, wrong, sound, shown=3)]

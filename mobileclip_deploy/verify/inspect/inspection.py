@@ -147,7 +147,7 @@ def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = s
     if (target := target_of(path)) is not None:
         return _artifact(path, target)
     if path.suffix == INDEX_SUFFIX:
-        raise InvalidInput(f"{path} is an index of embeddings; ask it with `mobileclip-deploy search`")
+        raise InvalidInput(f"{path} is an index of embeddings; query it with `mobileclip-deploy search`")
     if path.is_dir() and (weights := checkpoint_file(path)) == path:
         return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
     return _checkpoint(weights if path.is_dir() else path, variant)
@@ -230,8 +230,8 @@ def _folder(path: Path) -> FolderInspection:
     bundles = bundles_in(path)
     if not bundles:
         raise InvalidInput(
-            f"{path} is a folder but not a bundle (no {MANIFEST}), nor an artifact, nor one with bundles; give one of "
-            "them, or a checkpoint"
+            f"{path} is a folder, but neither a bundle (it has no {MANIFEST}) nor an artifact nor a folder of bundles; "
+            "give one of them, or a checkpoint"
         )
     return FolderInspection(bundles=tuple(map(_listed, bundles)))
 

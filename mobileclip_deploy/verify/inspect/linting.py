@@ -107,7 +107,7 @@ def _linted_by(asked: Target | None, written: Target, file: Path, path: Path) ->
 def _without_lint(path: Path, target: str) -> UsageError:
     """Returns the error for an artifact or a bundle whose target has no lint."""
     return UsageError(
-        f"{path} is of {target}; give a Core ML package or a Core AI asset (Neural Engine), a LiteRT file (GPU), a "
+        f"{path} is for {target}; give a Core ML package or a Core AI asset (Neural Engine), a LiteRT file (GPU), a "
         "bundle for Qualcomm (NPU), or an ONNX model with `target='qnn'`"
     )
 

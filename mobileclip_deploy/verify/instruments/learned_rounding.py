@@ -78,7 +78,7 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
         if of != tower:
             continue
         if name not in tensors or tensors[name].shape != values.shape or not bool(torch.isfinite(values).all()):
-            raise InvalidInput(f"{bundle.floats}: {key} is no tensor of this checkpoint; export the bundle again")
+            raise InvalidInput(f"{bundle.floats}: {key} is not a tensor of this checkpoint; export the bundle again")
         tensors[name].copy_(values)
 
 
@@ -103,7 +103,7 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
     if (text := match.other_grid(grid)) is not None:
         return text
     if stored_sha256(match.stored) != sha256:
-        return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"
+        return "is not the learned rounding: its SHA-256 differs from the manifest's"
     rows = match.wanted.reshape(len(match.wanted), -1)
     learned, nearest = match.stored.values.reshape(rows.shape), _nearest(match, grid).reshape(rows.shape)
     reach = REACH[grid.kind]
@@ -111,7 +111,8 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
     far = np.flatnonzero(~(_size(learned - rows) <= reach * _size(nearest - rows) + 1e-6 * _size(rows)))
     if len(far):
         which = shown_outputs(far)
-        return f"is no rounding of the checkpoint's: {which} are more than {reach:g} times as far as the nearest"
+        far_off = f"{which} are more than {reach:g} times as far as the nearest"
+        return f"is not a rounding of the checkpoint's weights: {far_off}"
     clear = _products(nearest, rows) > CLEAR * _size(nearest) * _size(rows)
     if len(opposite := np.flatnonzero(clear & (_products(learned, rows) <= 0))):
         return f"is no rounding of the checkpoint's: {shown_outputs(opposite)} have another direction"

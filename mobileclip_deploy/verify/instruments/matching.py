@@ -65,7 +65,7 @@ class Matched:
         stored = self.stored
         if stored.kind == grid.kind and stored.bits == grid.bits:
             return None
-        return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
+        return f"is stored as {stored.kind} of {stored.bits} bits, expected {grid.describe()}"
 
     def off_stored_grid(self, half: bool) -> str | None:
         """Returns the difference between the stored weight and the layer's weight on the grid in the file; see
@@ -84,7 +84,7 @@ class Matched:
             return None
         outputs = np.unique(np.nonzero(off)[0])
         which = shown_outputs(outputs)
-        return f"has {int(off.sum()):,} of {off.size:,} numbers that are not the checkpoint's rounded ({which})"
+        return f"has {int(off.sum()):,} of {off.size:,} elements that are not the checkpoint's, rounded ({which})"
 
 
 def matched_weights(module: nn.Module, stored: Sequence[StoredWeight]) -> tuple[list[Matched], list[str]]:

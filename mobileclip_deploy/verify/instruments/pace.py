@@ -93,7 +93,7 @@ def duration_notice(
     if seconds < LEAST_SECONDS:
         return None
     fewer = sum(sample_size(target, variant, size, tower, thorough=False) or 0 for tower in precisions)
-    quick = f"; the quick checks ask {fewer}" if fewer < inputs else ""
+    quick = f"; the quick checks run {fewer}" if fewer < inputs else ""
     minutes = f"about {max(1, round(seconds / 60))} min of CPU time"
     return f"{target.title}: {minutes} for {inputs} inputs in the vendor's runtime{quick}."
 

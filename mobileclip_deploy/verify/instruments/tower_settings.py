@@ -110,22 +110,22 @@ def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> st
     alike = len(ours) == len(theirs)
     for index, epsilon in enumerate(ours):
         if not any(_same(epsilon, expected) for expected in (theirs[index : index + 1] if alike else theirs)):
-            return f"a norm has the epsilon {epsilon:.3g}, the checkpoint's have {_listed(theirs)}"
+            return f"a norm has the epsilon {epsilon:.3g}, the checkpoint has {_listed(theirs)}"
     if graph.approximate and not tower.approximate:
-        return "a GELU is computed by tanh, which the checkpoint does not do"
+        return "a GELU is computed by tanh, unlike the checkpoint's"
     if pictures:
         return None
     others = sorted(graph.compared - tower.compared)
     if others:
-        return f"ids are compared with {', '.join(map(str, others[:3]))}, which the checkpoint does not do"
+        return f"ids are compared with {', '.join(map(str, others[:3]))}, unlike in the checkpoint"
     allowed = {0.0, *tower.bounds}  # 0: of a relu
     for bound in sorted(graph.bounds):
         if np.isfinite(bound) and not any(_same(bound, expected) for expected in allowed):
-            return f"values are cut off at {bound:.6g}, which the checkpoint does not do"
+            return f"values are clipped at {bound:.6g}, unlike in the checkpoint"
     for factor in graph.factors:
         undone = any(abs(factor * other - 1) <= INVERSE for other in graph.factors) and abs(abs(factor) - 1) > ROUNDED
         if undone and not any(_same(factor, expected) or _same(factor * expected, 1) for expected in tower.factors):
-            return f"values are multiplied by {factor:.6g} and divided by it again, which the checkpoint does not do"
+            return f"values are multiplied by {factor:.6g} and divided by it again, unlike in the checkpoint"
     return None
 
 

@@ -109,7 +109,7 @@ def compare_bundles(
     """
     paths = [bundle.path.resolve() for bundle in bundles]
     if not bundles or len(set(paths)) < len(paths):
-        raise UsageError("name at least one bundle, and none twice")
+        raise UsageError("name at least one bundle, and each only once")
     baselines: dict[str, Looks] = {}
     # Bundles of earlier versions identify their space by a file, later ones by its weights.
     spaces = ((_origin(bundle), bundle.manifest.embedding_space) for bundle in bundles)
@@ -126,7 +126,7 @@ def compare_bundles(
         checks = [check for tower in subject.towers.values() for check in check_shipped(tower)]
         collapsed += collapsed_towers(subject)
         if own_gates := replaced_gates(subject):
-            replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
+            replaced.append(f"{bundle.path.name} has its own gates: {', '.join(own_gates)}.")
         looks: Looks | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
@@ -169,8 +169,8 @@ def _replaced_runtime(subject: Subject, checks: Sequence[Check], measurement: Me
     if not subject.slow or measurement.result.engine in {check.engine for check in checks}:
         return ()
     return (
-        f"{subject.name}: {measurement.result.engine} answered for all {measurement.result.images:,} pictures, as in "
-        "`verify`; the vendor's runtime, which is slow here, was asked the golden inputs alone.",
+        f"{subject.name}: {measurement.result.engine} computed all {measurement.result.images:,} pictures, as in "
+        "`verify`; the vendor's runtime, which is slow here, ran the golden inputs only.",
     )
 
 
@@ -230,7 +230,7 @@ def _notes(bundles: Sequence[Bundle], rows: Sequence[ComparedBundle], measured: 
     for space in spaces:
         against = next((row.baseline for row in rows if row.embedding_space == space and row.baseline), None)
         if against in names:
-            notes.append(f"The checkpoint of {space} is not at hand: its bundles are compared with {against}.")
+            notes.append(f"The checkpoint of {space} was not found: its bundles are compared with {against}.")
     single = [bundle.path.name for bundle in bundles if set(bundle.manifest.towers) != set(TOWERS)]
     if single and measured:
         notes.append(f"Accuracy needs both towers, and was not measured for {', '.join(single)}.")

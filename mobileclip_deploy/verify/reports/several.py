@@ -93,7 +93,7 @@ class Verified:
             return GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks{report.by}.")
         if report.not_run:
             of = f"{len(report.not_run)} of {len(report.checks)}"
-            return NotRun(f"NOT RUN: {of} checks{report.by}; what they need stands beside them.")
+            return NotRun(f"NOT RUN: {of} checks{report.by}; the table says what they need.")
         if report.undecided:
             remedy = "measure on more (`dataset`), or allow more with `gates`"
             return Undecided(f"UNDECIDED: too few pictures to tell a loss from chance{report.by}; {remedy}.")

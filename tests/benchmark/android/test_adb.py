@@ -119,7 +119,7 @@ def test_it_must_be_clear_which_phone_is_meant(adb_that: Scripted) -> None:
 @pytest.mark.parametrize(
     ("said", "kind", "told"),
     [
-        ("adb: device 'S1' not found", DeviceLost, "the phone S1 is gone: replug it"),
+        ("adb: device 'S1' not found", DeviceLost, "the phone S1 is disconnected: replug it"),
         ("error: device offline", DeviceLost, "the phone S1 is offline: replug"),
         ("error: device unauthorized.", DeviceLost, "does not trust this computer: unlock"),
         ("error: closed", DeviceLost, r"the connection to the phone S1 broke \(adb: error: closed\): replug it"),
@@ -148,10 +148,10 @@ def test_every_failure_is_one_line_with_a_remedy(
 
 def test_a_server_that_does_not_answer_is_told_from_a_phone_that_does_not(adb_that: Scripted) -> None:
     adb_that("echo 'cannot connect to daemon' >&2; exit 1")
-    with pytest.raises(RuntimeFailed, match=r"adb's server does not answer .*: type: adb kill-server"):
+    with pytest.raises(RuntimeFailed, match=r"adb's server does not respond .*: type: adb kill-server"):
         listed_devices()
     adb_that("exec sleep 600")
-    with pytest.raises(DeviceLost, match="the phone S1 gave no answer within 0 s: replug it"):
+    with pytest.raises(DeviceLost, match="the phone S1 did not respond within 0 s: replug it"):
         Adb("S1", "/x").shell("true", patience=0.2)
 
 
@@ -201,7 +201,7 @@ def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(
     with pytest.raises(RuntimeFailed, match=r"lacks libonnxruntime\.so: copy the one of the onnxruntime-android AAR"):
         find_runners(tmp_path, needed, silent)
     (tmp_path / "libonnxruntime.so").touch()
-    with pytest.raises(RuntimeFailed, match="is no 64-bit ELF program"):
+    with pytest.raises(RuntimeFailed, match="is not a 64-bit ELF program"):
         find_runners(tmp_path, needed, silent)
     arm = b"\x7fELF\x02\x01" + bytes(10) + b"\x03\x00\xb7\x00"
     (tmp_path / "mobileclip-bench").write_bytes(arm)

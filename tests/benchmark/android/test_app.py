@@ -38,7 +38,10 @@ STRICT = ("-Xlint:all,-options", "-Werror")
 def test_the_app_s_device_takes_jobs_alone_and_of_its_runtime(exports: Exports, tmp_path: Path) -> None:
     bundle = exports.bundle("onnx", "fp32").path
     found = run("benchmark", bundle, "--device", "android:app", "--json", tmp_path / "none.json")
-    assert (found.code, found.stderr.splitlines()[-1][:40]) == (2, "error: the app measures by itself: write")
+    assert (found.code, found.stderr.splitlines()[-1][:40]) == (
+        2,
+        "error: the app measures without this computer: write",
+    )
     job = written(bundle, tmp_path)
     assert {path.name for path in job.iterdir()} == {"job.json", "files.json", "golden", "models"}
     cells = json.loads((job / "job.json").read_text())["cells"]

@@ -152,7 +152,7 @@ def test_a_file_that_arrives_damaged_is_told_and_removed(phones: Phones, built: 
     ("script", "reason"),
     [
         ("kill -SEGV $$", "was ended by signal 11"),
-        ("exec sleep 600", "gave no answer within 1 s and was killed"),
+        ("exec sleep 600", "did not respond within 1 s and was killed"),
         ('printf \'{"run_id":"2026\'', "wrote no round, or half of one"),
         ("exit 3", "ended with exit code 3"),
     ],
@@ -222,7 +222,7 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
     chosen = AndroidSettings.of({"MOBILECLIP_ANDROID_PLACES": "onnxruntime-xnnpack, onnxruntime-webgpu"})
     found = AndroidDriver(settings=chosen).places("onnx", {})
     assert [place.label for place in found] == ["onnxruntime-cpu", "onnxruntime-xnnpack", "onnxruntime-webgpu"]
-    with pytest.raises(UsageError, match="is no place on Android phones; known: executorch-xnnpack, litert-cpu"):
+    with pytest.raises(UsageError, match="is not a processor of Android phones; known: executorch-xnnpack, litert-cpu"):
         AndroidDriver(settings=AndroidSettings(places=("onnxruntime-qnn",))).places("executorch", {})
     result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", backends=("cpu", "xnnpack", "webgpu")))
     assert [cell.status for cell in result.cells] == ["done", "failed", "failed"]

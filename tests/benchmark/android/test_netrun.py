@@ -79,10 +79,10 @@ def test_wrong_answers_have_no_latency_and_what_the_tool_refuses_fails_its_cell_
 def test_a_chip_that_has_no_binary_and_an_sdk_that_is_not_there_are_told(
     driver: NetRunDriver, phones: Phones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(NotRun, match="holds no binary for the phone's sm8650: export again with `chip='sm8650'`"):
+    with pytest.raises(NotRun, match="has no binary for the phone's sm8650: export again with `chip='sm8650'`"):
         driver.run(npu_plan(tmp_path / "a", ("v73",)), silent)
     phones.set_property("ro.soc.model", "Exynos2400")
-    with pytest.raises(NotRun, match="the phone's chip is exynos2400, whose NPU is not known here; known: sm8450"):
+    with pytest.raises(NotRun, match="the NPU of the phone's chip exynos2400 is not supported; supported: sm8450"):
         driver.run(npu_plan(tmp_path / "b"), silent)
     phones.set_property("ro.soc.model", "SM8750")
     with pytest.raises(RuntimeFailed, match=r"lacks lib/aarch64-android/libQnnHtpV79Stub\.so: name another QAIRT SDK"):
@@ -97,11 +97,11 @@ def test_the_engine_is_androids_alone_and_runs_context_binaries_alone() -> None:
     assert [place.label for place in driver.places("qnn", {})] == ["qnn-htp"]
     with pytest.raises(NotRun, match="runs context binaries of Qualcomm's NPU: export with `target='qnn'`"):
         driver.places("onnx", {})
-    with pytest.raises(UsageError, match="`engine='qnn-net-run'` is none of host devices; known: qnn-net-run for"):
+    with pytest.raises(UsageError, match="`engine='qnn-net-run'` does not run on host devices; known: qnn-net-run for"):
         get_driver("host", engine="qnn-net-run")
     with pytest.raises(NotRun, match="measure with `engine='qnn-net-run'`"):
         get_driver("android").places("qnn", {})
-    with pytest.raises(NotRun, match="x is compiled for no chip"):
+    with pytest.raises(NotRun, match="x is not compiled for a chip"):
         get_target("onnx").open(Path("x")).compiled_for("sm8650", (1, 77))
 
 

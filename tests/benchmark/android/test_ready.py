@@ -119,7 +119,7 @@ def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
     assert result.device.simulated
     assert result.runtimes == {name: harness.version(name) for name in measured}
     assert result.harness.c_library == "glibc"
-    assert any("compare it with other glibc results only" in text for text in run_warnings(result))
+    assert any("compare it only with other glibc results" in text for text in run_warnings(result))
     # No terminal: a line a stage, and none for each look at what pip has fetched.
     for name in measured:
         number = harness.version(name).partition("+")[0]
@@ -242,7 +242,7 @@ def test_no_version_of_a_document_makes_pip_run_anything(files: Path, tmp_path: 
     [
         (
             {"executorch": {"1.4.0"}},
-            "the bundle was proven with executorch 1.4.0, and the ready runners run executorch 1.5.1 only: "
+            "the bundle was verified with executorch 1.4.0, but the ready runners run executorch 1.5.1 only: "
             "type pip install executorch==1.5.1, and export the bundle again",
         ),
         ({"tvm": set()}, "the ready runners for Android phones are for executorch, litert, onnxruntime, not tvm"),
@@ -250,7 +250,7 @@ def test_no_version_of_a_document_makes_pip_run_anything(files: Path, tmp_path: 
             {"onnxruntime": "1.30.8"},
             "pip cannot fetch onnxruntime 1.30.8 for the phone (No matching distribution found for "
             "onnxruntime==1.30.8): is PyPI reachable? If it is, there is none for phones; leave `runtime_versions` out "
-            "for the version that the ready runners know",
+            "to use the ready runners' version",
         ),
         (
             {"executorch": "1.4.0"},

@@ -94,7 +94,7 @@ def listed() -> Tool:
 
 def test_the_runners_come_from_the_named_release_once(server: Server) -> None:
     told: list[str] = []
-    assert listed().path == "7 of somebody/a-fork, fetched when a phone is measured first"
+    assert listed().path == "7 of somebody/a-fork, downloaded when a phone is first measured"
     folder = released_runners(told.append)
     assert server.asked == [server.path]
     assert (folder / "mobileclip-bench").read_bytes() == b"a program"
@@ -110,7 +110,7 @@ def test_the_runners_come_from_the_named_release_once(server: Server) -> None:
 def test_another_file_than_the_pinned_one_is_refused_and_not_kept(server: Server, archive: Path) -> None:
     for content in (archive.read_bytes()[:-1], archive.read_bytes() + b"x", bytes(archive.stat().st_size)):
         server.content = content
-        with pytest.raises(RuntimeFailed, match="is not the file that this toolkit was made with") as caught:
+        with pytest.raises(RuntimeFailed, match="is not the expected file") as caught:
             released_runners(silent)
         assert f"of {archive.stat().st_size:,} with SHA-256" in str(caught.value)
         assert release.kept_release() is None
@@ -131,7 +131,7 @@ def test_while_no_repository_is_named_nothing_is_fetched(
     server: Server, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin(monkeypatch, archive, "")
-    with pytest.raises(RuntimeFailed, match="no repository to fetch them from is named") as caught:
+    with pytest.raises(RuntimeFailed, match="no repository to fetch them from is configured") as caught:
         released_runners(silent)
     assert server.asked == []
     for line in ("make android-runners", 'docker run --rm --platform linux/amd64 -v "$PWD":/work', "`runners`"):
@@ -149,13 +149,13 @@ def test_an_archive_at_hand_is_unpacked_once_and_what_is_none_is_refused(archive
         find_runners(archive, {"onnxruntime": set()}, silent)
     assert (folder / "mobileclip-bench").stat().st_mtime_ns == before
     (tmp_path / "text.zip").write_text("no archive")
-    with pytest.raises(RuntimeFailed, match=r"text\.zip is no archive of runners"):
+    with pytest.raises(RuntimeFailed, match=r"text\.zip is not an archive of runners"):
         unpacked_runners(tmp_path / "text.zip")
     with pytest.raises(RuntimeFailed, match=r"absent\.zip cannot be read"):
         unpacked_runners(tmp_path / "absent.zip")
     for name, said in (
-        ("../elsewhere", "no archive of runners"),
-        ("mobileclip-bench", "a file in it has not the hash"),
+        ("../elsewhere", "not an archive of runners"),
+        ("mobileclip-bench", "the hash of a file in it differs"),
     ):
         contents = json.loads((tmp_path / "files" / "runners.json").read_text()) | {"files": {name: "0" * 64}}
         with zipfile.ZipFile(tmp_path / "bad.zip", "w") as opened:
@@ -170,12 +170,12 @@ def test_an_archive_at_hand_is_unpacked_once_and_what_is_none_is_refused(archive
         changed = whole.copy()
         changed[offset] ^= value
         (tmp_path / "bad.zip").write_bytes(changed)
-        with pytest.raises(RuntimeFailed, match=r"bad\.zip (is no archive of runners|is damaged)"):
+        with pytest.raises(RuntimeFailed, match=r"bad\.zip (is not an archive of runners|is damaged)"):
             unpacked_runners(tmp_path / "bad.zip")
 
 
 def test_runners_are_refused_where_no_android_phone_is_meant(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="`runners` are for Android phones, and `device` is host"):
+    with pytest.raises(UsageError, match="`runners` are for Android phones, but `device` is host"):
         get_driver("host", runners=tmp_path)
     assert "--runners FILE" in CliRunner().invoke(benchmark, ["--help"]).output
 

@@ -110,11 +110,11 @@ def test_a_page_brings_no_verdict_of_its_own_and_no_round_that_it_was_not_given(
     found, page = session(tmp_path)
     task = page.next()
     for odd in ({"round": 1}, {"cell": "another"}, {"run_id": "another"}):
-        with pytest.raises(InvalidInput, match="is not the one that is being run"):
+        with pytest.raises(InvalidInput, match="is not the current one"):
             page.round(sent(task, **odd))
     page.round(sent(task, golden={"inputs": 2, "cosine": 1.0, "relative": 0.0, "passed": True}))
     (kept,) = read_stream(found.stream, found.job)
-    assert (kept.status, kept.error) == ("invalid", "the device brought no answers to the golden inputs")
+    assert (kept.status, kept.error) == ("invalid", "the device returned no answers to the golden inputs")
     assert (kept.samples_ns, page.next()) == ((), {"done": True})
     for text in ("{", '{"name": 3}'):
         with pytest.raises(InvalidInput):
@@ -200,12 +200,14 @@ def test_a_browser_that_ends_whenever_it_has_opened_the_page_is_given_up(
     (tmp_path / "starts").write_text("says hello\n" * 3)
     browser = StandIn("chromium", str(tmp_path / "starts"))
     said = rf"^{tmp_path}/starts opened the page and began no round, 3 times in a row: "
-    with pytest.raises(RuntimeFailed, match=f"{said}does it stay open when started by hand\\?$"):
+    with pytest.raises(RuntimeFailed, match=f"{said}check that it stays open when started by hand$"):
         started(browser).run(plan(tmp_path / "job"), silent)
 
 
 def test_a_browser_that_does_not_start_says_so(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
-    with pytest.raises(RuntimeFailed, match=r"/bin/false did not open the page .it ended.: does it start by hand"):
+    with pytest.raises(
+        RuntimeFailed, match=r"/bin/false did not open the page .it ended.: check that it starts by hand"
+    ):
         started(Browser("chromium", "/bin/false")).run(plan(tmp_path / "job"), silent)
     program = script(tmp_path / "browser", "printf 'first\\n\\033[31mno display\\033[0m \\377\\n\\n' >&2")
     with pytest.raises(RuntimeFailed, match=r"[(]it ended, and its last line was: no display \ufffd[)]: "):
@@ -252,12 +254,12 @@ def test_a_page_that_is_hidden_or_silent_is_told_of_and_a_silent_one_ends_the_wa
     monkeypatch.setattr(driving, "PATIENCE_SECONDS", 0.4)
     opened.hello(json.dumps(PAGE))
     opened.tell('{"hidden": true, "awake": false}')
-    with pytest.raises(RuntimeFailed, match=r"silent for 0\.4 s; open it again"):
+    with pytest.raises(RuntimeFailed, match=r"sent nothing for 0\.4 s; open it again"):
         driving._wait_for_somebody(opened, "open it")
     words = [record.getMessage().partition(":")[0] for record in caplog.records]
-    assert words == ["open it", "the page is in the background, which slows it down", "no word from the page for 0.1 s"]
+    assert words == ["open it", "the page is in the background, which slows it down", "the page sent nothing for 0.1 s"]
     opened.tell('{"hidden": false, "awake": false}')
-    assert "does not keep the screen awake" in driving._notice(opened, 0)
+    assert "cannot keep the screen awake" in driving._notice(opened, 0)
     opened.tell('{"hidden": false, "awake": true}')
     assert driving._notice(opened, 0) == ""
 
@@ -373,9 +375,7 @@ def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
         assert first.inferences_per_sample
     browser = result.device.browser
     assert (browser.engine, browser.secure, browser.isolated) == (engine, True, True)
-    assert any(
-        text.startswith("browser: compare it with other browsers' results only") for text in run_warnings(result)
-    )
+    assert any(text.startswith("browser: compare it only with results of browsers") for text in run_warnings(result))
     page = html_page([result], ())
     assert "compile, ms" in page
     assert "CPU, ms" not in page

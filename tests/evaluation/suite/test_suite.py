@@ -152,13 +152,13 @@ def _huge() -> bytes:
 @pytest.mark.parametrize(
     ("ending", "content", "what"),
     [
-        ("cls", b"7", "is no number of one of 7 classes"),
+        ("cls", b"7", "is not the index of one of 7 classes"),
         ("cls", None, "no .cls in the sample"),
         ("png", None, "no image in the sample"),
         ("png", b"no picture", "not an image of a known format"),
-        ("npy", _pickled(), "no array of numbers"),
-        ("npy", _huge(), "no array of numbers"),
-        ("npy", b"", "no array of numbers"),
+        ("npy", _pickled(), "not an array of numbers"),
+        ("npy", _huge(), "not an array of numbers"),
+        ("npy", b"", "not an array of numbers"),
         ("npy", None, "1 samples have no .npy, although others have"),
     ],
 )
@@ -275,6 +275,8 @@ def test_the_command_prints_a_table_a_page_and_json(data: Path, tmp_path: Path) 
 def test_what_a_suite_does_not_take_is_refused(data: Path, tmp_path: Path) -> None:
     assert "--suite needs --data" in refusal(run("evaluate", "--suite", "datacomp"))
     assert "own datasets" in refusal(run("evaluate", "--suite", "datacomp", "--data", data, "--task", "retrieval"))
-    assert "holds none of DataComp's 38 datasets" in refusal(run("evaluate", "--suite", "datacomp", "--data", tmp_path))
+    assert "has no dataset of DataComp's 38 datasets" in refusal(
+        run("evaluate", "--suite", "datacomp", "--data", tmp_path)
+    )
     with pytest.raises(UsageError, match="unknown suite 'datacom', did you mean datacomp"):
         mcd.evaluate_suite(mcd.load_model(), data, suite="datacom")

@@ -186,7 +186,7 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
         trial for trial in found.log.trials if trial.more == min(one.more for one in found.log.trials[:-1] if one.more)
     )
     assert f"whether smaller candidates pass ({len(before)} undecided); about " in note
-    assert f" {-(-3 * first.more // 2):,} more would tell of image {first.precisions['image']}, text " in note
+    assert f" {-(-3 * first.more // 2):,} more pictures would decide image {first.precisions['image']}, text " in note
     (task,) = [check for check in found.report.checks if check.step == "task"]
     assert {lost.examples for lost in task.losses.values()} == {10}
 
@@ -205,10 +205,11 @@ def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     assert all(one.predicted_bytes <= last.predicted_bytes for one in before)
     assert found.bundle.manifest.towers["image"].precision == "fp16"
     note = found.report.notes[0]
-    assert (
-        "nothing smaller than the default precision passed; that is written, undecided: image fp16, text fp16 (" in note
+    first = (
+        "no candidate smaller than the default precision passed; the default is written, undecided: image fp16, text "
     )
-    assert re.search(r"; about [\d,]+ more would tell of image ", note)
+    assert f"{first}fp16 (" in note
+    assert re.search(r"; about [\d,]+ more pictures would decide image ", note)
 
 
 @pytest.mark.whole
@@ -276,7 +277,7 @@ def test_the_budget_ends_a_search_without_a_bundle(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
     noisy(model, monkeypatch)
-    with pytest.raises(GateFailed, match=r"within 1e-09 minutes \(0 tried\); the same command goes on"):
+    with pytest.raises(GateFailed, match=r"within 1e-09 minutes \(0 tried\); repeat the command"):
         search(model, tmp_path, dataset, limits=Limits(budget=1e-9))
 
 
@@ -296,7 +297,7 @@ def test_what_holds_its_gates_when_the_budget_ends_is_not_said_to_have_passed(
     (trial,) = ended.value.results[0].log.trials
     assert (trial.outcome, trial.reason) == (
         "undecided",
-        "holds its gates, and was not confirmed: the search ended before",
+        "passes its gates, but is not confirmed: the time limit was reached",
     )
 
 
@@ -308,7 +309,9 @@ def test_nothing_above_the_size_that_was_given_is_tried_and_the_refusal_says_wha
     found = search(model, tmp_path / "a")
     needed = found.log.trials[-1].predicted_bytes / 1e6
     again = noisy(mcd.load_model(WORDS, checkpoint), monkeypatch, image_w4=ROUGH)
-    with pytest.raises(NothingPasses, match=r"candidates of at most .* MB passes; the largest, \d") as failed:
+    with pytest.raises(
+        NothingPasses, match=r"candidates of at most .* MB were tried, and all failed; the largest, \d"
+    ) as failed:
         search(model, tmp_path / "b", limits=Limits(max_size=needed - 1e-6))
     assert f"the next candidate needs `max_size` {needed:.2f}" in str(failed.value)
     assert "with `recover`" in str(failed.value)
@@ -345,5 +348,5 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--precision", "fp16"))
     assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--no-verify"))
     for limit in ("--max-drop", "--max-size", "--budget"):
-        assert "go with --precision smallest" in refusal(run(*export, limit, "1"))
-    assert "--max-size 0 is not above 0" in refusal(run(*export, "--precision", "smallest", "--max-size", "0"))
+        assert "need --precision smallest" in refusal(run(*export, limit, "1"))
+    assert "--max-size 0 must be above 0" in refusal(run(*export, "--precision", "smallest", "--max-size", "0"))

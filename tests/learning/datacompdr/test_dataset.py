@@ -190,22 +190,22 @@ def _claims() -> bytes:
             "pickled objects, which are never run",
         ),
         ("npz", published.npz({"image_emb": np.ones((3, 7), np.float32)}), "no text_emb"),
-        ("npz", both((3, 7), (3, 7)), "7 values where the teachers give 5 \\+ 4"),
+        ("npz", both((3, 7), (3, 7)), "7 values, but the teachers have 5 \\+ 4"),
         ("npz", both((2, 9), (3, 9)), "3 augmentations, but image_emb has 2"),
-        ("npz", both((3, 9), (2, 9)), "text_emb has 2 rows where there are 3 captions"),
+        ("npz", both((3, 9), (2, 9)), "text_emb has 2 rows, but there are 3 captions"),
         ("npz", b"PK but no zip", "the npz is damaged"),
         ("npz", BOMB, "unpacks to more than"),
-        ("npz", _claims(), "no array of floats"),
+        ("npz", _claims(), "not an array of floats"),
         ("pth.gz", published.pth_gz({"image_emb": published.Runs()}), "pickled objects, which are never run"),
-        ("pth.gz", published.pth_gz([1, 2]), "something else than named tensors"),
+        ("pth.gz", published.pth_gz([1, 2]), "something other than named tensors"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 9).char()}), "int8 \\[3, 9\\], no embeddings"),
-        ("pth.gz", published.pth_gz({"image_emb": torch.zeros(1, 1).expand(1 << 40, 9)}), "something else than named"),
+        ("pth.gz", published.pth_gz({"image_emb": torch.zeros(1, 1).expand(1 << 40, 9)}), "something other than named"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 100_000)}), "unpacks to more than"),
         ("pth.gz", b"no gzip", "the pth.gz is damaged"),
         ("paug.json", b'{"param_aug": "[[["}', "invalid JSON at line 1, column 4"),
         ("paug.json", b"[" * 100_000, "nested too deeply"),
-        ("paug.json", b'{"other": 1}', "param_aug is no list"),
-        ("syn.json", b'{"syn_text": [1]}', "syn_text is no list of texts"),
+        ("paug.json", b'{"other": 1}', "param_aug is not a list"),
+        ("syn.json", b'{"syn_text": [1]}', "syn_text is not a list of texts"),
         ("txt", b"\xff\xff", "not valid UTF-8"),
     ],
 )
@@ -258,7 +258,7 @@ def _truncated(path: Path) -> None:
         (_truncated, "is not a readable tar"),
         (lambda path: path.mkdir(), "not a regular file"),
         (lambda path: write_tar(path, [("a.txt", b"1"), ("a.txt", b"2")]), "twice"),
-        (lambda path: write_tar(path, [("a.jpg", b"1"), ("a.txt", b"2")]), "it is not reinforced"),
+        (lambda path: write_tar(path, [("a.jpg", b"1"), ("a.txt", b"2")]), "the sample is not reinforced"),
     ],
 )
 def test_a_shard_that_cannot_be_used_is_refused_or_left_out(
@@ -325,7 +325,7 @@ def test_a_refusal_of_a_process_that_loads_data_is_one_line(folder: Path, monkey
     (folder / "recipe.yaml").write_text(RECIPE + "  images: images\nworkers: 1\n")
     line = refusal(run("train", folder / "recipe.yaml", "-o", folder / "out"))
     gc.collect()
-    assert "holds NaN or infinite numbers" in line
+    assert "has NaN or infinite elements" in line
     assert SHARD in line
 
 

@@ -82,7 +82,7 @@ def test_an_elongated_image_has_its_middle_cut_out() -> None:
         ([[0, 0, 1, 1], [[1, float("nan")]]], r"1\.0\.1"),
         ([[0, 0, 1, 1], [[10, 9]]], "bits"),
         ([[0, 0, 1, 1], [[1]]], r"1\.0\.1"),
-        ([[0, 0, 1, 1], 5], r"and operations as number and magnitude"),
+        ([[0, 0, 1, 1], 5], r"and operations as pairs of index and magnitude"),
     ],
 )
 def test_what_is_no_augmentation_is_named(stored: object, what: str) -> None:

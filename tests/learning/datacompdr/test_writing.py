@@ -156,8 +156,8 @@ def test_what_the_form_cannot_hold_is_refused(folder: Path, made: Path, teacher:
         mcd.reinforce(folder / "pairs", teacher, folder / "x", write="datacomp")
     plain = write_pairs(folder / "plain", 1, captions=False)
     line = refusal(run("reinforce", plain, "--write", "datacompdr", "-o", folder / "x"))
-    assert "has no caption, which DataCompDR's form needs" in line
-    with pytest.raises(InvalidInput, match="DataCompDR's form, which `train` reads"):
+    assert "has no caption, which DataCompDR's format needs" in line
+    with pytest.raises(InvalidInput, match="DataCompDR's format, which only `train`"):
         ReinforcedDataset(made, load_variant("nano"))
     line = refusal(run("reinforce", folder / "pairs", "--augmentations", "2", "--shard-rows", "3", "-o", made))
     assert "other format" in line

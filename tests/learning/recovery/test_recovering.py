@@ -243,7 +243,7 @@ def test_the_command_reports_both_and_writes_a_report(pairs: Path, tmp_path: Pat
 
 
 def test_recovering_twice_is_refused(results: Results, pairs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="was recovered before; give the checkpoint it was made from"):
+    with pytest.raises(UsageError, match="was recovered already; give the original checkpoint"):
         mcd.recover(
             mcd.load_model(None, results["w4", "image"][0]), "w4", pairs, tmp_path / "x.safetensors", settings=FEW
         )
@@ -331,7 +331,7 @@ def test_embeddings_of_another_checkpoint_are_refused(pairs: Path, tmp_path: Pat
 
 def test_embeddings_of_another_size_are_refused(pairs: Path, tmp_path: Path) -> None:
     mcd.reinforce(pairs, [narrow()], tmp_path / "other", augmentations=1)
-    with pytest.raises(InvalidInput, match=r"holds embeddings of 96 numbers .* gives 128"):
+    with pytest.raises(InvalidInput, match=r"has embeddings of 96 dimensions .* has 128"):
         mcd.recover(mcd.load_model(), "w4", tmp_path / "other", tmp_path / "x.safetensors", settings=FEW)
 
 

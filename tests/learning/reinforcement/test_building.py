@@ -85,7 +85,7 @@ def test_a_damaged_shard_is_named_and_made_again(pairs: Path, made: Path, teache
     before = contents(made)
     shard = made / "shard-00000010.safetensors"
     shard.write_bytes(before[shard.name][:-1] + b"\x7f")
-    with pytest.raises(InvalidInput, match=r"shard-00000010.*damaged .*run the same"):
+    with pytest.raises(InvalidInput, match=r"shard-00000010.*damaged .*repeat the same"):
         ReinforcedDataset(made, load_variant("nano"))
     result = reinforce(read_pairs(pairs), [teacher], made, SETTINGS)
     assert (result.made, result.kept) == (1, 2)
@@ -95,9 +95,7 @@ def test_a_damaged_shard_is_named_and_made_again(pairs: Path, made: Path, teache
 def test_an_index_that_does_not_fit_its_shards_or_is_incomplete_is_refused(made: Path) -> None:
     with edited_json(made / "index.json") as index:
         index["teachers"][0]["embed_dim"] = 512
-    with pytest.raises(
-        InvalidInput, match=r"images.0 is \[10, 2, 128\] where the index's teachers give \[10, 2, 512\]"
-    ):
+    with pytest.raises(InvalidInput, match=r"images.0 is \[10, 2, 128\], but the index's teachers have \[10, 2, 512\]"):
         ReinforcedDataset(made, load_variant("nano"))
     with edited_json(made / "index.json") as index:
         index["teachers"][0]["embed_dim"] = 128
@@ -128,7 +126,7 @@ def test_an_image_that_was_replaced_is_noticed_when_it_is_read(pairs: Path, made
     shutil.copy(second, first)
     row = next(number for number, pair in enumerate(dataset.pairs.rows) if pair.image == first.name)
     choice = next(choice for choice in dataset.choose(COUNT, torch.Generator()) if choice.row == row)
-    with pytest.raises(InvalidInput, match="another image than the one that was embedded"):
+    with pytest.raises(InvalidInput, match="has changed since it was embedded"):
         dataset[choice]
 
 
@@ -163,7 +161,7 @@ def test_a_folder_of_another_request_and_one_of_other_files_are_left_alone(
         reinforce(read_pairs(pairs), [teacher], made, ReinforcementSettings(augmentations=3, seed=9, shard_rows=SHARD))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="no reinforced dataset"):
+    with pytest.raises(UsageError, match="not a reinforced dataset"):
         reinforce(read_pairs(pairs), [teacher], tmp_path / "other")
     assert os.listdir(tmp_path / "other") == ["letter.txt"]
 

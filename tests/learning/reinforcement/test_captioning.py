@@ -146,9 +146,9 @@ def test_the_command_stores_them_behind_the_others_and_goes_on(
 def test_what_is_no_captioner_is_refused(name: str, pairs: Path, tmp_path: Path) -> None:
     for given, what in {
         "coca_ViT-L-15:x": "open_clip has no 'coca_ViT-L-15', did you mean coca_ViT-L-14?",
-        "coca_tiny": "names no captioner",
+        "coca_tiny": "is not a captioner",
         "coca_tiny:/nowhere.pt": "cannot be loaded",
-        "ViT-B-32-quickgelu:": "names no captioner",
+        "ViT-B-32-quickgelu:": "is not a captioner",
     }.items():
         line = refusal(run("reinforce", pairs, "--captioner", given, "-o", tmp_path / "made"))
         assert what in line

@@ -76,7 +76,7 @@ def test_pictures_that_the_gates_look_at_are_refused(folder: Path) -> None:
     with Image.open(str(dataset.images[7])) as image:
         white = Image.new("RGBA", image.size, "white")
         Image.alpha_composite(white, image.convert("RGBA")).convert("RGB").save(folder / "mine.png")  # written anew
-    with pytest.raises(InvalidInput, match=r"mine\.png is the picture .*, which the gates look at"):
+    with pytest.raises(InvalidInput, match=r"mine\.png is the picture .*, which the gates measure on"):
         read_calibration_set(folder, NANO, ("image",), dataset)
     shutil.copy(image_paths()[0], folder / "mine.jpg")
     with pytest.raises(InvalidInput, match=r"mine\.jpg is the picture"):
@@ -90,7 +90,7 @@ def test_captions_that_the_gates_look_at_are_left_out(folder: Path) -> None:
     (folder / "prompts.txt").write_text("\n".join([*texts, *asked]), encoding="utf-8")
     data = read_calibration_set(folder, NANO, ("text",), dataset)
     assert len(data.ids) == 500
-    assert data.notes == (f"{folder}: 3 captions are left out, they repeat others or are the gates' own.",)
+    assert data.notes == (f"{folder}: 3 captions are left out: duplicates, or captions of the gates.",)
 
 
 def test_nanos_own_set_can_be_learned_from() -> None:

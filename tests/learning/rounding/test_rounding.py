@@ -75,9 +75,9 @@ def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> 
     assert tower.learned_db > tower.nearest_db
     found = checks(bundle)
     assert {step: check.status for step, check in found.items() if check.status != "passed"} == {}
-    assert f"{len(tower.layers)} of them as rounding was learned" in str(found["weights"].detail)
+    assert f"{len(tower.layers)} of them with learned rounding" in str(found["weights"].detail)
     assert found["reproduced"].detail == (
-        "byte for byte; converted with the weights that stand in it, whose rounding was learned"
+        "byte for byte; converted with its own stored weights, whose rounding was learned"
     )
 
 
@@ -107,7 +107,7 @@ def test_one_column_that_is_a_step_off_is_refused(bundle: Path, tmp_path: Path) 
     assert outcome.code == 1
     (weights,) = [check for check in outcome.json["checks"] if check["step"] == "weights"]
     assert weights["status"] == "failed"
-    assert "is not the rounding that was learned" in weights["detail"]
+    assert "is not the learned rounding" in weights["detail"]
 
 
 def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says(bundle: Path, tmp_path: Path) -> None:
@@ -132,7 +132,9 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
 
     assert [unlike_learned(match, grids[match.layer], layers[match.layer]) for match in found] == [None] * len(found)
     others = [unlike_learned(one, grids[one.layer], stored_sha256(one.stored)) for one in map(swapped, found)]
-    assert all(str(one).startswith("is no rounding of the checkpoint's: outputs 0, 1") for one in others), others
+    assert all(str(one).startswith("is not a rounding of the checkpoint's weights: outputs 0, 1") for one in others), (
+        others
+    )
 
 
 def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ def test_a_tower_that_is_on_its_grid_already_stays_and_is_said_to_be(data: Calib
     with mock.patch.object(rounding, "_with_nearest", side_effect=lambda module, _: module):
         (outcome,) = round_source(source, target, {"text": "w8"}, one, Learning("gptq")).towers
     assert outcome.layers == ()
-    assert outcome.describe() == "text tower: its weights are on the grid already, rounding loses nothing"
+    assert outcome.describe() == "text tower: its weights are already quantized, rounding loses nothing"
 
 
 def test_gradients_that_are_no_numbers_are_refused_by_name(data: CalibrationSet) -> None:

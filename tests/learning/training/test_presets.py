@@ -59,7 +59,7 @@ def test_the_recipe_goes_before_its_preset(tmp_path: Path) -> None:
         ("preset: dfndr-2b\ndatacompdr: {captions: '('}\n", "not a valid regular expression"),
         ("preset: dfndr-2b\ndatacompdr: {teachers: []}\n", "datacompdr.teachers"),
         ("preset: dfndr-2b\ndatacompdr: {mix: 1}\n", "unknown field datacompdr.mix"),
-        ("steps: 1\nbatch: 2\nlearning_rate: 1\nwarmup_steps: 3\n", "schedule and warmup_steps go together"),
+        ("steps: 1\nbatch: 2\nlearning_rate: 1\nwarmup_steps: 3\n", "schedule and warmup_steps need each other"),
     ],
 )
 def test_what_is_no_preset_is_refused(tmp_path: Path, text: str, what: str) -> None:

@@ -99,12 +99,12 @@ def test_shares_have_every_pair_once_and_all_read_their_part_of_the_first_captio
 @pytest.mark.parametrize(
     ("fields", "count", "words"),
     [
-        ({"batch": 9}, 2, "a batch of 9 cannot be dealt out to 2 processes in 1 parts each; take a multiple of 2"),
-        ({"accumulate": 3}, 1, "a batch of 8 cannot be dealt out to 1 processes in 3 parts each; take a multiple of 3"),
+        ({"batch": 9}, 2, "a batch of 9 cannot be divided among 2 processes in 1 parts each; use a multiple of 2"),
+        ({"accumulate": 3}, 1, "a batch of 8 cannot be divided among 1 processes in 3 parts each; use a multiple of 3"),
         (
             {"anchors": {"captions": 3}, "distillation": 0},
             2,
-            "3 captions of anchors cannot be dealt out to 2 processes; take a multiple of it",
+            "3 captions of anchors cannot be divided among 2 processes; use a multiple of that",
         ),
     ],
 )

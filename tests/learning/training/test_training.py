@@ -126,7 +126,7 @@ def test_a_finished_training_is_not_trained_again(folder: Path, trained: Path) -
 
 def test_another_recipe_does_not_go_on_from_it(folder: Path, trained: Path) -> None:
     other = write(folder, RECIPE.replace("0.001", "0.002"), "other.yaml")
-    with pytest.raises(UsageError, match="holds a training with other learning_rate"):
+    with pytest.raises(UsageError, match="has a training run with other learning_rate"):
         mcd.train(other, trained)
 
 
@@ -162,10 +162,10 @@ def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
         ),
         (("data: reinforced", "data: pairs/pairs.jsonl"), "pairs.jsonl holds plain pairs, and distillation is 0.7"),
         (("data: reinforced", "data: pairs.csv"), "pairs.csv is a CSV table; training reads .jsonl or a folder"),
-        (("data: reinforced", "data: ."), "is no reinforced dataset"),
+        (("data: reinforced", "data: ."), "is not a reinforced dataset"),
         (("evaluation: pairs", "evaluation: nowhere"), "nowhere"),
-        (("steps: 4", "anchors: {}\nsteps: 4"), "anchors go without teachers; set distillation to 0"),
-        (("steps: 4", "augmentation: {}\nsteps: 4"), "its augmentations are stored; leave `augmentation` out"),
+        (("steps: 4", "anchors: {}\nsteps: 4"), "anchors cannot be combined with teachers; set distillation to 0"),
+        (("steps: 4", "augmentation: {}\nsteps: 4"), "stores its augmentations; leave `augmentation` out"),
         (
             ("steps: 4", "augmentation: {tint: 1}\nsteps: 4"),
             "unknown field augmentation.tint; known: scale, ratio, mirror",

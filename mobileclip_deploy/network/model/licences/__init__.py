@@ -101,7 +101,7 @@ class Licence(BaseModel, frozen=True, extra="forbid"):
             return data
         unknown = [name for name in (data["terms"], *(data.get("earlier") or ())) if name not in all_terms()]
         if unknown:
-            raise ValueError(f"unknown licence {unknown[0]!r}; known: {', '.join(all_terms())}")
+            raise ValueError(f"no licence is called {unknown[0]!r}; known: {', '.join(all_terms())}")
         terms = all_terms()[data["terms"]]
         fields = {"name": terms.name, "url": terms.source, "research_only": terms.product.answer == "no"}
         return {**data, **fields}
@@ -120,13 +120,11 @@ class Licence(BaseModel, frozen=True, extra="forbid"):
         """Returns the answer for a use by somebody who downloads the weights today."""
         if self.text is None:
             answer: Literal["no", "unknown"] = "no" if self.research_only and use == "product" else "unknown"
-            return Answer(
-                answer=answer, words="the card names a licence, but no terms of it are known", source=self.url
-            )
+            return Answer(answer=answer, words="the card names a licence and no terms that were read", source=self.url)
         ruling = self.text.ruling(use)
         if ruling.answer != "yes" or self.applies is not None or getattr(self.text, use).source is not None:
             return ruling
-        doubt = f"the text says {ruling.words}; no known source places the weights under it"
+        doubt = f"the text says {ruling.words}; nothing that was read says that the weights come under it"
         return Answer(answer="unknown", words=doubt, source=ruling.source, dated=ruling.dated)
 
     def answer_of_copy(self, use: LicenceUse) -> Answer:
@@ -137,9 +135,7 @@ class Licence(BaseModel, frozen=True, extra="forbid"):
         if today.answer != "no" or not before:
             return today
         dates = ", ".join(str(terms.dated) for terms in before)
-        words = (
-            f"no, by the text of {today.dated}: {today.words}; texts of {dates} said otherwise, and a copy has no date"
-        )
+        words = f"no, by the text of {today.dated}: {today.words}; texts of {dates} said otherwise; a copy has no date"
         return Answer(answer="unknown", words=words, source=today.source, dated=today.dated)
 
     def uses_of_copy(self) -> dict[LicenceUse, Answer]:

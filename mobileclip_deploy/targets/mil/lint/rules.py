@@ -131,12 +131,12 @@ def _integer_cast(on_device: DeviceOperation) -> str | None:
     return f"{source.dtype} -> {result.dtype}" if "int32" in (source.dtype, result.dtype) else None
 
 
-@RULES.add("rank-5", "risk", "Rank 4, channels first, is what it is made for", sources.TRANSFORMERS)
+@RULES.add("rank-5", "risk", "It is designed for rank 4, channels first", sources.TRANSFORMERS)
 def _rank_five(on_device: DeviceOperation) -> str | None:
     return f"rank {on_device.rank}" if on_device.rank == _GOOD_RANK + 1 else None
 
 
-_FLEXIBLE = "With a flexible shape only the default one runs there, or none"
+_FLEXIBLE = "With a flexible shape only the default shape runs there, if any"
 _FLEXIBLE_SOURCES = (sources.FLEXIBLE_SHAPES, sources.FLEXIBLE_BATCH, sources.ENUMERATED)
 
 
@@ -156,7 +156,7 @@ def _dilation(on_device: DeviceOperation) -> str | None:
     return f"dilations {list(dilations)}" if any(dilation != 1 for dilation in dilations) else None
 
 
-@RULES.add("unknown-op", "risk", "No public source says that this op runs there", sources.CATALOG)
+@RULES.add("unknown-op", "risk", "No public source shows this op running there", sources.CATALOG)
 def _unknown(on_device: DeviceOperation) -> str | None:
     listed = _NATIVE | _NO_HARDWARE | _GATHER | _SORTS | _RECURRENT
     return None if on_device.type in listed else on_device.type
@@ -236,7 +236,7 @@ def _flexible_input(program: Program) -> str | None:
     return f"input {', '.join(flexible)}" if flexible else None
 
 
-@PACKAGE_RULES.add("size", "risk", "Large models are not placed there at all", sources.MODEL_SIZE)
+@PACKAGE_RULES.add("size", "risk", "Large models do not run there at all", sources.MODEL_SIZE)
 def _size(program: Program) -> str | None:
     size = sum(weight.bytes for weight in program.weights)
     return f"{size / 2**30:.2f} GiB of weights" if size > _MAX_BYTES else None

@@ -149,7 +149,7 @@ def _concat_shape(shapes: Shapes, values: Values) -> Shape:
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     """Concatenates the tensors along `axis`; scalars make a vector."""
     if interleave:
-        raise InvalidInput("a concat whose slices take turns is not evaluated")
+        raise InvalidInput("an interleaved concat is not evaluated")
     return torch.stack(values) if all(value.dim() == 0 for value in values) else torch.cat(values, axis)
 
 
@@ -180,7 +180,7 @@ def gather(x: Stored, indices: Tensor, axis: int = 0, batch_dims: int = 0, valid
     """
     (axis,) = axes_of((axis,), x.dim())
     if batch_dims or indices.is_floating_point():
-        raise InvalidInput("a gather in batches, or by numbers that are not whole, is not evaluated")
+        raise InvalidInput("a gather in batches, or by indices that are not integers, is not evaluated")
     rows = indices.to(torch.int64)
     if not rows.is_meta:
         rows = _Within.apply(rows, x.shape[axis])  # type: ignore[no-untyped-call]
