@@ -13,7 +13,7 @@ std::string compact(const Json& value);
 
 void append_line(const std::filesystem::path& file, const std::string& line);
 
-// Writes beside `file` and renames: a reader sees the old file, the new one or none, never half of one.
+// Writes a temporary file next to `file` and renames it: a reader sees the old file, the new one or none.
 void replace_file(const std::filesystem::path& file, const std::string& text);
 
 }  // namespace bench

@@ -1,4 +1,4 @@
-// The job: everything this device is told to measure. docs/measuring.md says what each field means.
+// The job: everything that this device has to measure. docs/measuring.md says what each field means.
 #pragma once
 
 #include <cstdint>

@@ -65,7 +65,7 @@ std::string property(const char* name) {
 }
 #endif
 
-// As mobileclip_deploy/benchmark/android/device.py tells a phone from what answers in its place.
+// As mobileclip_deploy/benchmark/android/device.py distinguishes a phone from a stand-in.
 bool is_stand_in() {
     if (!std::filesystem::exists("/system/bin/linker64")) return true;
     if (property("ro.kernel.qemu") == "1" || property("ro.boot.qemu") == "1") return true;
@@ -146,7 +146,7 @@ int current_core() { return sched_getcpu(); }
 Json cores_used(const std::map<int, std::int64_t>& inferences) {
     auto found = Json::array();
     for (const auto& [core, count] : inferences) {
-        if (core < 0) continue;  // a kernel that does not tell
+        if (core < 0) continue;  // a kernel that does not report it
         Json one{{"core", core}, {"inferences", count}};
         for (const auto& [field, file] : {std::pair{"running_khz", "scaling_cur_freq"},
                                           std::pair{"allowed_khz", "scaling_max_freq"},

@@ -1,4 +1,4 @@
-// What this device is and the state it is in, as far as a program on it can tell; the driver knows more.
+// What this device is and the state it is in, as far as a program on it can find out; the driver knows more.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ std::vector<int> affinity();
 int current_core();
 
 // `cores` of a round: how many inferences ended on which core, and its clock now: what it runs at (running_khz), what the
-// system allows it (allowed_khz) and what it can (maximum_khz); a clock that the system does not tell is left out.
+// system allows it (allowed_khz) and what it can (maximum_khz); a clock that the system does not report is left out.
 Json cores_used(const std::map<int, std::int64_t>& inferences);
 
 // `dumpsys thermalservice`'s status in the record's words; none where there is no such service.

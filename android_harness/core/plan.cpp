@@ -61,7 +61,7 @@ Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
     return found;
 }
 
-// Version of each runtime that the job needs; of one that cannot tell it: why.
+// Version of each runtime that the job needs; the reason, if a runtime cannot report it.
 Json runtime_versions(const Job& job, const PlanOptions& options) {
     Json versions = Json::object();
     for (const auto& cell : job.cells) {

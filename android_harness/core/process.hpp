@@ -13,7 +13,7 @@ struct Outcome {
     std::string error;   // why there is no answer to be used; empty if it ended well
 };
 
-// How a program is started: by which loader (empty: the system's), which looks for libraries beside the program; and on
+// How a program is started: by which loader (empty: the system's), which looks for libraries next to the program; and on
 // which cores (empty: on any; what the system refuses is not done, and a round's `cores` show it).
 struct Start {
     std::filesystem::path loader;

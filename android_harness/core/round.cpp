@@ -37,7 +37,7 @@ std::vector<std::byte> first_input(const Cell& cell, const std::filesystem::path
     return input;
 }
 
-// The answers to as many golden inputs as are asked for, one after the other.
+// The answers to the requested number of golden inputs, one after the other.
 std::string answers_to_golden(const Job& job, const Cell& cell, Engine& engine, const std::filesystem::path& folder) {
     const auto available = static_cast<std::size_t>(cell.golden->inputs.shape[0]);
     const auto limit = static_cast<std::size_t>(job.protocol.golden_inputs);

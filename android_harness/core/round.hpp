@@ -1,4 +1,4 @@
-// One round of one cell, as docs/measuring.md tells it.
+// One round of one cell, as described in docs/measuring.md.
 #pragma once
 
 #include <filesystem>

@@ -13,7 +13,7 @@ std::filesystem::path stream_file(const std::filesystem::path& folder, const Job
 // True if `line` is a round of this job: a turn of its order, with a known status.
 bool is_round(const Json& line, const Job& job);
 
-// The finished rounds. A last line that was cut off is removed from the file, so that the next one starts anew;
+// The finished rounds. A last line that was cut off is removed from the file, so that the next one starts on its own line;
 // a whole line that is no round of this job throws JobError.
 std::vector<Json> read_stream(const std::filesystem::path& folder, const Job& job);
 

@@ -1,4 +1,4 @@
-// mobileclip-bench-litert: libLiteRt.so is opened at run time, and so is the GPU's library beside it.
+// mobileclip-bench-litert: libLiteRt.so is opened at run time, and so is the GPU's library next to it.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -22,7 +22,7 @@ using bench::litert::TensorType;
 
 constexpr const char* kLibrary = "libLiteRt.so";
 
-// What the library itself does not tell: the metadata of the package that it came from, which lies beside it.
+// Facts that the library itself does not report: the metadata of its package, a file next to it.
 std::string packaged_version(const std::filesystem::path& library) {
     const auto file = std::filesystem::path(library.string() + ".metadata");
     std::ifstream stream(file);

@@ -27,7 +27,7 @@ Api open(const std::string& file) {
     if (library == nullptr) {
         throw std::runtime_error(std::string("LiteRT cannot be opened: ") + dlerror() + "; put libLiteRt.so beside this program");
     }
-    // Before 2.1.6 CreateModelFromFile had a parameter less. An older library is told by what came with the change.
+    // Before 2.1.6 CreateModelFromFile had a parameter less. The symbol checked here came with the change.
     const void* newer = nullptr;
     look_up(library, file, "LiteRtCreateModelFromFd", newer);
     Api api{};

@@ -9,7 +9,7 @@ const MAX_BYTES = 100e6;
 const MAX_PIXELS = 100e6;
 
 /** The pixels of a picture file (a Blob), for `embedImage`; in a worker too. EXIF's orientation is applied, colours stay
- * as they are stored, what is transparent stands on white. */
+ * as they are stored, transparent pixels are drawn on white. */
 export async function pixels(blob) {
   if (!(blob instanceof Blob)) throw new MobileCLIPError("picture", "a picture file is a File or a Blob");
   if (blob.size > MAX_BYTES) throw new MobileCLIPError("picture", `larger than ${MAX_BYTES / 1e6} MB`);

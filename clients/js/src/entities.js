@@ -10,7 +10,7 @@ const NAMES = new Map(ENTITY_TABLE.trim().split(/\s+/).flatMap((entry) => {
   return bare === name ? [[`${name};`, meaning]] : [[`${bare};`, meaning], [bare, meaning]];
 }));
 
-/** What a name means that ends in a semicolon, or may stand without one; undefined: nothing. */
+/** Text of a name that ends in a semicolon, or may be without one; undefined: unknown. */
 export const named = (name) => NAMES.get(name);
 
 /** A text with the longest name that it begins with replaced; undefined where it begins with none. */

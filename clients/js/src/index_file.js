@@ -83,7 +83,7 @@ export class Index {
 
   contains(id) { return this.row(id) !== undefined; }
 
-  /** A row's stamp, a BigInt, which tells a changed picture from the one that was embedded; 0n where its writer gave none. */
+  /** A row's stamp, a BigInt, which differs if a picture has changed since it was embedded; 0n where its writer gave none. */
   stamp(row) {
     const block = this.#blockOf(row);
     return block.stamps[row - block.first];
@@ -346,7 +346,7 @@ function half(bits) {
   return exponent === 31 ? (fraction ? NaN : sign * Infinity) : sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-// {at, sequence, end of what is valid}: the slot with the larger sequence whose checksum is right.
+// {at, sequence, end of the valid bytes}: the slot with the larger sequence whose checksum is right.
 function committed(bytes, view) {
   const slots = [64, 96].filter((at) => crc32(bytes.subarray(at, at + 28)) === view.getUint32(at + 28, true))
     .map((at) => ({ at, sequence: view.getBigUint64(at, true), end: Number(view.getBigUint64(at + 8, true)) }))
@@ -357,7 +357,7 @@ function committed(bytes, view) {
   return slots[0];
 }
 
-// What is told of the embeddings.
+// Description of the embeddings.
 function described(bytes) {
   let told;
   try {

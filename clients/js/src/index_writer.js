@@ -60,7 +60,7 @@ export class IndexWriter {
   contains(id) { return this.#rowsById.has(id); }
 
   /** Adds pictures, by an id and an embedding each. An id that is there has to be removed first. `stamps`: a BigInt or
-   * whole number for each, which tells a changed picture; 0 for none. */
+   * whole number for each, which differs if the picture changed; 0 for none. */
   add(ids, embeddings, stamps) {
     if (![ids, embeddings, stamps ?? []].every(list)) throw new MobileCLIPError("query", "ids, embeddings and stamps are lists");
     if (ids.length !== embeddings.length || (stamps && stamps.length !== ids.length)) {
@@ -102,7 +102,7 @@ export class IndexWriter {
   }
 
   /** The whole file with what was added and removed, a Uint8Array: put it in the old one's place at once (Node: write
-   * beside it and rename; a browser's storage replaces whole files). The rows of one commit are searched faster than the
+   * next to it and rename; a browser's storage replaces whole files). The rows of one commit are searched faster than the
    * same rows of many. */
   commit() {
     const { at, sequence, end } = this.#index.slot;

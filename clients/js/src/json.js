@@ -2,7 +2,7 @@
 
 const TOKENS = /"(?:[^"\\]|\\.)*"|[{}[\]:]/gs;
 
-/** The value of a JSON text, or an exception of JSON.parse's. `refuse(key)` is called with the first key that stands twice
+/** The value of a JSON text, or an exception of JSON.parse's. `refuse(key)` is called with the first key that occurs twice
  * in one object: readers differ in which of the two they take. */
 export function parseJson(text, refuse) {
   const value = JSON.parse(text);

@@ -1,4 +1,4 @@
-// Labels to tell pictures apart by.
+// Labels to classify pictures with.
 
 import { MobileCLIPError } from "./errors.js";
 import { probabilities } from "./vectors.js";

@@ -84,7 +84,7 @@ export class MobileCLIP {
   }
 
   /** The embedding of a picture, of length 1. `picture`: {data, width, height} with RGB or RGBA bytes, row by row, as
-   * ImageData has them; what is transparent stands on white. */
+   * ImageData has them; transparent pixels are drawn on white. */
   async embedImage(picture) {
     this.#embeds();
     return { values: unit(await this.#run("image", this.prepare(picture))), embeddingSpace: this.embeddingSpace };
@@ -129,7 +129,7 @@ export class MobileCLIP {
     return { values: unit(await this.#run("image", values)), embeddingSpace: this.embeddingSpace };
   }
 
-  /** Labels to tell pictures apart by, two or more. `template`: with {} where the label goes; the network's own if left
+  /** Labels to classify pictures with, two or more. `template`: with {} where the label goes; the network's own if left
    * out. */
   async labels(names, template = this.manifest.template) {
     checkLabels(names, template);

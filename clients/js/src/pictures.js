@@ -12,7 +12,7 @@ function checked(picture) {
   return picture;
 }
 
-/** RGB or RGBA bytes -> RGB; what is transparent stands on white, as in the Python package. */
+/** RGB or RGBA bytes -> RGB; transparent pixels are drawn on white, as in the Python package. */
 export function rgb(picture) {
   const { data, width, height } = checked(picture);
   const pixels = width * height;

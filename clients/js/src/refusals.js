@@ -1,4 +1,4 @@
-// What cannot be asked, in every language and in Python (clients/vectors/refusals.json).
+// Queries that are refused, in every language and in Python (clients/vectors/refusals.json).
 
 import { MobileCLIPError } from "./errors.js";
 

@@ -34,7 +34,7 @@ function ofExif(bytes) {
 
 let turns;
 
-/** Whether this browser turns WebP files by itself; asked once. */
+/** True if this browser rotates WebP files by itself; tested once. */
 export function browserTurns() {
   turns ??= createImageBitmap(new Blob([Uint8Array.from(atob(TURNED), (one) => one.charCodeAt(0))], { type: "image/webp" }))
     .then(({ width, height }) => height > width, () => true);

@@ -19,7 +19,7 @@ const METHODS = {
  * MobileCLIP. `port`: a MessagePort in place of the worker's own. */
 export function serve(load, port = self) {
   const loaded = load();
-  loaded.catch(() => {}); // each call tells it
+  loaded.catch(() => {}); // each call reports it
   port.onmessage = async ({ data: { id, method, given } }) => {
     try {
       port.postMessage({ id, found: await METHODS[method](await loaded, ...given) });
@@ -29,7 +29,7 @@ export function serve(load, port = self) {
   };
 }
 
-/** On a page: the model in a worker, or behind a MessagePort. Its methods are MobileCLIP's, and `embedImage` takes picture
+/** On a page: the model in a worker, or across a MessagePort. Its methods are MobileCLIP's, and `embedImage` takes picture
  * files (Blobs) as well. */
 export function connect(worker) {
   const waiting = new Map();
@@ -37,7 +37,7 @@ export function connect(worker) {
   const broken = new Promise((_, reject) => {
     worker.onerror = ({ message }) => reject(new MobileCLIPError("bundle", `the worker failed: ${message}`));
   });
-  broken.catch(() => {}); // each call tells it
+  broken.catch(() => {}); // each call reports it
   worker.onmessage = ({ data: { id, found, code, message } }) => {
     const { resolve, reject } = waiting.get(id);
     waiting.delete(id);

@@ -48,7 +48,7 @@ export interface Classification {
   label: string;
   probability: number;
 }
-/** Labels to tell pictures apart by, embedded once; `bias`: of a network that judges each label alone. */
+/** Labels to classify pictures with, embedded once; `bias`: of a network that judges each label alone. */
 export interface Labels {
   readonly names: string[];
   readonly vectors: Float32Array[];
@@ -140,7 +140,7 @@ export class Index {
   id(row: number): string;
   row(id: string): number | undefined;
   contains(id: string): boolean;
-  /** What tells a changed picture from the one that was embedded; 0n where its writer gave none. */
+  /** Stamp that differs if a picture has changed since it was embedded; 0n where its writer gave none. */
   stamp(row: number): bigint;
   search(query: Embedding | ArrayLike<number>, top?: number): Match[];
 }
@@ -152,7 +152,7 @@ export class IndexWriter {
   /** The ids that are there, those among them that are not committed yet. */
   readonly ids: string[];
   contains(id: string): boolean;
-  /** `stamps`: one for each picture, which tells a changed one; 0 for none. */
+  /** `stamps`: one for each picture, which differs if it changed; 0 for none. */
   add(ids: string[], embeddings: Embedding[], stamps?: ArrayLike<bigint | number>): void;
   remove(rows: number[]): void;
   /** Those that are not there are passed over. */

@@ -32,7 +32,7 @@ final class Session: ObservableObject {
         machine = Machine(battery: readBattery)
     }
 
-    /// Carry out what the launch arguments ask for, else offer the jobs that are there.
+    /// Carries out the launch arguments, else offers the jobs in the app's folder.
     func start(arguments: [String]) {
         guard !started else { return }
         started = true
@@ -60,7 +60,7 @@ final class Session: ObservableObject {
         }
     }
 
-    /// Fetch the job that a link leads to; it stands in the list then.
+    /// Fetches the job of a link; it is then in the list.
     func fetch(_ link: String) {
         begin { [workspace] _ in
             guard let address = URL(string: link) else { throw HarnessError("\(link) is no link") }
@@ -109,7 +109,7 @@ final class Session: ObservableObject {
     }
 }
 
-/// Asked for by the measuring thread, between rounds; UIDevice belongs to the main one.
+/// Requested by the measuring thread, between rounds; UIDevice belongs to the main one.
 @Sendable private func readBattery() -> Battery {
     if Thread.isMainThread { return MainActor.assumeIsolated { battery(of: UIDevice.current) } }
     return DispatchQueue.main.sync { MainActor.assumeIsolated { battery(of: UIDevice.current) } }

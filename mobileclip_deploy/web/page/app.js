@@ -96,7 +96,7 @@ async function key(blob) {
   return `${settings.embedding_space} ${Array.from(new Uint8Array(digest), (one) => one.toString(16).padStart(2, "0")).join("")}`;
 }
 
-// So many pictures that could not be read are named.
+// At most this many unreadable pictures are named.
 const NAMED = 5;
 // `pictures`: [name, a promise of its blob or the blob] of each.
 async function index(pictures) {

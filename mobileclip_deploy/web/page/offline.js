@@ -21,7 +21,7 @@ self.addEventListener("fetch", (event) => {
   })());
 });
 
-// A full disk or a private window keeps nothing: the page works all the same, and is told.
+// A full disk or a private window keeps nothing: the page works all the same, and shows it.
 async function keep(request, answer) {
   const cache = await caches.open(NAME);
   try {

@@ -34,7 +34,7 @@ import java.util.regex.Pattern;
  * whose JSON it reads with.
  */
 public final class BenchRun {
-    /** What only the device itself tells: objects of the record, of texts, numbers, truth values and lists of them. */
+    /** Facts that only the device itself knows: objects of the record, with texts, numbers, booleans and lists of them. */
     public interface Phone {
         Map<String, Object> device();
 
@@ -42,11 +42,11 @@ public final class BenchRun {
 
         Map<String, Object> snapshot();
 
-        /** nominal, fair, serious or critical; null where it cannot be told. */
+        /** nominal, fair, serious or critical; null if unknown. */
         String thermalState();
     }
 
-    /** Told before every round. */
+    /** Called before every round. */
     public interface Progress {
         void turn(int finished, int all, String cell);
     }
@@ -291,7 +291,7 @@ public final class BenchRun {
         return options;
     }
 
-    /** The kernel's own peak of this process; nothing where it does not tell. */
+    /** The kernel's own peak of this process; nothing if it reports none. */
     private static String peak() throws IOException {
         File status = new File("/proc/self/status");
         if (!status.canRead()) return "";
@@ -394,7 +394,7 @@ public final class BenchRun {
         }
     }
 
-    /** Beside the file, flushed to the disk and renamed: whole or not at all. */
+    /** Writes a temporary file next to it, flushes it and renames it: whole or not at all. */
     static void write(File file, String text) throws IOException {
         File partial = new File(file.getPath() + ".partial");
         try (FileOutputStream stream = new FileOutputStream(partial)) {

@@ -15,7 +15,7 @@ import javax.imageio.ImageIO;
 import javax.imageio.ImageReader;
 import javax.imageio.stream.ImageInputStream;
 
-/** Pictures of what javax.imageio reads, on desktops and servers: the numbers that the file stores, as Python takes them.
+/** Pictures that javax.imageio reads, on desktops and servers: the values that the file stores, as Python uses them.
  * {@code BufferedImage.getRGB} gives others: it turns grey, 16 bits and embedded profiles into sRGB. */
 public final class ImageFiles {
     private ImageFiles() {}

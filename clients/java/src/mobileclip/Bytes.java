@@ -57,7 +57,7 @@ final class Bytes {
         return found;
     }
 
-    /** The window where a place lies, with {@link #OVERLAP} bytes behind the place, or all that there are. */
+    /** The window that contains an offset, with {@link #OVERLAP} bytes after it, or as many as there are. */
     ByteBuffer window(long place) {
         return windows[(int) (place >>> shift)];
     }

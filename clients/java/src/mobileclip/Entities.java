@@ -22,7 +22,7 @@ final class Entities {
 
     private Entities() {}
 
-    /** What a name means that ends in a semicolon, or may stand without one; null: nothing. */
+    /** Text of a name that ends in a semicolon, or may be without one; null: unknown. */
     static String named(String name) {
         return NAMES.get(name);
     }

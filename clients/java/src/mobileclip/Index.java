@@ -26,7 +26,7 @@ public final class Index {
     private final String[] arrays;
     final float scale;
     long sequence;
-    /** Where the slot stands that is valid: 64 or 96. */
+    /** Offset of the valid slot: 64 or 96. */
     int slot;
     final long end;
     private final long start;
@@ -174,7 +174,7 @@ public final class Index {
         return row(id) >= 0;
     }
 
-    /** A row's stamp, which tells a changed picture from the one that was embedded; 0 where its writer gave none. A uint64:
+    /** A row's stamp, which differs if a picture has changed since it was embedded; 0 where its writer gave none. A uint64:
      * large ones are negative. */
     public long stamp(int row) {
         Block block = blockOf(row);
@@ -238,7 +238,7 @@ public final class Index {
         return bytes.crc(new CRC32(), from, count);
     }
 
-    // The end of what is valid, by the slot with the larger sequence whose checksum is right.
+    // The end of the valid bytes, by the slot with the larger sequence whose checksum is right.
     private long committed() {
         long found = 0;
         for (int at = 64; at <= 96; at += 32) {

@@ -171,7 +171,7 @@ public final class IndexWriter implements Closeable {
         add(ids, embeddings, null);
     }
 
-    /** {@code stamps}: one for each picture, which tells a changed one; 0 for none. A uint64: large ones are negative. */
+    /** {@code stamps}: one for each picture, which differs if it changed; 0 for none. A uint64: large ones are negative. */
     public synchronized void add(List<String> ids, List<? extends Embedding> embeddings, long[] stamps) {
         int count = ids.size();
         if (embeddings.size() != count || stamps != null && stamps.length != count) {
@@ -223,7 +223,7 @@ public final class IndexWriter implements Closeable {
         for (String id : new LinkedHashSet<>(ids)) if (rowsById.containsKey(id)) remove(rowsById.get(id));
     }
 
-    /** Writes what was added and removed: whole, or as if it had not been asked for. The rows of one commit are searched
+    /** Writes what was added and removed: all of it or nothing. The rows of one commit are searched
      * faster than the same rows of many. */
     public synchronized void commit() {
         if (added.isEmpty() && removed.isEmpty()) return;

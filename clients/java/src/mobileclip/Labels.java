@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 
-/** Labels to tell pictures apart by; {@link MobileCLIP#labels} makes them once. */
+/** Labels to classify pictures with; {@link MobileCLIP#labels} makes them once. */
 public final class Labels {
     private final List<String> names;
     private final float[][] vectors;

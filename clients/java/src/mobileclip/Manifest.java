@@ -30,7 +30,7 @@ public final class Manifest {
     final Text text;
     /** Null where the bundle was exported without --background. */
     final Map<?, ?> relevance;
-    /** What a classifier ({@code export --labels}) tells apart; null of bundles that give embeddings. */
+    /** Labels of a classifier ({@code export --labels}); null for bundles with embeddings. */
     public final List<String> classes;
 
     /** A tower's file, and what goes in and out. */

@@ -190,7 +190,7 @@ public final class MobileCLIP implements AutoCloseable {
         return new Embedding(Vectors.unit(run("image", values)), embeddingSpace());
     }
 
-    /** Labels to tell pictures apart by, in the network's own prompt. */
+    /** Labels to classify pictures with, in the network's own prompt. */
     public Labels labels(List<String> names) {
         return labels(names, manifest.template);
     }
@@ -229,7 +229,7 @@ public final class MobileCLIP implements AutoCloseable {
                 index.search(query, top), judged ? needed((Embedding.Text) query, index.length()) : Double.NaN, index.bridgedFrom);
     }
 
-    /** {@code threshold}: the cosine that the nearest needs, in place of what the bundle says; -1 shows everything. */
+    /** {@code threshold}: minimum cosine of the best match, instead of the bundle's threshold; -1 shows everything. */
     public Answer search(Index index, Embedding query, int top, double threshold) {
         Query.checkThreshold(threshold);
         return new Answer(index.search(query, top), threshold, index.bridgedFrom);

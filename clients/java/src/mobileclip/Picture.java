@@ -1,11 +1,11 @@
 package mobileclip;
 
-/** A picture's RGB bytes, as the Python package makes them of what a decoder gives; a colour profile is ignored. */
+/** A picture's RGB bytes, as the Python package makes them from a decoder's output; a colour profile is ignored. */
 public final class Picture {
     /** What lies where in a decoder's or a camera's bytes, row by row; clients/vectors/pictures.json has each. */
     public enum Layout {
         RGB(3),
-        /** What is transparent stands on white; colours are not multiplied by alpha. */
+        /** Transparent pixels are drawn on white; colours are not multiplied by alpha. */
         RGBA(4),
         BGRA(4),
         GREY(1),

@@ -3,7 +3,7 @@ package mobileclip;
 import java.util.HashSet;
 import java.util.List;
 
-/** What cannot be asked, in every language and in Python (clients/vectors/refusals.json). */
+/** Queries that are refused, in every language and in Python (clients/vectors/refusals.json). */
 final class Query {
     private Query() {}
 

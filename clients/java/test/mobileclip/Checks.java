@@ -637,7 +637,7 @@ final class Checks {
     }
 
     private void vocabulary() throws Exception {
-        // As many words as before, and of the same form: only the golden texts tell.
+        // As many words as before, and of the same form: only the golden texts show it.
         String exchanged = text("tokenizer/vocab.json").replace("\"photo</w>\"", "\"kept</w></w>\"").replace("\"dog</w>\"", "\"photo</w>\"")
                 .replace("\"kept</w></w>\"", "\"dog</w>\"");
         check("two words exchanged", !exchanged.equals(text("tokenizer/vocab.json")));
@@ -696,7 +696,7 @@ final class Checks {
         return Picture.of(Picture.Layout.RGB, found, picture.width, picture.height);
     }
 
-    // From the whole bundle, whatever is asked of the changed one.
+    // From the whole bundle, whatever the changed one computes.
     private static Engine replayOf(BundleFiles whole) {
         Engine own = replay(whole);
         return new Engine() {

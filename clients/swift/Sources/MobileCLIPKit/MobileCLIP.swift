@@ -66,7 +66,7 @@ public final class MobileCLIP: Sendable {
     /// A picture as the image tower takes it: float32 planes [3, S, S] in [0, 1], for an app that runs it by itself.
     public func prepare(_ picture: Picture) throws -> [Float] { try manifest.preprocess.pixels(try picture.rgb()) }
 
-    /// Where the towers run: what was asked for, or what `selfTest()` fell back to.
+    /// Where the towers run: the requested unit, or the one that `selfTest()` fell back to.
     public var computeUnits: ComputeUnits { get async { await towers.units } }
 
     /// The embedding of a text, of length 1. `cut` says that it has more tokens than the network reads.
@@ -134,7 +134,7 @@ public final class MobileCLIP: Sendable {
 
     /// Many pictures, one after the other; each is decoded when its turn comes. Ends with the code `cancelled` when the task
     /// is cancelled.
-    /// - Parameter progress: told how many are done, after each.
+    /// - Parameter progress: called with the number done, after each.
     public func embed(
         images: some Sequence<some PictureSource>, isolation: isolated (any Actor)? = #isolation, progress: (Int) -> Void = { _ in }
     ) async throws -> [Embedding] {
@@ -160,7 +160,7 @@ public final class MobileCLIP: Sendable {
         return found
     }
 
-    /// Labels to tell pictures apart by, embedded once: keep them.
+    /// Labels to classify pictures with, embedded once: keep them.
     /// - Parameters:
     ///   - names: two or more, each once.
     ///   - template: with {} where the label goes; nil: the network's own.

@@ -1,6 +1,6 @@
 import Foundation
 
-/// What cannot be asked, in every language and in Python (clients/vectors/refusals.json).
+/// Queries that are refused, in every language and in Python (clients/vectors/refusals.json).
 enum Query {
     static func check(text: String) throws {
         guard text.contains(where: { !$0.isWhitespace }) else { throw MobileCLIPError(.query, "the text is empty: give words") }

@@ -17,7 +17,7 @@ public struct SelfTest: Sendable {
     public let towers: [TowerTest]
     /// Where the towers run from here on.
     public let computeUnits: ComputeUnits
-    /// What to tell: nil where all is well on the unit that was asked for.
+    /// Message for the user: nil if the requested unit works.
     public let sentence: String?
     public var passed: Bool { towers.allSatisfy(\.passed) }
 }
@@ -48,7 +48,7 @@ extension MobileCLIP {
         return SelfTest(towers: first, computeUnits: asked, sentence: "\(wrong), and no other unit answers rightly: do not use it here")
     }
 
-    /// A vocabulary of another checkpoint has the same form: the golden texts tell.
+    /// A vocabulary of another checkpoint has the same form: the golden texts show it.
     private func checkTokens(_ golden: SafeTensors) throws {
         guard let tokenizer, let prompts = golden.prompts, let ids = golden["ids"]?.int32, let shape = golden["ids"]?.shape,
             shape.count == 2, shape[0] == prompts.count

@@ -5,7 +5,7 @@ import MobileCLIPKit
 import MobileCLIPONNXRuntime
 #endif
 
-// The package from a shell: a bundle's answers, and what tests and benchmarks ask of every language's client.
+// The package from a shell: a bundle's answers, and the commands that tests and benchmarks give every language's client.
 
 let usage = """
     usage: mobileclip-client classify BUNDLE IMAGE LABEL[,LABEL...]

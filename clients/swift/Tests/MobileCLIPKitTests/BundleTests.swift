@@ -206,7 +206,7 @@ final class BundleTests: XCTestCase {
             XCTAssertFalse(found.passed)
             XCTAssertTrue(try XCTUnwrap(found.sentence).contains("no other unit answers rightly"))
         }
-        // Blue for red, inside of a tower: the golden pictures tell.
+        // Blue for red, inside of a tower: the golden pictures show it.
         let bgr = try await model([.image], engine: BlueForRed(engine: engine)).selfTest(fallsBack: false)
         XCTAssertFalse(bgr.passed)
     }
@@ -329,7 +329,7 @@ private struct Lazy: PictureSource {
     func picture() -> Picture { Picture(bytes: [UInt8](repeating: value, count: 3 * 70 * 70), width: 70, height: 70) }
 }
 
-/// Must not be asked for anything.
+/// Must not be called.
 private struct NoEngine: Engine {
     let targets = ["onnx"]
     let computeUnits = [ComputeUnits.cpuOnly]

@@ -163,7 +163,7 @@ final class IndexTests: XCTestCase {
             assertRefused(.index) { try writer.remove(rows: [30]) }
             withExtendedLifetime(writer) { assertRefused(.index, "two writers") { _ = try IndexWriter(appendingTo: url) } }
         }
-        // Behind the committed end: of a writer that was killed.
+        // After the committed end: left by a writer that was killed.
         let half = try FileHandle(forWritingTo: url)
         try half.seekToEnd()
         try half.write(contentsOf: Data([1, 2, 3]))

@@ -1,7 +1,7 @@
 import Foundation
 import StandInScript
 
-// Stands in for Core AI where there is none (Linux): the part of its public interface that this project uses, as Apple
+// Stand-in for Core AI on systems without it (Linux): the part of its public interface that this project uses, as Apple
 // documents it (developer.apple.com/documentation/coreai, iOS 27) and apple/coreai-models calls it. It computes no network.
 
 @available(iOS 27, macOS 27, *)

@@ -1,7 +1,7 @@
 import Foundation
 import StandInScript
 
-// Stands in for Core ML where there is none (Linux), so that everything above it can be compiled, driven and tested. It
+// Stand-in for Core ML on systems without it (Linux), so that everything above it can be compiled, driven and tested. It
 // has the part of the API that this project uses, and answers by `StandIn`'s script. It computes no network.
 
 public enum MLComputeUnits: Int, Sendable { case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine }

@@ -103,10 +103,10 @@ public struct StandIn: Codable, Sendable {
         return found
     }
 
-    /// Keep in mind that something was asked for.
+    /// Records a request.
     public static func note(_ call: String) { lock.withLock { calls.append(call) } }
 
-    /// What was asked for since the last look.
+    /// Requests since the last look.
     public static func takeCalls() -> [String] {
         lock.withLock {
             defer { calls = [] }

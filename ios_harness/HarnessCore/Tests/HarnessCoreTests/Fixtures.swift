@@ -71,7 +71,7 @@ extension BenchmarkRecord {
     func rounds(of cell: String) -> [RoundResult] { rounds.filter { $0.cell == cell } }
 }
 
-/// A runtime of the test's own: gives the answers it is told, and counts what was asked of it.
+/// A runtime of the test's own: gives fixed answers, and counts its calls.
 final class FakeRuntime: ModelRuntime {
     struct Broken: LocalizedError { let errorDescription: String? = "broken\nin two lines" }
 

@@ -17,7 +17,7 @@ import java.util.Locale;
 import java.util.Map;
 import mobileclip.BenchRun;
 
-/** What Android tells an app of its phone. */
+/** Facts that Android reports to an app about its phone. */
 final class AndroidPhone implements BenchRun.Phone {
     private static final String VERSION = "1";
     private static final int PERCENT = 100;

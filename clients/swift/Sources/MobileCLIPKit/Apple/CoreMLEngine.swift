@@ -6,7 +6,7 @@ import Foundation
 import CoreVideo
 #endif
 
-/// Core ML. What Xcode compiled (`.mlmodelc` beside the package, or in its place) is loaded as it is; a package is
+/// Core ML. What Xcode compiled (`.mlmodelc` next to the package, or instead of it) is loaded as it is; a package is
 /// compiled once and kept in the caches folder, by its hash.
 public struct CoreMLEngine: Engine {
     public let targets = ["coreml"]

@@ -32,7 +32,7 @@ public struct Classification: Sendable, Equatable {
     public let probability: Double
 }
 
-/// Labels to tell pictures apart by, embedded once.
+/// Labels to classify pictures with, embedded once.
 public struct Labels: Sendable {
     public let names: [String]
     public let embeddingSpace: String

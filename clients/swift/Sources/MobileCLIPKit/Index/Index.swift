@@ -69,7 +69,7 @@ public struct Index: Sendable {
         return file.id(row)
     }
 
-    /// The stamp of a row, which tells a changed picture from the one that was embedded; 0 where its writer gave none.
+    /// The stamp of a row, which differs if a picture has changed since it was embedded; 0 where its writer gave none.
     /// - Throws: `index` where there is no such row.
     public func stamp(_ row: Int) throws -> UInt64 {
         try check(row)
@@ -106,7 +106,7 @@ public struct Index: Sendable {
     }
 }
 
-/// Rows by id, made when they are first asked for.
+/// Rows by id, built at the first use.
 private final class Lookup: @unchecked Sendable {
     private let file: IndexFile
     private let lock = NSLock()

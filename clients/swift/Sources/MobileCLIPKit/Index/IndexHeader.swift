@@ -1,6 +1,6 @@
 import Foundation
 
-/// What stands before an index's blocks.
+/// Header of an index, before its blocks.
 struct IndexHeader {
     private static let magic: [UInt8] = Array("MCDX".utf8) + [0x0D, 0x0A, 0x1A, 0x0A]
     private static let start = 128
@@ -12,7 +12,7 @@ struct IndexHeader {
     /// Bytes of the description.
     let told: Int
     let description: Index.Description
-    /// The end of what is valid.
+    /// End of the valid bytes.
     let committed: Int
     /// The offset of the slot that says so, 64 or 96, and its sequence.
     let slot: Int

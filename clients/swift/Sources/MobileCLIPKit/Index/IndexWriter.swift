@@ -64,7 +64,7 @@ public final class IndexWriter: @unchecked Sendable {
     public func contains(_ id: String) -> Bool { mutex.withLock { rowsByID[id] != nil } }
 
     /// Adds pictures; nothing is in the file before `commit()`. An id that is there has to be removed first.
-    /// - Parameter stamps: one for each picture, which tells a changed one; 0 for none. A file's is what `Index.stamp` of
+    /// - Parameter stamps: one for each picture, which differs if it changed; 0 for none. A file's is what `Index.stamp` of
     ///   an index gives that Python's `embed` wrote.
     public func add(_ pictures: [(id: String, embedding: Embedding)], stamps: [UInt64]? = nil) throws {
         try mutex.withLock {
@@ -118,7 +118,7 @@ public final class IndexWriter: @unchecked Sendable {
         try remove(rows: mutex.withLock { ids.compactMap { rowsByID[$0] } })
     }
 
-    /// Writes what was added and removed: whole, or as if it had not been asked for. The rows of one commit are searched
+    /// Writes what was added and removed: all of it or nothing. The rows of one commit are searched
     /// faster than the same rows of many.
     public func commit() throws {
         try mutex.withLock { try committed() }

@@ -11,14 +11,14 @@ public struct RGBPicture: Sendable, Equatable {
     }
 }
 
-/// Gives its pixels when it is asked: a picture in memory, a file, a `CGImage`, a `CVPixelBuffer`.
+/// Gives its pixels on demand: a picture in memory, a file, a `CGImage`, a `CVPixelBuffer`.
 public protocol PictureSource {
     func picture() throws -> Picture
 }
 
 /// Pixels as a decoder or a camera gives them. What becomes of each layout is the same in every language
 /// (clients/vectors/pictures.json): colours as they are stored, an embedded profile (Display P3, say) is ignored, as the
-/// networks' training did; what is transparent stands on white.
+/// networks' training did; transparent pixels are drawn on white.
 public struct Picture: PictureSource, Sendable {
     public enum Layout: String, Sendable, CaseIterable {
         case rgb, rgba, bgra, grey
@@ -38,7 +38,7 @@ public struct Picture: PictureSource, Sendable {
     public let width: Int
     public let height: Int
     public let layout: Layout
-    /// EXIF's, 1 to 8; every other number stands for 1.
+    /// EXIF's, 1 to 8; every other number means 1.
     public let orientation: Int
     public let matrix: Matrix
     public let range: Range
@@ -108,7 +108,7 @@ private func upright(_ picture: RGBPicture, _ orientation: Int) -> RGBPicture {
     return RGBPicture(checked: bytes, outWidth, outHeight)
 }
 
-/// Rows without what stands behind each: cameras' rows are padded.
+/// Rows without the padding after each, which cameras add.
 func packed(_ base: UnsafeRawPointer, rowBytes: Int, width: Int, rows: Int) -> [UInt8] {
     [UInt8](unsafeUninitializedCapacity: width * rows) { found, count in
         for row in 0..<rows {

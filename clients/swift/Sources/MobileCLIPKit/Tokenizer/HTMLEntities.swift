@@ -44,7 +44,7 @@ enum HTMLEntities {
         }
     }
 
-    /// Every "&" whose reference `read` understands (from the index behind it) gives way to what it means.
+    /// Every "&" whose reference `read` understands (from the index after it) is replaced by its text.
     private static func replace(_ text: Scalars, _ read: (Int) -> (Scalars, Int)?) -> Scalars {
         var result: Scalars = []
         var index = 0

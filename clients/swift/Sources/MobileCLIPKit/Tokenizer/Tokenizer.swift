@@ -6,7 +6,7 @@ import Foundation
 /// long is cut, and the end token stays last; the rest is padded, which the towers need: they attend to padding. Equal to
 /// open_clip's for everything but mojibake (text decoded by the wrong encoding), which it repairs and this does not.
 public struct Tokenizer: Sendable {
-    /// Ids of two neighbours, packed, -> the merge's rank and the id of what it makes.
+    /// Ids of two neighbours, packed, -> the merge's rank and the id of the merged piece.
     private let merges: [UInt64: (rank: Int, id: Int32)]
     /// Byte -> id, inside a word and at its end.
     private let inner: [Int32]

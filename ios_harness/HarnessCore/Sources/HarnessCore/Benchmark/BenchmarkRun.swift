@@ -30,8 +30,8 @@ public struct BenchmarkRun {
     /// Run what is outstanding.
     /// - Parameters:
     ///   - onlyFirst: run the first round of each cell alone, and write no record.
-    ///   - observe: told after every change.
-    ///   - stop: asked before every turn; true ends the run, which can be continued later, without a record.
+    ///   - observe: called after every change.
+    ///   - stop: called before every turn; true ends the run, which can be continued later, without a record.
     /// - Returns: the record, also written; nil when stopped, or without one.
     public func run(
         onlyFirst: Bool = false, observe: (RunProgress) -> Void = { _ in }, stop: () -> Bool = { false }

@@ -7,7 +7,7 @@ struct GoldenExamples {
 
     /// - Parameters:
     ///   - folder: where job.json lies.
-    ///   - limit: take at most so many; 0 is all.
+    ///   - limit: maximum number to take; 0 is all.
     init(_ cell: Cell, folder: URL, limit: Int) throws {
         guard let golden = cell.golden else {
             inputs = [GoldenExamples.constant(cell)]

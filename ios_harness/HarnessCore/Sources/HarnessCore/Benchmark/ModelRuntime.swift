@@ -1,6 +1,6 @@
 import Foundation
 
-/// One example of what a model takes: raw little-endian elements, batch 1.
+/// One example of a model's input: raw little-endian elements, batch 1.
 public struct Example: Equatable, Sendable {
     public var dtype: Dtype
     public var shape: [Int]
@@ -74,12 +74,12 @@ public protocol ModelRuntime {
     /// The job's word for it.
     var name: String { get }
     var version: String { get }
-    /// Anything that an app has behind it before it loads a model: compiling, specializing.
-    /// - Parameter anew: do what was done before again, where that is timed.
+    /// Steps that an app has finished before it loads a model: compiling, specializing.
+    /// - Parameter anew: repeat a step that was done before, if it is timed.
     /// - Returns: nanoseconds of specializing for this device; nil where that was done before, or is a part of loading.
     func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int?
     func load(_ cell: Cell, at file: URL) throws -> LoadedModel
-    /// Where the runtime means to run the operations; empty where it cannot tell. Not timed.
+    /// Where the runtime means to run the operations; empty if it cannot report it. Not timed.
     func plan(_ cell: Cell) throws -> ModelPlan
 }
 

@@ -80,7 +80,7 @@ struct RoundRunner {
         if turn.round == 0 {  // after the peak: Core ML loads the model once more for its plan
             let plan = try runtime.plan(cell)
             result.placement = plan.placements
-            // Elsewhere than beside the Neural Engine every operation's place is known beforehand.
+            // Without the Neural Engine every operation's place is known beforehand.
             if cell.computeUnits == .cpuAndNeuralEngine || cell.computeUnits == .all { result.operations = plan.operations }
         }
     }

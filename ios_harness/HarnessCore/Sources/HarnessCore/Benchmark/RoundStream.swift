@@ -5,8 +5,8 @@ struct RoundStream {
     let file: URL
     let job: Job
 
-    /// What stands in the stream; the rest of a line that an interruption cut off is removed.
-    /// - Throws: `HarnessError` where a whole line is no round of this job, or a round stands there twice.
+    /// The rounds in the stream; the rest of a line that an interruption cut off is removed.
+    /// - Throws: `HarnessError` if a whole line is not a round of this job, or a round occurs twice.
     func read() throws -> [RoundResult] {
         guard FileManager.default.fileExists(atPath: file.path) else { return [] }
         let data = try Data(contentsOf: file)

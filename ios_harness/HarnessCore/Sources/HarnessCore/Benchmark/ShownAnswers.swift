@@ -3,7 +3,7 @@ import Foundation
 /// The answers of a cell that its job shows, against what came: for the screen of a device that measures by itself. The
 /// verdict that counts is of all answers, and is given where the job was written.
 public struct ShownAnswers: Equatable, Sendable {
-    /// How many of the golden inputs have an answer here, and how many were asked.
+    /// Number of golden inputs with an answer here, and number of golden inputs that ran.
     public let shown: Int
     public let asked: Int
     /// The worst of the shown ones, in the gate's own metric.

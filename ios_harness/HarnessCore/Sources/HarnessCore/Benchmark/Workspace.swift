@@ -1,6 +1,6 @@
 import Foundation
 
-/// What the app, or the command, is asked to do. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`, `--fetch
+/// Task of the app, or of the command. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`, `--fetch
 /// LINK`; with `--run` `--first`; and `--exit` to end afterwards.
 public enum Request: Equatable, Sendable {
     /// Make the folders for a run's files, those of its job that `--folder` names included: what copies files makes none.
@@ -12,7 +12,7 @@ public enum Request: Equatable, Sendable {
     /// Fetch a job's folder from a web server.
     case fetch(URL)
 
-    /// - Parameter arguments: without the program's name; nil where they ask for nothing.
+    /// - Parameter arguments: without the program's name; nil if they name no task.
     public static func parse(_ arguments: [String]) throws -> Request? {
         let folders = arguments.indices.dropLast().filter { arguments[$0] == "--folder" }.map { arguments[$0 + 1] }
         guard folders.allSatisfy(TextForm.path.holds) else { throw HarnessError("--folder takes a path below the job's folder") }

@@ -43,7 +43,7 @@ public final class CoreAIRuntime: ModelRuntime {
         return try CoreAIModel(function, cell)
     }
 
-    /// Core AI tells of no operation where it runs.
+    /// Core AI reports for no operation where it runs.
     public func plan(_ cell: Cell) throws -> ModelPlan { ModelPlan() }
 
     private static func options(_ cell: Cell) throws -> SpecializationOptions {

@@ -2,7 +2,7 @@ import CoreML
 import Foundation
 
 /// How many operations Core ML means to run on each unit, and their share of its estimated cost. A prediction: no API
-/// tells an app where an inference ran.
+/// reports to an app where an inference ran.
 @available(iOS 17.4, macOS 14.4, *)
 struct ComputePlanHistogram {
     private var operations: [String: Int] = [:]

@@ -56,7 +56,7 @@ extension Cell: Checked {
     }
 }
 
-/// What values of a document must hold, and where in it they stand.
+/// Conditions on values of a document, with their paths in it.
 public struct Rules {
     /// The largest whole number that every language's JSON reader keeps exactly.
     static let largest = (1 << 53) - 1

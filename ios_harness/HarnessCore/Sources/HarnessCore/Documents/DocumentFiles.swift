@@ -43,7 +43,7 @@ public enum DocumentFiles {
         return try encoder.encode(document)
     }
 
-    /// Written beside its place, flushed to the disk and renamed: a reader sees all of it or the one before.
+    /// Writes a temporary file next to it, flushes it and renames it: a reader sees all of it or the previous one.
     public static func write<Document: Encodable>(_ document: Document, to file: URL) throws {
         let temporary = file.deletingLastPathComponent()
             .appendingPathComponent(".\(file.lastPathComponent).\(ProcessInfo.processInfo.processIdentifier)")
@@ -60,7 +60,7 @@ public enum DocumentFiles {
         }
     }
 
-    /// What the type has no place for is not written again. A null says nothing and may stand anywhere.
+    /// Values that the type has no property for are not written again. A null has no meaning and may occur anywhere.
     private static func refuseUnknown(_ read: Any, _ written: Any?, at place: String = "") throws {
         if let fields = read as? [String: Any] {
             for (name, value) in fields where !(value is NSNull) {

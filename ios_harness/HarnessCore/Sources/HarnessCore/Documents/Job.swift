@@ -1,6 +1,6 @@
 import Foundation
 
-// job.json. What each field means stands in docs/measuring.md; the schema is docs/schemas/benchmark-job.json.
+// job.json. docs/measuring.md has the meaning of each field; the schema is docs/schemas/benchmark-job.json.
 
 public enum Dtype: String, Codable, Sendable {
     case float32, float16, uint8, int32, int64
@@ -38,7 +38,7 @@ public struct MeasurementProtocol: Codable, Equatable, Sendable {
     public var reloadEachRound: Bool
     public var trimFraction: Double
     public var statistic: Statistic
-    /// Check at most so many; 0, and absent, is all.
+    /// Maximum number to check; 0, and absent, is all.
     public var goldenInputs: Int?
     /// Wait before a round until the device is cool, at most so long; absent is 0.
     public var coolSeconds: Double?

@@ -64,7 +64,7 @@ public enum JobLink {
 extension Workspace {
     /// Fetch a job's folder, each file held to the size and the hash that files.json names, to where it can be run. Blocks.
     /// A job of that id that is here already stays; it is removed by hand first.
-    /// - Parameter observe: told how many of how many bytes are here.
+    /// - Parameter observe: called with the number of bytes received and of all bytes.
     /// - Returns: the job's id.
     public func fetch(_ folder: URL, observe: (Int, Int) -> Void) throws -> String {
         let list = try DocumentFiles.parse(content(folder, "files.json", most: 1 << 20), as: JobFiles.self, name: "files.json")
@@ -108,7 +108,7 @@ extension Workspace {
     }
 }
 
-/// One answer of a web server, of at most so many bytes, into memory. Blocks.
+/// One response of a web server, up to a maximum size, into memory. Blocks.
 private final class BoundedDownload: NSObject, URLSessionDataDelegate, @unchecked Sendable {
     private let most: Int
     private let finished = DispatchSemaphore(value: 0)

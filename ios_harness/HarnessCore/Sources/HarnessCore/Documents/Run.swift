@@ -4,7 +4,7 @@ import Foundation
 
 public enum DeviceKind: String, Codable, Sendable { case host, android, ios, mac }
 
-/// What it was measured on. `simulated`: a stand-in answered; its figures are nobody's latency.
+/// What it was measured on. `simulated`: a stand-in answered; its figures are not real latencies.
 public struct Device: Codable, Equatable, Sendable {
     public var kind: DeviceKind
     public var simulated: Bool
@@ -26,7 +26,7 @@ public struct HarnessDescription: Codable, Equatable, Sendable {
     public var qualityOfService: String?
 }
 
-/// The state of the device at one moment; nil where it cannot be told.
+/// The state of the device at one moment; nil if unknown.
 public struct Snapshot: Codable, Equatable, Sendable {
     public var unixSeconds: Double
     public var thermalState: ThermalState?

@@ -26,7 +26,7 @@ public struct Machine: Sendable {
     private let battery: @Sendable () -> Battery
     private let thermalState: @Sendable () -> ThermalState?
 
-    /// Whether something stands in for the device. It is decided when the harness is compiled: on Linux, where Core ML is a
+    /// True for a stand-in of the device. It is decided when the harness is compiled: on Linux, where Core ML is a
     /// stand-in, and in the iOS simulator. No argument or file can change it.
     public static var isSimulated: Bool {
         #if os(Linux) || targetEnvironment(simulator)
@@ -42,7 +42,7 @@ public struct Machine: Sendable {
         return isSimulated ? "stand-in" : "of the system, \(system.majorVersion).\(system.minorVersion).\(system.patchVersion)"
     }
 
-    /// What this build runs on; on a stand-in whatever it stands in for.
+    /// What this build runs on; on a stand-in the device that it replaces.
     public static var kind: DeviceKind {
         #if os(iOS)
         return .ios

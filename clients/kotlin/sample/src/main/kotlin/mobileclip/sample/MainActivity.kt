@@ -44,7 +44,7 @@ class MainActivity : Activity() {
     private companion object {
         private var loaded: MobileCLIP? = null
 
-        /** Once a process, whichever thread asks first: loading takes as long as many inferences. */
+        /** Once per process, in the first thread that needs it: loading takes as long as many inferences. */
         @Synchronized
         fun model(activity: Activity): MobileCLIP =
             loaded ?: MobileCLIP.load(activity.assets.bundle("bundle"), OnnxEngine()).also { loaded = it }
