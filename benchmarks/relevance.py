@@ -83,7 +83,7 @@ def ours(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
     """What `export` learns: how far above its threshold each best cosine is."""
     fitted = fit(learned)
     return lambda asked, found: (
-        found.best + fitted.lifted(asked.asked, asked.spreads)[found.query] - fitted.threshold(found.size)
+        found.best + fitted.lifted(asked.queries, asked.spreads)[found.query] - fitted.threshold(found.size)
     )
 
 
@@ -91,7 +91,7 @@ def standardised(_: Samples) -> Callable[[Samples, Observed], Doubles]:
     """The best cosine less the mean of the query's scores over the background, over their spread."""
 
     def scores(asked: Samples, found: Observed) -> Doubles:
-        over = asked.asked @ asked.background.T
+        over = asked.queries @ asked.background.T
         return np.asarray((found.best - over.mean(1)[found.query]) / over.std(1)[found.query])
 
     return scores
@@ -99,7 +99,7 @@ def standardised(_: Samples) -> Callable[[Samples, Observed], Doubles]:
 
 def quantile(_: Samples) -> Callable[[Samples, Observed], Doubles]:
     """The best cosine less the largest of the query's scores over the background."""
-    return lambda asked, found: found.best - (asked.asked @ asked.background.T).max(1)[found.query]
+    return lambda asked, found: found.best - (asked.queries @ asked.background.T).max(1)[found.query]
 
 
 def regression(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
@@ -108,7 +108,7 @@ def regression(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
     features = np.stack([seen.best, expected_cosines(learned)[seen.query]], axis=1)
     weights = logistic(features, seen.kind == 0, balanced(seen))
     slope, _ = ridge(learned.texts, np.asarray((learned.texts * learned.pictures).sum(1)))
-    return lambda asked, found: weights[0] * found.best + weights[1] * (asked.asked @ slope)[found.query]
+    return lambda asked, found: weights[0] * found.best + weights[1] * (asked.queries @ slope)[found.query]
 
 
 def nearest_captions(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
@@ -119,7 +119,7 @@ def nearest_captions(learned: Samples) -> Callable[[Samples, Observed], Doubles]
         weights = np.linalg.solve(np.exp(5 * (a @ a.T - 1)) + np.eye(len(a)), y - y.mean())
         return np.asarray(np.exp(5 * (b @ a.T - 1)) @ weights + y.mean())
 
-    held = kernel(learned.texts, learned.asked, own)
+    held = kernel(learned.texts, learned.queries, own)
     fold = np.arange(len(own)) % 5
     for number in range(5):
         kept = fold != number
@@ -127,7 +127,7 @@ def nearest_captions(learned: Samples) -> Callable[[Samples, Observed], Doubles]
     seen = observed(learned, sizes_of(learned))
     weights = logistic(np.stack([seen.best, held[seen.query]], axis=1), seen.kind == 0, balanced(seen))
     return lambda asked, found: (
-        weights[0] * found.best + weights[1] * kernel(learned.texts, asked.asked, own)[found.query]
+        weights[0] * found.best + weights[1] * kernel(learned.texts, asked.queries, own)[found.query]
     )
 
 

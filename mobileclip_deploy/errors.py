@@ -1,4 +1,4 @@
-"""What can go wrong, as types; the command line maps each to one line on stderr and an exit code."""
+"""Errors of the package. The command line prints each as one line on stderr and ends with its exit code."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONG_PATH = 260
-"""Windows takes shorter ones alone, unless it is set to take all."""
+"""Length from which Windows refuses a path, unless LongPathsEnabled is set."""
 
 
 LONGEST_LINE = 2000
 
 
 class MobileClipDeployError(Exception):
-    """Base of every error this package raises on purpose. Its text is one line that says what to do next.
+    """Base of every expected error. Its text is one line that ends with what to do.
 
     Attributes:
-        exit_code: with which the command line ends.
-        kind: its name in JSON.
-        results: of an export, each of its bundles, the failed ones too, in the order of the request; else empty.
+        exit_code: exit code of the command line.
+        kind: name of the error in JSON.
+        results: result or failure of each bundle of an export, in the order of the request; empty for other errors.
     """
 
     exit_code: ClassVar[int] = 2
@@ -46,7 +46,7 @@ class MobileClipDeployError(Exception):
 
     @property
     def line(self) -> str:
-        """The text, in one line of at most `LONGEST_LINE` characters: its end says what to do."""
+        """Text in one line of at most `LONGEST_LINE` characters. A longer one loses its middle, not its end."""
         line = " ".join(str(self).split())
         if len(line) <= LONGEST_LINE:
             return line
@@ -55,77 +55,77 @@ class MobileClipDeployError(Exception):
 
     @property
     def remedy(self) -> str | None:
-        """What to do, if the text says so behind a semicolon."""
+        """Text after the last semicolon, which says what to do. None without one."""
         return self.line.rpartition("; ")[2] if "; " in self.line else None
 
     def as_dict(self) -> dict[str, str | int | None]:
-        """For JSON."""
+        """Returns the error for JSON."""
         return {"kind": self.kind, "message": self.line, "remedy": self.remedy, "exit_code": self.exit_code}
 
 
 SEVERITY = (70, 2, 1, 3, 4)
-"""Exit codes, the worst first: crashed, refused, failed, not run, undecided."""
+"""Exit codes from the worst: crashed, refused, failed, not run, undecided."""
 
 
 def severity(error: MobileClipDeployError) -> int:
-    """Sort key of errors: the worst is the smallest."""
+    """Returns the sort key of an error; the worst error has the smallest."""
     return SEVERITY.index(error.exit_code) if error.exit_code in SEVERITY else len(SEVERITY)
 
 
 class UsageError(MobileClipDeployError):
-    """An option or argument has no meaning: unknown variant, target, precision or combination of them."""
+    """Raised for an unknown or impossible option or argument, or a combination of them."""
 
 
 class InvalidInput(MobileClipDeployError):
-    """A file, folder or value given by the user cannot be used as what it was given for."""
+    """Raised if a file, folder or value of the user cannot be used."""
 
 
 class Malformed(ValueError):
-    """A part of a file is not what its format says. The text is ours: who reads the file puts it behind the name."""
+    """Raised if a part of a file violates its format. The reader of the file adds the text to the file's name."""
 
 
 class CheckpointError(InvalidInput):
-    """A checkpoint cannot be read, is not of a known layout, or does not fit the variant."""
+    """Raised if a checkpoint cannot be read, has an unknown layout, or does not fit the variant."""
 
 
 class DiskFull(InvalidInput):
-    """There is no room left for what is to be written."""
+    """Raised if the disk has no space for the output."""
 
     def __init__(self, place: str) -> None:
         super().__init__(f"no room is left on the disk of {place}; make room there, or choose another place")
 
 
 class FoldingError(MobileClipDeployError):
-    """A fold's precondition or postcondition does not hold (training mode, half-folded, output changed)."""
+    """Raised if a fold's precondition or postcondition does not hold (training mode, half-folded, output changed)."""
 
 
 class ExportError(MobileClipDeployError):
-    """A converter failed, or a stage of the export no longer computes what the stage before it computed."""
+    """Raised if a converter fails, or if the output of an export stage deviates from the previous stage's."""
 
     exit_code = 3
 
 
 class GateFailed(MobileClipDeployError):
-    """An artifact was produced and measured, and is further from the checkpoint than its gate allows."""
+    """Raised if an artifact deviates from the checkpoint more than its gate allows."""
 
     exit_code = 1
 
 
 class Undecided(MobileClipDeployError):
-    """Nothing failed, and what accuracy was measured on is too little to tell whether a gate is held."""
+    """Raised if no gate failed, but the dataset is too small to decide one."""
 
     exit_code = 4
 
 
 class DependencyMissing(MobileClipDeployError):
-    """An optional package is not installed, or is broken; the text holds the pip line that installs it."""
+    """Raised if an optional package is not installed, or is broken; the text has the pip command that installs it."""
 
 
 def needed(module: str, install: str) -> Any:
-    """A module of an optional package, imported.
+    """Imports a module of an optional package.
 
     Args:
-        install: what pip installs, such as "mobileclip-deploy[hub]".
+        install: argument of `pip install`, such as "mobileclip-deploy[hub]".
 
     Raises:
         DependencyMissing: it is not installed, or cannot be imported.
@@ -141,17 +141,17 @@ def needed(module: str, install: str) -> Any:
 
 
 class RuntimeFailed(MobileClipDeployError):
-    """A runtime or device is missing or failed while running an artifact."""
+    """Raised if a runtime or device is missing, or fails while it runs an artifact."""
 
     exit_code = 3
 
 
 class NotRun(RuntimeFailed):
-    """A check could not be carried out here. It is reported as not run, never as passed."""
+    """Raised if a check cannot run here. It is reported as not run, never as passed."""
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:
-    """The first of several names, and how many more there are: a stranger's file can hold thousands."""
+    """Returns the first names and the number of further ones, since a stranger's file can have thousands."""
     every = [name[:80] for name in names]
     more = f" and {len(every) - most:,} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more
@@ -160,11 +160,11 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 LITTLE_MEMORY = "there is not enough memory; end other programs, or raise the limit (`ulimit -v`)"
 MEMORY = ("Cannot allocate memory", "failed to map segment", "DefaultCPUAllocator", "std::bad_alloc")
 ONEDNN = "could not create a primitive"
-"""Where memory is limited, oneDNN says no more than this."""
+"""Only message of oneDNN if memory is limited."""
 
 
 def no_memory(error: BaseException) -> bool:
-    """Returns whether an error says that there is no memory left, or came of one that does."""
+    """Returns whether an error or one of its causes means that memory is exhausted."""
     words = (*MEMORY, ONEDNN) if _memory_is_limited() else MEMORY
     return any(
         isinstance(one, MemoryError)
@@ -183,13 +183,13 @@ def _memory_is_limited() -> bool:
 
 
 class InternalError(MobileClipDeployError):
-    """This package has a mistake: nobody expected this exception. It is no verdict of what was given."""
+    """Raised for an exception that the package did not expect, a mistake of its own. It is no verdict on the input."""
 
     exit_code = 70
 
 
 def no_room(error: BaseException) -> bool:
-    """Whether an error says that the disk, a quota or a limit is full, or came of one that does."""
+    """Returns whether an error or one of its causes means that a disk, a quota or a file size limit is full."""
     # What is written in other languages tells it in words.
     return any(
         getattr(one, "errno", None) in FULL or any(os.strerror(number) in str(one) for number in FULL)
@@ -198,7 +198,7 @@ def no_room(error: BaseException) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what it came of, and so on."""
+    """Yields the error, then its cause, and so on."""
     seen: list[BaseException] = []
     place: BaseException | None = error
     while place is not None and place not in seen:
@@ -207,8 +207,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         place = place.__cause__ or place.__context__
 
 
-def of_system(error: OSError) -> MobileClipDeployError:
-    """What the system refused, in one line with the file that it is about."""
+def from_os_error(error: OSError) -> MobileClipDeployError:
+    """Returns the message of an OSError in one line, with its file."""
     if no_room(error):
         return DiskFull(str(error.filename or "the output"))
     if no_memory(error):
@@ -220,15 +220,15 @@ def of_system(error: OSError) -> MobileClipDeployError:
 
 
 def first_sentence(error: BaseException, most: int = 300) -> str:
-    """The first sentence of what a foreign package raised, without colours and advice, in at most `most` characters;
-    the kind of error where it said nothing."""
+    """Returns the first sentence of a foreign exception, without colours and advice, in at most `most` characters.
+    Without a text it is the exception's type."""
     line = (uncoloured(str(error)).strip().splitlines() or [type(error).__name__])[0]
     return line.partition(". ")[0].strip().removesuffix(".")[:most]
 
 
 def worded(error: BaseException) -> str:
-    """Why a file or a value cannot be used, in words of ours: Python's, the system's and other packages' own are not
-    for users. What this package raised itself stays."""
+    """Returns a readable reason why a file or a value cannot be used. Exceptions of Python, the system and other
+    packages are reworded for users; the text of this package's own errors stays."""
     from pydantic_core import ValidationError  # not where a command only says its options
 
     if isinstance(error, Malformed | MobileClipDeployError):
@@ -254,7 +254,7 @@ def worded(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The place in a text, as the readers of YAML and TOML tell it."""
+    """Returns the line and column that a YAML or TOML parser reports."""
     mark = getattr(error, "problem_mark", None)
     at = re.search(r"at line (\d+), column (\d+)\)$", str(error))
     line, column = (mark.line + 1, mark.column + 1) if mark else at.groups() if at else ("", "")
@@ -262,20 +262,19 @@ def _place(error: BaseException) -> str:
 
 
 WHY = "\0"
-"""Where in the text of a refusal the reason stands: no name of a file that is told beside it can hold that."""
+"""Placeholder for the reason in an error text. NUL, because no file name can contain it."""
 
 
 @contextlib.contextmanager
 def refusing(what: str, *kinds: type[Exception], into: Callable[[str], Exception] = InvalidInput) -> Iterator[None]:
-    """Read a file or a value in here.
+    """Context manager that re-raises these exceptions as `InvalidInput` with a readable reason.
 
     Args:
-        what: what cannot be used where one of these kinds of errors is raised. The reason stands in the place of
-            `WHY`; where `what` has none, behind a colon.
-        into: makes the error that is raised instead.
+        what: text of the error. The reason replaces `WHY`; without `WHY` it follows a colon.
+        into: type of the raised error.
 
     Raises:
-        InvalidInput: `what`, and the reason in words of ours.
+        InvalidInput: `what`, with the reason.
     """
     try:
         yield
@@ -286,13 +285,13 @@ def refusing(what: str, *kinds: type[Exception], into: Callable[[str], Exception
 
 @contextlib.contextmanager
 def running(what: str) -> Iterator[None]:
-    """Call a runtime in here, whose own exceptions have no common base. Errors of ours pass as they are.
+    """Context manager around a call of a runtime, whose exceptions have no common base. The package's own errors pass.
 
     Args:
-        what: what failed where it raises one.
+        what: first part of the error's text, such as the runtime and its file.
 
     Raises:
-        RuntimeFailed: `what`, a colon, and the first sentence of the runtime's.
+        RuntimeFailed: `what`, a colon, and the first sentence of the runtime's message.
     """
     try:
         yield
@@ -304,7 +303,7 @@ def running(what: str) -> Iterator[None]:
 
 DAMAGED = "truncated, damaged or of another format"
 TWICE = ("Cannot overwrite", "Cannot declare")
-"""What tomllib says of it."""
+"""Messages of tomllib for a duplicate name."""
 KINDS = {
     "RecursionError": "nested too deeply",
     "MemoryError": "it needs more memory than available",
@@ -312,7 +311,7 @@ KINDS = {
     **dict.fromkeys(("TOMLDecodeError", "YAMLError"), "unreadable"),
     **dict.fromkeys(("TypeError", "AttributeError", "IndexError"), "its structure is not valid"),
 }
-"""Kinds of errors by name, those of other packages without importing them, and what is said of them."""
+"""Reasons by the name of an exception's type, so that other packages need not be imported."""
 
 
 SYSTEM = {
@@ -324,31 +323,30 @@ SYSTEM = {
     errno.ELOOP: "a circular link",
     errno.ENAMETOOLONG: "name too long",
 }
-"""What the system says most often of a file, in words of ours."""
+"""Reasons for the most frequent errors of the system."""
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of the problems that pydantic found, in one line and in words of ours: the place where it is, and what
-    it is."""
+    """Returns the first problem of a validation error in one line: its field, and the reason."""
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part)[:80] for part in first["loc"])  # a part may be a name that a stranger wrote
     return f"{place}: {problem(first)}" if place else problem(first)
 
 
-def problem(found: ErrorDetails) -> str:
-    """One of the problems that pydantic found, in words of ours."""
-    known, context = PROBLEMS.get(found["type"]), found.get("ctx", {})
-    shown = {name: f"{one:g}" if isinstance(one, float) else str(one) for name, one in context.items()}
-    if found["type"] == "json_invalid":
+def problem(details: ErrorDetails) -> str:
+    """Returns a problem of a validation error as a readable reason."""
+    template, context = PROBLEMS.get(details["type"]), details.get("ctx", {})
+    shown = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in context.items()}
+    if details["type"] == "json_invalid":
         return _no_json(str(context.get("error")))
-    return found["msg"] if known is None else known.format(**shown)
+    return details["msg"] if template is None else template.format(**shown)
 
 
-def _no_json(told: str) -> str:
-    """What the parser of pydantic tells, with the place."""
+def _no_json(message: str) -> str:
+    """Returns the reason of a JSON syntax error, with its line and column."""
     known = {"recursion": "nested too deeply", "out of range": "a number of too many digits"}
-    what = next((words for part, words in known.items() if part in told), "invalid JSON")
-    at = re.search(r"line (\d+) column (\d+)", told)
+    what = next((words for part, words in known.items() if part in message), "invalid JSON")
+    at = re.search(r"line (\d+) column (\d+)", message)
     return what if at is None else f"{what}, at line {at[1]}, column {at[2]}"
 
 
@@ -380,13 +378,13 @@ PROBLEMS = {
     **dict.fromkeys(("dataclass_type", "dataclass_exact_type"), "not an object with fields"),
     **dict.fromkeys(("union_tag_invalid", "union_tag_not_found"), "of an unknown kind"),
 }
-"""What pydantic calls a problem, and what is said of it; what stands in braces is its context."""
+"""Reasons by pydantic's type of a problem; its context fills the braces."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`, did you mean ...` when one of `known` begins with `word` or is close to it, capitals aside, else the empty
-    string."""
-    folded, asked = {name.casefold(): name for name in known}, word.casefold()
-    begun = [name for name in folded if asked and name.startswith(asked)]
-    close = begun or difflib.get_close_matches(asked, list(folded), n=1)
+    """Returns `, did you mean ...` for the first of `known` that begins with `word` or is close to it, ignoring case.
+    Empty if there is none."""
+    folded, typed = {name.casefold(): name for name in known}, word.casefold()
+    prefixed = [name for name in folded if typed and name.startswith(typed)]
+    close = prefixed or difflib.get_close_matches(typed, list(folded), n=1)
     return f", did you mean {folded[close[0]]}?" if close else ""

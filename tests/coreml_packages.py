@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mobileclip_deploy.base.files.leftovers import remove
+from mobileclip_deploy.base.files.staging import remove
 from mobileclip_deploy.targets.coreml import package
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from mobileclip_deploy.errors import UsageError, of_system, suggestion
+from mobileclip_deploy.errors import UsageError, from_os_error, suggestion
 
 StoreName = Literal["int8", "float16", "float32", "bits", "bits-only"]
 """Names of the storage types of an index (docs/index_format.md), in the order of their numbers in its header."""
@@ -101,7 +101,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*bound.args, **bound.kwargs)
         except OSError as error:
-            raise of_system(error) from error
+            raise from_os_error(error) from error
 
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = dict(call.__annotations__) | _words_of(function)

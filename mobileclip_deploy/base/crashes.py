@@ -11,7 +11,7 @@ import traceback
 from importlib import metadata
 from pathlib import Path
 
-from mobileclip_deploy.base.files.leftovers import system_temporary
+from mobileclip_deploy.base.files.staging import system_temporary
 from mobileclip_deploy.errors import InternalError
 
 PREFIX = "mobileclip-deploy-crash-"

@@ -71,7 +71,7 @@ def end_group(process: subprocess.Popen[Any], *, force: bool) -> None:
             os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
 
 
-def begin_anew() -> NoReturn:
+def restart() -> NoReturn:
     """Replaces this process by a new one with the same arguments, including `-P`."""
     os.execv(sys.executable, sys.orig_argv)
 

@@ -58,7 +58,7 @@ def _read(process: subprocess.Popen[bytes], stream: IO[bytes], into: bytearray, 
 
 
 @contextmanager
-def understood(whom: str) -> Iterator[None]:
+def parsing_device_output(whom: str) -> Iterator[None]:
     """Wraps code that parses a device's output: errors of parsing become one error.
 
     Raises:

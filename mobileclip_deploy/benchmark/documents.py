@@ -63,10 +63,10 @@ def read_result(path: Path) -> Result:
         return result.model_copy(
             update={"self_reported": result.self_reported or (alone and result.device.kind in ALONE)}
         )
-    from mobileclip_deploy.benchmark.handed_out import compared
+    from mobileclip_deploy.benchmark.offline_jobs import judge_offline
 
     run = parse_document(text, Run, str(path))
-    judged = compared(run)
+    judged = judge_offline(run)
     return assemble(judged or run, self_reported=judged is None)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mobileclip_deploy.base.files import check_file_destination
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.answers import Expected
@@ -22,8 +22,8 @@ from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.cells import Cells
 from mobileclip_deploy.benchmark.documents import read_job, read_stream, write_document
 from mobileclip_deploy.benchmark.driver import Driver
-from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
+from mobileclip_deploy.benchmark.offline_jobs import save_expected, with_shown_answers
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome, Result
@@ -97,7 +97,7 @@ def write_job(
         job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), place)
         job = with_shown_answers(job, expected, place)
         written = driver.write_job(Plan(place, job, versions=_versions(request, job)), into, progress)
-        remember(job, expected)
+        save_expected(job, expected)
         return written
 
 

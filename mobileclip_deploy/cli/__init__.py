@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from mobileclip_deploy.base.files.leftovers import own_temporary_folder
+from mobileclip_deploy.base.files.staging import own_temporary_folder
 from mobileclip_deploy.base.interpreter import safe_children
 from mobileclip_deploy.cli.classify import classify
 from mobileclip_deploy.cli.commands import entries, find, missing
 from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
-from mobileclip_deploy.cli.ending import check_current_folder, ended_by_signals, told_errors
+from mobileclip_deploy.cli.ending import check_current_folder, ended_by_signals, reporting_errors
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
@@ -130,7 +130,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
     guard_logging()
-    with told_errors(), ended_by_signals(), safe_children():
+    with reporting_errors(), ended_by_signals(), safe_children():
         check_current_folder()
         with own_temporary_folder():
             code = cli.main(standalone_mode=False)

@@ -83,10 +83,10 @@ def convert(
 
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
     from mobileclip_deploy.network.checkpoints.convert import convert as write
-    from mobileclip_deploy.network.checkpoints.cutting import asked_languages
+    from mobileclip_deploy.network.checkpoints.cutting import languages_of_options
 
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
-    cut = asked_languages(codes, language_texts, keep, captions)
+    cut = languages_of_options(codes, language_texts, keep, captions)
     with progress(MOMENT) as update:
         result = write(
             checkpoint, layout, output, variant, preprocess=preprocess, languages=cut, force=force, progress=update

@@ -19,8 +19,8 @@ from mobileclip_deploy.errors import (
     MobileClipDeployError,
     RuntimeFailed,
     UsageError,
+    from_os_error,
     no_memory,
-    of_system,
 )
 
 CLEAN = "nothing half-written was left behind"
@@ -86,7 +86,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_errors() -> Iterator[None]:
+def reporting_errors() -> Iterator[None]:
     """Context manager that prints an exception on stderr and ends the process with its exit code."""
     try:
         yield
@@ -124,6 +124,6 @@ def _told(error: BaseException) -> MobileClipDeployError:
     if isinstance(error, click.ClickException):
         return UsageError(error.format_message())
     if isinstance(error, OSError):
-        return of_system(error)
+        return from_os_error(error)
     notes = getattr(error, "__notes__", ())
     return Terminated(*notes) if isinstance(error, SigTerm) else Interrupted(*notes)

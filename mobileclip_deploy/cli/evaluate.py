@@ -122,7 +122,7 @@ def check_subject(subject: Path | None) -> None:
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
     if subject is not None and is_bundle(subject):
-        Bundle.unread(subject)
+        Bundle.open_unchecked(subject)
     else:
         weights_file(None, subject)
 
@@ -143,12 +143,12 @@ def open_subject(subject: Path | None) -> Path | MobileCLIP:
 def _read(data: DatasetChoice, task: str | None) -> Dataset | None:
     """Returns the named dataset, read before torch is imported, so that its errors come at once."""
     from mobileclip_deploy.evaluation.dataset import check_tasks
-    from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
+    from mobileclip_deploy.evaluation.dataset_files import read_dataset, require_discriminating
 
     if data.dataset is None:
         return None
     dataset = read_dataset(
         data.dataset, class_names=data.class_names, images=data.images, split=data.split, skip_bad=data.skip_bad
     )
-    check_tasks(telling(dataset), (task,) if task else None)
+    check_tasks(require_discriminating(dataset), (task,) if task else None)
     return dataset

@@ -192,13 +192,13 @@ def export(
     """
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
-    from mobileclip_deploy.export.request import choose, requested
+    from mobileclip_deploy.export.request import choose, parse_request
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
     choices["contexts"], choices["gates"] = parse_contexts(contexts_text), parse_gates(gate_texts)
     choices["verify"], choices["options"] = not no_verify, target_options
-    chosen = choose(requested(target_names, precisions, output, choices))
+    chosen = choose(parse_request(target_names, precisions, output, choices))
     weights_file(choice.variant, choice.checkpoint, choice.download)
 
     # From here on torch is needed, which takes more than a second to import: refusals above do not wait for it.

@@ -55,7 +55,7 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
     elif "functions" in record:
         print_package(str(path), record)
     elif isinstance(result, BundleInspection):
-        print_bundle(Bundle.unread(path), result)
+        print_bundle(Bundle.open_unchecked(path), result)
     elif isinstance(result, ArtifactInspection):
         print_artifact(path, result)
     elif isinstance(result, CheckpointInspection):

@@ -38,7 +38,7 @@ class BundlePath(click.Path):
             return fetch_bundle(str(value), note)
         path = Path(value)
         if not self.others or (path / MANIFEST).exists():
-            Bundle.unread(path)
+            Bundle.open_unchecked(path)
         return path
 
 

@@ -153,7 +153,7 @@ def with_bar(text: str) -> RenderableType:
     return line
 
 
-def json_asked() -> bool:
+def wants_json() -> bool:
     """Returns whether stdout will be JSON. Reads the words of the command line, since its options may be invalid."""
     words = sys.argv[1:]
     words = words[: words.index("--")] if "--" in words else words
@@ -165,7 +165,7 @@ def json_asked() -> bool:
 
 def print_error(error: MobileClipDeployError, prefix: str = "error: ") -> None:
     """Prints an error as one line on stderr: its text, or the document of docs/ci.md if stdout is JSON."""
-    if json_asked():
+    if wants_json():
         document = {"schema_version": 1, "error": error.as_dict()}
         click.echo(shown_json(json.dumps(document, ensure_ascii=False)), err=True)
     else:

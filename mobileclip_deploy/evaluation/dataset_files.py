@@ -59,14 +59,14 @@ def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | N
     own. None if none is given and the checkpoint is not the built-in one.
 
     Raises:
-        InvalidInput: no dataset is at the path given, or one that cannot rank models (`telling`).
+        InvalidInput: no dataset is at the path given, or one that cannot rank models (`require_discriminating`).
     """
     if dataset is not None:
-        return telling(read_dataset(dataset))
+        return require_discriminating(read_dataset(dataset))
     return builtin_dataset() if source.provenance.builtin else None
 
 
-def telling(dataset: Dataset) -> Dataset:
+def require_discriminating(dataset: Dataset) -> Dataset:
     """Returns the dataset itself if it can rank models.
 
     Raises:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath, optional_path
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
-from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, telling
+from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, require_discriminating
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -85,7 +85,7 @@ def evaluate(
         return evaluate_on(whole, data, task, how, progress)
     if how.templates or class_names is not None:
         raise UsageError("`language` has its own classes and templates; leave `templates` and `class_names` out")
-    translated = telling(
+    translated = require_discriminating(
         read_dataset(Path(BUILTIN if dataset is None else dataset), skip_bad=skip_bad, language=language)
     )
     with temporary_folder() as folder:  # images are embedded once
@@ -140,7 +140,7 @@ def chosen_dataset(
     dataset is named and the checkpoint is another one.
 
     Raises:
-        InvalidInput, UsageError: see `read_dataset` and `telling`.
+        InvalidInput, UsageError: see `read_dataset` and `require_discriminating`.
     """
     if dataset is None and not builtin:
         return None
@@ -151,4 +151,4 @@ def chosen_dataset(
         split=split,
         skip_bad=skip_bad,
     )
-    return telling(chosen)
+    return require_discriminating(chosen)

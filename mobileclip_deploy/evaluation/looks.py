@@ -26,22 +26,22 @@ class Looks:
     dataset: Dataset
     how: Measuring = IN_FULL
     progress: Progress = silent
-    taken: list[Measurement] = field(default_factory=list)
+    cached: list[Measurement] = field(default_factory=list)
 
     @property
     def plain(self) -> Measurement:
         """Measurement of the unchanged pictures."""
-        return self.first(1)[0]
+        return self.runs(1)[0]
 
-    def first(self, count: int) -> list[Measurement]:
+    def runs(self, count: int) -> list[Measurement]:
         """Returns the measurements of the first `count` views."""
-        while len(self.taken) < count:
-            captioned = bool(self.taken) and "retrieval" in self.dataset.tasks
-            how = replace(self.how, captions=self.taken[0].texts) if captioned else self.how
-            view, name = VIEWS[len(self.taken)], f"view {len(self.taken) + 1}/{len(VIEWS)}"
-            progress = about(name, self.progress) if self.taken else self.progress
-            self.taken.append(measure(self.embedder.seeing(view), self.dataset, how=how, progress=progress))
-        return self.taken[:count]
+        while len(self.cached) < count:
+            captioned = bool(self.cached) and "retrieval" in self.dataset.tasks
+            how = replace(self.how, captions=self.cached[0].texts) if captioned else self.how
+            view, name = VIEWS[len(self.cached)], f"view {len(self.cached) + 1}/{len(VIEWS)}"
+            progress = about(name, self.progress) if self.cached else self.progress
+            self.cached.append(measure(self.embedder.with_view(view), self.dataset, how=how, progress=progress))
+        return self.cached[:count]
 
 
 def checkpoint_looks(
@@ -50,7 +50,7 @@ def checkpoint_looks(
     """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
     changed."""
     looks = Looks(model_embedder(model), dataset, how, about("checkpoint", progress))
-    looks.first(1)
+    looks.runs(1)
     return looks
 
 
@@ -95,7 +95,7 @@ def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float,
     apart = divergence(before.images, after.images, (before.texts, after.texts), own.embedder.scores.scale)
     paired = Paired({}, apart)
     for count in (1, len(VIEWS)):
-        both = own.first(count), found.first(count)
+        both = own.runs(count), found.runs(count)
         pairs = {name: (_hits(both[0], name), _hits(both[1], name)) for name in figures if name in before.hits}
         paired = Paired({name: paired_loss(*hits, exact) for name, hits in pairs.items()}, apart)
         if paired.outcome(bound) != "undecided":

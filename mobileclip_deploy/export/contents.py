@@ -133,7 +133,7 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
     return recorded
 
 
-def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
+def write_companion_files(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Writes tokenizer, preprocessing and golden embeddings, and the files that clients of the format expect."""
     padding: Padding = "inside" if plan.form.pads_inside and source.variant.ends_texts else "outside"
     write_companions(folder, plan.target.name, source.variant, plan.request.head, plan.request.layout, padding)

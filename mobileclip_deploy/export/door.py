@@ -16,8 +16,8 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
 from mobileclip_deploy.evaluation.looks import checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
-from mobileclip_deploy.export.request import ExportChoices, choose, requested
-from mobileclip_deploy.export.steps import NotWritten, Written, begun_bundle, write_bundle
+from mobileclip_deploy.export.request import ExportChoices, choose, parse_request
+from mobileclip_deploy.export.steps import NotWritten, Written, unverified_bundle, write_bundle
 from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import sample_inputs
@@ -93,7 +93,7 @@ def export(
         DependencyMissing: the target's packages are not installed.
         ExportError: the converter failed.
     """
-    plan = plan_export(choose(requested(_listed(target), _listed(precision), output, choices)), Source.of(model))
+    plan = plan_export(choose(parse_request(_listed(target), _listed(precision), output, choices)), Source.of(model))
     if len(plan.bundles) > 1:
         names = ", ".join(bundle.path.name for bundle in plan.bundles)
         raise UsageError(f"{len(plan.bundles)} bundles ({names}); export several with `export_all`")
@@ -121,7 +121,7 @@ def export_all(
         MobileClipDeployError: as `export`. A bundle that cannot be written does not stop the others. The worst error is
             raised after the last bundle; its `results` has every bundle: its path, whether it was written, its report.
     """
-    request = requested(_listed(targets), _listed(precisions), output, choices)
+    request = parse_request(_listed(targets), _listed(precisions), output, choices)
     plan = plan_export(choose(request), Source.of(model))
     return tuple(result.bundle for result in export_plan(plan, choices.get("progress", silent)))
 
@@ -188,7 +188,7 @@ def _each(
     slow = _first_slow(bundles)
     if slow is not None:
         with _collecting(slow, results):
-            with begun_bundle(slow, plan.source, evidence, progress) as work:
+            with unverified_bundle(slow, plan.source, evidence, progress) as work:
                 work.subject.prefetch()
                 make_others()
             results[slow.path] = work.written

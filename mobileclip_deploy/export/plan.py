@@ -105,7 +105,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     """
     if choices.request.for_product:
         require_product(source.variant)
-    request, model = _answering(choices.request, source), source.model
+    request, model = _with_variant_head(choices.request, source), source.model
     towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in wanted_towers(request))
     if not towers:
         raise UsageError(
@@ -148,7 +148,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to, background)
 
 
-def _answering(request: ExportRequest, source: Source) -> ExportRequest:
+def _with_variant_head(request: ExportRequest, source: Source) -> ExportRequest:
     """Returns the request with the head of the checkpoint's variant, if the variant has its own.
 
     Raises:
@@ -161,7 +161,7 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
         raise UsageError(f"{variant.name} squashes pictures, but `input='bytes'` crops them; leave it out")
     other = "tokens" if variant.gives_tokens else "probabilities" if variant.classes is not None else None
     if other is not None and request.layout is not None:
-        raise UsageError(f"the layout {request.layout.name} needs embeddings, but {variant.name} outputs {other}")
+        raise UsageError(f"{variant.name} outputs {other}, but the layout {request.layout.name} needs embeddings")
     if variant.classes is not None and request.searched:
         raise UsageError(
             f"{variant.name} is a classifier, but `precision='smallest'` searches towers; give a precision"

@@ -1,6 +1,6 @@
 """Request of an export, and the decisions that need no checkpoint.
 
-`ExportRequest` is a user's request, made by `requested` for the command line and for Python alike. `choose` makes all
+`ExportRequest` is a user's request, made by `parse_request` for the command line and for Python. `choose` makes all
 decisions that need no checkpoint, so that impossible requests are refused before torch is imported and a file is read.
 """
 
@@ -194,7 +194,7 @@ class Choices:
     notes: tuple[str, ...]
 
 
-def requested(
+def parse_request(
     targets: Sequence[str], precisions: Sequence[str], output: StrPath, choices: ExportChoices
 ) -> ExportRequest:
     """Makes the request from a user's arguments; an argument that is left out has the default of `ExportRequest`.
@@ -232,7 +232,7 @@ def choose(request: ExportRequest) -> Choices:
         InvalidInput: a folder to learn from has no or too few images, or there is no dataset at the path given.
         DependencyMissing: a target's packages are not installed.
     """
-    request = _arranged(request)
+    request = _apply_layout(request)
     towers = wanted_towers(request)
     check_learning(request)
     check_output_folder(request.output)
@@ -287,7 +287,7 @@ def _check_text(path: Path) -> None:
         raise UsageError(f"`licence_text` {path} is empty, or too large for a licence ({LARGEST_TEXT:,} bytes)")
 
 
-def _arranged(request: ExportRequest) -> ExportRequest:
+def _apply_layout(request: ExportRequest) -> ExportRequest:
     """Returns the request with its layout's settings for everything that the user left out.
 
     Raises:

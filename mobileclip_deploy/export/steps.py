@@ -13,8 +13,8 @@ from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.artifacts.bundle.licences import write_licences
 from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
 from mobileclip_deploy.artifacts.towers.labels import labels_json
-from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.names import within
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError
 from mobileclip_deploy.export.contents import (
@@ -23,7 +23,7 @@ from mobileclip_deploy.export.contents import (
     make_manifest,
     record_rounding,
     tower_entry,
-    write_beside,
+    write_companion_files,
     write_manifest,
 )
 from mobileclip_deploy.export.plan import BundlePlan
@@ -93,7 +93,7 @@ class ExportGateFailed(GateFailed):
 
 
 @dataclass
-class Work:
+class ExportState:
     """A bundle in progress: the plan, the values shared by all bundles of a source, and the results of the steps so
     far.
 
@@ -114,13 +114,13 @@ class Work:
     manifest: Manifest | None = None
     report: ParityReport | None = None
 
-    def tell(self, text: str) -> None:
+    def report_progress(self, text: str) -> None:
         """Reports progress, with the bundle's name."""
         self.progress(f"{self.plan.path.name}: {text}")
 
     @cached_property
     def subject(self) -> WrittenSubject:
-        """Subject of the checks, once it is described."""
+        """Bundle to check. Available after the step `describe`."""
         assert self.manifest is not None
         return WrittenSubject(
             Bundle(self.folder, self.manifest),
@@ -151,13 +151,15 @@ def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
         GateFailed: verified and found too far from the checkpoint; nothing was written (see `allow_failing`).
         ExportError: the converter failed.
     """
-    with begun_bundle(plan, source, evidence, progress) as work:
+    with unverified_bundle(plan, source, evidence, progress) as work:
         pass
     return work.written
 
 
 @contextlib.contextmanager
-def begun_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Iterator[Work]:
+def unverified_bundle(
+    plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent
+) -> Iterator[ExportState]:
     """Yields a bundle whose files are written as by `write_bundle`, but not checked yet.
 
     It is checked and published if the block succeeds, and removed if it fails.
@@ -166,7 +168,7 @@ def begun_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
         UsageError, GateFailed, ExportError: see `write_bundle`.
     """
     with staged_bundle(plan.path, plan.request.writing.force) as folder, temporary_folder() as converted:
-        work = Work(plan, source, evidence, folder, converted, progress)
+        work = ExportState(plan, source, evidence, folder, converted, progress)
         for step in STEPS[:-CHECKED]:
             step(work)
         try:
@@ -184,23 +186,25 @@ def kept_rounding(plan: BundlePlan) -> Path:
     return plan.path.with_name(f"{plan.path.name}.learned")
 
 
-def fold(work: Work) -> None:
+def fold(work: ExportState) -> None:
     """Folds branches and BatchNorms into plain layers. The evidence already has the training form's embeddings."""
     work.source.folded()
 
 
-def learn(work: Work) -> None:
+def learn(work: ExportState) -> None:
     """Learns the rounding of weights on a copy of the checkpoint, if requested."""
     plan = work.plan
     if plan.learned_on is None:
         return
     learning = Learning(plan.request.rounding, plan.four_bit, kept_rounding(plan))
-    work.rounded = round_source(work.source, plan.target, plan.precisions, plan.learned_on, learning, work.tell)
+    work.rounded = round_source(
+        work.source, plan.target, plan.precisions, plan.learned_on, learning, work.report_progress
+    )
     for outcome in work.rounded.towers:
-        work.tell(outcome.describe())
+        work.report_progress(outcome.describe())
 
 
-def tower(work: Work) -> None:
+def tower(work: ExportState) -> None:
     """Makes the module to convert, each tower with its head, and the inputs that its ranges are measured on."""
     plan = work.plan
     for name, precision in plan.precisions.items():
@@ -213,11 +217,11 @@ def tower(work: Work) -> None:
         work.jobs[name] = replace(job, four_bit=four_bit, shared=Shared() if twin else None)
 
 
-def write(work: Work) -> None:
+def write(work: ExportState) -> None:
     """Writes the artifacts, and the labels of a classifier next to its artifact."""
     plan = work.plan
     for name, job in work.jobs.items():
-        work.tell(f"{name} tower, converting")
+        work.report_progress(f"{name} tower, converting")
         file_name = plan.target.artifact_name if plan.request.layout is None else plan.request.layout.file
         file = file_name(job.variant, job.artifact, job.precision)
         path = within(work.folder, file)
@@ -228,7 +232,7 @@ def write(work: Work) -> None:
         work.files[name] = file
 
 
-def describe(work: Work) -> None:
+def describe(work: ExportState) -> None:
     """Writes the manifest, and the files that clients read: tokenizer, preprocessing, golden embeddings."""
     plan, reference = work.plan, work.evidence.reference
     entries: dict[TowerName, TowerEntry] = {}
@@ -244,11 +248,11 @@ def describe(work: Work) -> None:
     work.manifest = work.manifest.model_copy(update=updates)
     licence = write_licences(work.folder, work.manifest, plan.request.licence_text)
     work.manifest = work.manifest.model_copy(update={"licence": licence})
-    write_beside(plan, work.source, work.folder, reference)
+    write_companion_files(plan, work.source, work.folder, reference)
     write_manifest(work.folder, work.manifest, work.subject.facts)
 
 
-def check(work: Work) -> None:
+def check(work: ExportState) -> None:
     """Runs every check that can run here, on the files as they were written.
 
     Raises:
@@ -299,7 +303,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     return f"{', or '.join(steps)}; "
 
 
-def publish(work: Work) -> None:
+def publish(work: ExportState) -> None:
     """Writes the measurements to a file of their own, and the outcomes into the model card; then the folder becomes the
     bundle."""
     if work.report is None or work.manifest is None:
@@ -312,7 +316,7 @@ def publish(work: Work) -> None:
     write_manifest(work.folder, work.manifest, work.subject.facts, work.report.checks, work.report.storage)
 
 
-STEPS: tuple[Callable[[Work], None], ...] = (fold, learn, tower, write, describe, check, publish)
+STEPS: tuple[Callable[[ExportState], None], ...] = (fold, learn, tower, write, describe, check, publish)
 """Steps of a bundle, in order. `export.plan` has already resolved the request and refused impossible ones."""
 CHECKED = 2
 """Number of last steps that run after other bundles may have been made."""

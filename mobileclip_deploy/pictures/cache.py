@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files import content_sha256
-from mobileclip_deploy.base.files.leftovers import remove
+from mobileclip_deploy.base.files.staging import remove
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 
 SHARD = 256
@@ -147,7 +147,7 @@ class EmbeddingStore:
 
 
 @contextmanager
-def kept_beside(output: Path) -> Iterator[Path]:
+def partial_cache(output: Path) -> Iterator[Path]:
     """Yields the folder of a cache for the work on an output, `.NAME.partial` next to it.
 
     The folder is removed when the output is complete, or if an error comes before anything was cached.

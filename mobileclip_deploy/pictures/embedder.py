@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.contexts import ContextRunner
-from mobileclip_deploy.artifacts.towers.taken import taken_inputs
+from mobileclip_deploy.artifacts.towers.taken import validated_inputs
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -52,10 +52,10 @@ class Embedder:
     scores: Scores
     labels: tuple[str, ...] = ()
     view: View = AS_IT_STANDS
-    alone: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
-    timed: bool = True
+    thread_safe_images: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
+    has_latency: bool = True
 
-    def seeing(self, view: View) -> Embedder:
+    def with_view(self, view: View) -> Embedder:
         """Returns a copy that is shown a view of every picture."""
         return replace(self, view=view, template=view.template or self.template)
 
@@ -103,7 +103,7 @@ def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
 
 
 class CheckedRunner:
-    """One tower of a bundle or of a checkpoint, ready to run. Refuses inputs as `taken_inputs` does, for every target.
+    """One tower of a bundle or of a checkpoint, ready to run. Checks inputs like `validated_inputs`, for every target.
 
     `engine` names the runtime; `preprocess` and `tokens` describe its inputs; `contexts` are the supported lengths of
     token ids, ascending.
@@ -125,7 +125,7 @@ class CheckedRunner:
 
     def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
         vocabulary = self.tokens.vocab_size if self.tower == "text" else 0
-        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, vocabulary))
+        return self._runner(validated_inputs(inputs, self.tower, self.preprocess.size, self.contexts, vocabulary))
 
     @property
     def tokens(self) -> TokenizerSpec:
@@ -162,9 +162,9 @@ def bundle_embedder(
         tokenizer=manifest.tokenizer,
         template=manifest.template,
         scores=manifest.scores,
-        alone=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
+        thread_safe_images=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
         labels=() if manifest.classifier is None else manifest.classifier.labels,
-        timed=bool(found_places(installed_target(manifest.target), "host", manifest.options)),
+        has_latency=bool(found_places(installed_target(manifest.target), "host", manifest.options)),
     )
 
 

@@ -105,7 +105,7 @@ def _known(model: InputsOf) -> tuple[CheckedRunner | Variant | Manifest, tuple[i
     if not isinstance(model, Bundle):
         if isinstance(model, str) and not (Path(model) / MANIFEST).is_file() and Path(model).name == model:
             return load_variant(model), ()
-        model = Bundle.unread(model)
+        model = Bundle.open_unchecked(model)
     text = model.manifest.towers.get("text")
     return model.manifest, (None if text is None else text.contexts) or ()
 

@@ -130,8 +130,8 @@ def image_embeddings(
     """
     store = open_store(embedder, "image", how.cache, how.fast_jpeg, how.pixels)
     workers = how.workers or available_cores()
-    alone = None if embedder.alone is None else embedder.alone()
-    reader = _Reader(embedder, how, store, alone)
+    thread_safe_images = None if embedder.thread_safe_images is None else embedder.thread_safe_images()
+    reader = _Reader(embedder, how, store, thread_safe_images)
     numbered = ((number, *image) for number, image in enumerate(images))
     parts = iter(lambda: tuple(islice(numbered, TOGETHER)), ())
     began = time.monotonic()
@@ -144,14 +144,14 @@ def image_embeddings(
         stack.callback(threads.shutdown, cancel_futures=True)
         try:
             # Reads a whole batch ahead if batches are computed at once, so that decoding continues meanwhile.
-            at_once = 1 if alone is not None else max(1, BATCH // TOGETHER)
+            at_once = 1 if thread_safe_images is not None else max(1, BATCH // TOGETHER)
             ahead = workers + 2 * at_once
             read = _in_order(threads, reader.read, parts, ahead)
             while batch := list(islice(read, at_once)):
                 tally.bad |= {number: text for part in batch for number, text in part.bad.items()}
                 rows_done, computed = _gathered(batch, store, embedder)
                 tally.computed += computed
-                tally.seconds = time.monotonic() - began if embedder.timed else 0.0
+                tally.seconds = time.monotonic() - began if embedder.has_latency else 0.0
                 if (done + len(rows_done)) // BATCH > done // BATCH:
                     progress(describe_progress(batch[-1].last + 1))
                 done += len(rows_done)
@@ -204,12 +204,12 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The work of a thread: reads and decodes, and computes if `alone` can be called from many threads."""
+    """The work of a thread: reads and decodes, and computes if `thread_safe_images` can be called from many threads."""
 
     embedder: Embedder
     how: Reading
     store: EmbeddingStore | None
-    alone: Callable[[Floats], Floats] | None
+    thread_safe_images: Callable[[Floats], Floats] | None
 
     def read(self, given: Sequence[tuple[int, ImageSource, str]]) -> _Part:
         """Reads these pictures, each with its position and its location.
@@ -231,8 +231,8 @@ class _Reader:
                 part.bad[number] = text
                 continue
             part.names.append(name)
-        if self.alone is not None:
-            part.answers, part.new = _answers(self.alone, part.new), {}
+        if self.thread_safe_images is not None:
+            part.answers, part.new = _answers(self.thread_safe_images, part.new), {}
         return part
 
     def _decoded(self, content: bytes, name: str) -> Bytes:

@@ -21,7 +21,7 @@ from mobileclip_deploy.search.engines import export_index
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.search.page import write_page
-from mobileclip_deploy.search.requested import asked_tower, check_embedding_output, description_beside
+from mobileclip_deploy.search.requested import check_embedding_output, description_beside, tower_of_sources
 from mobileclip_deploy.search.searching import SearchResult, search_index
 from mobileclip_deploy.search.spaces import bundle_of_space, remember
 
@@ -78,7 +78,7 @@ def embed(
             raise UsageError("an index needs a bundle, whose text tower embeds the queries; export one")
         subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
         files = paths(sources)
-        if asked_tower(files) == "image":
+        if tower_of_sources(files) == "image":
             refuse_other_answers(subject)
         how = Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg)
         if indexed:

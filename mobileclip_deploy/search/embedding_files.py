@@ -18,13 +18,13 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.pictures.cache import kept_beside
+from mobileclip_deploy.pictures.cache import partial_cache
 from mobileclip_deploy.pictures.embedder import embedder_of
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_lines
-from mobileclip_deploy.search.requested import TEXTS, asked_tower, description_beside
+from mobileclip_deploy.search.requested import TEXTS, description_beside, tower_of_sources
 
 # Maximum bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000
@@ -86,14 +86,14 @@ def embed_to_file(
     Raises:
         UsageError: the sources mix texts and images, or a .safetensors file cannot contain that many names.
     """
-    tower = asked_tower(sources)
+    tower = tower_of_sources(sources)
     with ExitStack() as stack:
         items: list[str] | ImageListing
         items = asked_texts(sources[0]) if tower == "text" else stack.enter_context(asked_images(sources))
         _check_names(output, items)
         embedder = embedder_of(subject, (tower,))
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = stack.enter_context(kept_beside(output))
+        partial = stack.enter_context(partial_cache(output))
         tally = Tally()
         if isinstance(items, ImageListing):
             how = replace(how, cache=partial)

@@ -16,7 +16,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.errors import WHY, InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.pictures.cache import kept_beside
+from mobileclip_deploy.pictures.cache import partial_cache
 from mobileclip_deploy.pictures.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
@@ -24,7 +24,7 @@ from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.search.embedding_files import asked_images, asked_texts
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import Description, Header
-from mobileclip_deploy.search.requested import asked_tower
+from mobileclip_deploy.search.requested import tower_of_sources
 from mobileclip_deploy.search.spaces import remember
 from mobileclip_deploy.search.storage import Store
 from mobileclip_deploy.search.writing import IndexWriter, Rows, compact, create
@@ -125,10 +125,10 @@ def embed_to_index(
             kind, or pictures with another `fast_jpeg`.
         InvalidInput: the existing index is damaged, or of another embedding space.
     """
-    tower = asked_tower(sources)
+    tower = tower_of_sources(sources)
     embedder = bundle_embedder(bundle, (tower,))
     with ExitStack() as stack:
-        partial = stack.enter_context(kept_beside(output))
+        partial = stack.enter_context(partial_cache(output))
         listing: ImageListing | tuple[str, ...]
         if tower == "text":
             listing = tuple(dict.fromkeys(asked_texts(sources[0])))

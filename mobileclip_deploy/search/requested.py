@@ -45,6 +45,6 @@ def description_beside(output: Path) -> Path | None:
     return output.with_suffix(".json") if output.suffix == ".npy" else None
 
 
-def asked_tower(sources: Sequence[Path]) -> TowerName:
+def tower_of_sources(sources: Sequence[Path]) -> TowerName:
     """Returns the tower that embeds the sources: "text" for one file of texts, else "image"."""
     return "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"

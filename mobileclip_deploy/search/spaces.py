@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import cache_folder, content_sha256, write_whole
-from mobileclip_deploy.base.files.leftovers import system_temporary
+from mobileclip_deploy.base.files.staging import system_temporary
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError
 
 DAY = 24 * 60 * 60

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import replacing
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.base.files.leftovers import lock_file
+from mobileclip_deploy.base.files.staging import lock_file
 from mobileclip_deploy.base.files.writers import busy
 from mobileclip_deploy.errors import DiskFull, InvalidInput, no_room, refusing
 from mobileclip_deploy.search.index import Index, Segment

@@ -40,7 +40,7 @@ def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> 
     Raises:
         InvalidInput: embeddings that are not finite, of no length, or all the same.
     """
-    pictures, words = told_apart(images, "pictures"), told_apart(texts, "captions")
+    pictures, words = unit_if_distinct(images, "pictures"), unit_if_distinct(texts, "captions")
     axes = np.round(turned_for_signs(pictures, mean_axes(pictures, words, size)) / GRID) * GRID
     cut = at_length_one(words @ axes) @ at_length_one(pictures @ axes).T
     return axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale)
@@ -110,7 +110,7 @@ def _logarithm(rows: Doubles) -> Doubles:
     return np.asarray((vectors * np.log(values)) @ vectors.T)
 
 
-def told_apart(rows: Doubles, what: str) -> Doubles:
+def unit_if_distinct(rows: Doubles, what: str) -> Doubles:
     """Returns embeddings scaled to length 1, if they differ.
 
     Raises:

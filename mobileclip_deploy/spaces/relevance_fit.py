@@ -55,10 +55,10 @@ class Samples:
     @property
     def spreads(self) -> Doubles:
         """Standard deviation of the scores of each text, then of each nonsense text, over the background."""
-        return (self.asked @ self.background.T).std(1)
+        return (self.queries @ self.background.T).std(1)
 
     @property
-    def asked(self) -> Doubles:
+    def queries(self) -> Doubles:
         """Texts, then nonsense texts [Q + N, D]."""
         return np.concatenate([self.texts, self.nonsense])
 
@@ -97,7 +97,7 @@ class Observed:
     """Best cosines of queries in libraries.
 
     Attributes:
-        query: row of `Samples.asked`.
+        query: row of `Samples.queries`.
         kind: in the library, left out of it, or nonsense.
         size: number of pictures in the library.
     """
@@ -118,7 +118,7 @@ def observed(samples: Samples, sizes: Sequence[int], seed: int = 0) -> Observed:
     chance = np.random.default_rng(seed)
     has_pictures = bool(len(samples.pictures))
     pool = samples.pictures if has_pictures else samples.background
-    scores = samples.asked @ pool.T
+    scores = samples.queries @ pool.T
     count = len(samples.texts)
     rows = np.arange(len(scores))
     draws: list[tuple[Doubles, Places, Places, Places]] = []
@@ -145,7 +145,7 @@ def fit(samples: Samples) -> Fitted:
         lifted = Fitted(np.zeros(samples.texts.shape[1]), 0.0, 0.0, 0.0)
     else:
         lifted = _lift(samples, observations)
-    values = observations.best + lifted.lifted(samples.asked, samples.spreads)[observations.query]
+    values = observations.best + lifted.lifted(samples.queries, samples.spreads)[observations.query]
     sizes = np.unique(observations.size)
     needed = [_quantile(values, observations, int(size)) for size in sizes]
     slope, intercept = np.polyfit(np.log(sizes), needed, 1) if len(sizes) > 1 else (0.0, needed[0])
@@ -196,7 +196,7 @@ def expected_cosines(samples: Samples) -> Doubles:
     from all."""
     actual, fold = _own(samples), np.arange(len(samples.texts)) % FOLDS
     slope, offset = ridge(samples.texts, actual)
-    expected = np.asarray(samples.asked @ slope + offset)
+    expected = np.asarray(samples.queries @ slope + offset)
     for index in range(FOLDS):
         test_rows = np.flatnonzero(fold == index)
         slope, offset = ridge(samples.texts[fold != index], actual[fold != index])
@@ -275,7 +275,7 @@ def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> Rele
     kinds: list[Places] = []
     for fitted, samples, found in parts:
         some = found.of(found.size == size)
-        lifted = some.best + fitted.lifted(samples.asked, samples.spreads)[some.query]
+        lifted = some.best + fitted.lifted(samples.queries, samples.spreads)[some.query]
         above.append(lifted - fitted.threshold(size))
         raw.append(some.best)
         kinds.append(some.kind)

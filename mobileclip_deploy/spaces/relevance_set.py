@@ -23,7 +23,7 @@ from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.preprocessing import decode_image, preprocess
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
-from mobileclip_deploy.spaces.axes import told_apart
+from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.relevance_fit import Samples
 
 MOST_BACKGROUND = 1024
@@ -65,7 +65,9 @@ class RelevanceSet:
         background = _pictures(model, self.background, "background", progress)
         pictures = _pictures(model, self.pictures, "pictures of the queries", progress)
         progress("relevance: texts")
-        texts = told_apart(exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)), "texts")
+        texts = unit_if_distinct(
+            exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)), "texts"
+        )
         count = len(self.captions)
         return Samples(texts[:count], pictures, texts[count:], background)
 
@@ -143,4 +145,4 @@ def _pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, prog
         pixels = np.stack([preprocess(decode_image(read_image(source), str(source)), spec).numpy() for source in part])
         parts.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
     joined = np.concatenate(parts)
-    return joined if not len(joined) else told_apart(joined, what)
+    return joined if not len(joined) else unit_if_distinct(joined, what)

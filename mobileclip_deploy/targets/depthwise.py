@@ -31,7 +31,7 @@ KERNEL_ROWS = tuple(tuple(range(first, first + step * rows, step)) for first, st
 
 
 def all_within(height: int, stride: int) -> bool:
-    """Returns whether each band has a row that meets a map of this height."""
+    """Returns whether each band of kernel rows overlaps a feature map of this height at some position."""
     last = (height - 1) // stride * stride  # the centre of the last window
     reaches = [[row - KERNEL // 2 for row in rows] for rows in KERNEL_ROWS]
     return all(any(last + reach >= 0 if reach < 0 else reach < height for reach in band) for band in reaches)

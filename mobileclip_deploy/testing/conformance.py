@@ -25,7 +25,7 @@ from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageE
 from mobileclip_deploy.export.door import sampled_evidence
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Writing
-from mobileclip_deploy.export.steps import begun_bundle
+from mobileclip_deploy.export.steps import unverified_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.precision import is_precision, precision_of
@@ -54,7 +54,7 @@ IMAGE = {
 }
 # With a width of 32, one block with half of its weights pruned has a cosine below NEAR (0.45).
 TEXT = {"width": 48, "heads": 3, "depth": 1}
-TOKENS = TokenizerSpec.own(["p h", "ph o", "pho t", "phot o</w>", "o f</w>"], context_length=32)
+TOKENS = TokenizerSpec.from_merges(["p h", "ph o", "pho t", "phot o</w>", "o f</w>"], context_length=32)
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
@@ -94,7 +94,7 @@ class Trial:
             vars(target)["write"] = lambda job, path: write(spoil(job), path)
         request = ExportRequest((target.label,), writing=Writing(allow_failing=True))
         plan = BundlePlan(self.folder / name, target, precisions, request)
-        with begun_bundle(plan, self.source, self.evidence) as work:
+        with unverified_bundle(plan, self.source, self.evidence) as work:
             work.subject.thorough = thorough
         assert work.report is not None
         return work.written.bundle, work.report

@@ -30,7 +30,7 @@ from mobileclip_deploy.training.reinforcement.captioning import CaptionSettings,
 from mobileclip_deploy.training.reinforcement.index import INDEX
 from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.teachers import Teacher
-from mobileclip_deploy.training.trainer.leading import OtherFailed, leads
+from mobileclip_deploy.training.trainer.ranks import PeerFailed, is_rank_zero
 from mobileclip_deploy.training.trainer.recipe import read_recipe
 from mobileclip_deploy.training.trainer.running import LogRow, Trained
 from mobileclip_deploy.training.trainer.running import train as _train
@@ -149,18 +149,18 @@ def train(
         InvalidInput: the recipe or its data cannot be used.
         UsageError: the folder holds another training.
     """
-    read = _told_once(lambda: read_recipe(Path(recipe), optional_path(data), optional_path(images)))
+    read = _raise_on_first_rank(lambda: read_recipe(Path(recipe), optional_path(data), optional_path(images)))
     return _train(read, Path(output), progress, measured)
 
 
-def _told_once(read: Callable[[], R]) -> R:
-    """Calls `read`. The first process raises its error; the others raise `OtherFailed`, so that it is printed once."""
+def _raise_on_first_rank(read: Callable[[], R]) -> R:
+    """Calls `read`. The first process raises its error; the others raise `PeerFailed`, so that it is printed once."""
     try:
         return read()
     except MobileClipDeployError as error:
-        if leads():
+        if is_rank_zero():
             raise
-        raise OtherFailed(error.line, error.exit_code) from error
+        raise PeerFailed(error.line, error.exit_code) from error
 
 
 def train_text_tower(
@@ -191,7 +191,7 @@ def train_text_tower(
     """
     files = (parallel,) if isinstance(parallel, str | PathLike) else parallel
     options = optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
-    read = _told_once(lambda: read_tower_recipe(*options))
+    read = _raise_on_first_rank(lambda: read_tower_recipe(*options))
     return distil(read, Path(output), progress, measured)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from mobileclip_deploy import Bundle, export_all, load_model
 from mobileclip_deploy.base.arguments import Bounds
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.pages.runtime import FILES, LICENCE, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import PageServer, serving

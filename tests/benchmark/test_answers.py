@@ -14,9 +14,9 @@ from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.commands.tables import print_result
 from mobileclip_deploy.benchmark.documents import read_result, read_stream, write_document
-from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.offline_jobs import save_expected, with_shown_answers
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.report import report
 from mobileclip_deploy.benchmark.report.points import device_name
@@ -165,7 +165,7 @@ def test_a_run_that_came_by_hand_is_compared_where_its_job_was_written_and_else_
     assert device_name(alone) == "SIMULATED self-reported android: Pixel 0, Android 16"
     report(file, tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("self-reported") >= 3  # of the device, the run and its answers
-    remember(documents.job(), documents.EXPECTED)
+    save_expected(documents.job(), documents.EXPECTED)
     compared = read_result(file)
     assert (compared.self_reported, compared.cells[0].golden.passed) == (False, True)
     write_document(file, run.model_copy(update={"rounds": (sent(raw(-RIGHT)), rounds[1])}))

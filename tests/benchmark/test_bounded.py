@@ -14,7 +14,7 @@ from programs import script
 from mobileclip_deploy.benchmark.android.adb import Adb
 from mobileclip_deploy.benchmark.android.device import describe, snapshot
 from mobileclip_deploy.benchmark.android.transfer import remote_hashes
-from mobileclip_deploy.benchmark.bounded import run_bounded, understood
+from mobileclip_deploy.benchmark.bounded import parsing_device_output, run_bounded
 from mobileclip_deploy.benchmark.ios import devices as listing_devices
 from mobileclip_deploy.benchmark.ios import phone as device_calls
 from mobileclip_deploy.benchmark.ios.building import App
@@ -138,5 +138,5 @@ def test_a_file_of_an_iphone_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_an_error_of_ours_is_no_word_of_a_device() -> None:
-    with pytest.raises(ZeroDivisionError), understood("the phone"):
+    with pytest.raises(ZeroDivisionError), parsing_device_output("the phone"):
         raise ZeroDivisionError

@@ -16,7 +16,7 @@ from json_files import edited_json
 from mobileclip_deploy.artifacts.bundle import Bundle, staged_bundle
 from mobileclip_deploy.base import files
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.base.files.leftovers import Claim, claimed
+from mobileclip_deploy.base.files.staging import StagingLock, claimed
 from mobileclip_deploy.errors import InvalidInput, UsageError
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -55,7 +55,7 @@ def entry(tower: str, field: str, value: object) -> Callable[[Path], object]:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (shutil.rmtree, "no such folder"),
     "a file": (lambda path: (shutil.rmtree(path), path.write_text("x")), "is a file"),
-    "no manifest": (lambda path: (path / "manifest.json").unlink(), "no manifest.json in it"),
+    "no manifest": (lambda path: (path / "manifest.json").unlink(), "it has no manifest.json"),
     "empty manifest": (manifest(b""), "cannot be read"),
     "manifest not JSON": (manifest(b"{'variant': 1}"), "cannot be read"),
     "manifest not UTF-8": (manifest(b'{"variant": "\xff"}'), "cannot be read"),
@@ -236,9 +236,9 @@ def test_the_bundle_that_was_there_comes_back_if_taking_its_place_fails(
     assert names(tmp_path) == ["b"]
 
 
-def left_by_a_killed_export(path: Path) -> Claim:
+def left_by_a_killed_export(path: Path) -> StagingLock:
     """A claim that nobody holds the lock of."""
-    claim = Claim(path, "0123abcd")
+    claim = StagingLock(path, "0123abcd")
     claim.lock.write_text("")
     return claim
 

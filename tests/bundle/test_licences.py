@@ -78,7 +78,7 @@ def test_what_changed_is_told_of_smaller_embeddings(exports: Exports) -> None:
     )  # fmt: skip
     checkpoint = manifest.checkpoint.model_copy(update={"compacted": compacted})
     told = changes_made(manifest.model_copy(update={"checkpoint": checkpoint}))
-    assert any("from 128 to 16 numbers" in one for one in told)
+    assert any("from 128 to 16 dimensions" in one for one in told)
 
 
 @pytest.mark.parametrize("name", ["mobileclip_s0", "mobileclip2_s0", "clip_vit_b32", "fastvit_t8", "dfn_vit_b16"])

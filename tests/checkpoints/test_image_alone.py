@@ -187,7 +187,7 @@ def _refused(asked: Callable[[], object], words: str) -> None:
         ({"labels": "cat,dog"}, "has the 1000 classes that it was trained on; leave `labels` out"),
         ({"normalise": True}, "has the 1000 classes that it was trained on; leave `normalise` out"),
         ({"tower": "text"}, "has no text tower"),
-        ({"layout": "immich"}, "the layout immich needs embeddings, but tiny_classes outputs probabilities"),
+        ({"layout": "immich"}, "outputs probabilities, but the layout immich needs embeddings"),
         ({"precision": "smallest"}, "is a classifier, but `precision='smallest'` searches towers; give a precision"),
     ],
 )
@@ -301,7 +301,7 @@ def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> N
     )
     _refused(
         lambda: mcd.embed(bundle, IMAGES, tmp_path / "tokens.npy"),
-        "tiny_tokens gives tokens [4, 128] of an image, not one embedding; run it with load_runner",
+        "tiny_tokens outputs tokens [4, 128] of an image, not one embedding; run it with load_runner",
     )
 
 

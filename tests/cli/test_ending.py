@@ -18,7 +18,7 @@ from command_line import PROGRAM, refusal, run, strict_json
 from mobileclip_deploy import errors
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base import crashes
-from mobileclip_deploy.cli.ending import told_errors
+from mobileclip_deploy.cli.ending import reporting_errors
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.verify.reports import several
 
@@ -87,7 +87,7 @@ def test_a_current_folder_that_was_removed_is_refused_before_torch_ends_the_proc
     ids=lambda error: type(error).__name__,
 )
 def test_too_little_memory_is_said_in_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, told_errors():
+    with pytest.raises(SystemExit) as ended, reporting_errors():
         raise error
     assert ended.value.code == 3
     assert "not enough memory; end other programs" in capsys.readouterr().err
@@ -247,7 +247,7 @@ def test_a_crash_is_an_error_for_junit_and_no_verdict(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(crashes, "system_temporary", lambda: tmp_path)
-    monkeypatch.setattr(Bundle, "unread", mock.Mock())
+    monkeypatch.setattr(Bundle, "open_unchecked", mock.Mock())
     monkeypatch.setattr(several, "verify_bundle", mock.Mock(side_effect=ZeroDivisionError))
     Path("j.xml").write_text("a pass of yesterday")
     found = run("verify", *bundles, "--junit", "j.xml")

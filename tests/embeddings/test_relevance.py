@@ -198,7 +198,7 @@ def test_too_few_pictures_repeated_ones_and_too_few_captions_are_refused(tmp_pat
     for number, file in enumerate(many[:200]):
         for copy in range(2):
             shutil.copy(file, tmp_path / f"{number}-{copy}.png")
-    with pytest.raises(InvalidInput, match="195 different pictures in 400 files, and 256 are needed"):
+    with pytest.raises(InvalidInput, match="195 different pictures in 400 files; 256 are needed"):
         read_relevance_set(tmp_path, None)
     for file in many[200:]:
         shutil.copy(file, tmp_path / file.name)

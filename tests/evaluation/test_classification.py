@@ -78,7 +78,7 @@ def test_nothing_to_classify_is_refused(exports: Exports, photos: Path) -> None:
     for images, says in (
         ([], "no images were given"),
         (f"{photos}/*.jpg", "no file fits this pattern"),
-        (photos / "broken.png", "none of the 1 images"),
+        (photos / "broken.png", "all 1 images"),
     ):
         with pytest.raises(InvalidInput, match=says):
             mcd.classify(bundle, images, LABELS, skip_bad=True)

@@ -65,11 +65,11 @@ def test_there_is_a_second_look_only_where_the_first_leaves_it_open(greys: Datas
     calls = list[str]()
     own, found = Looks(embedder(0, []), greys), Looks(embedder(0, calls), greys)
     same = paired_looks(own, found, ("image_to_text_recall@1", "top1"), 20.0)
-    assert (same.outcome(20.0), same.divergence, len(found.taken)) == ("passed", 0.0, 1)
+    assert (same.outcome(20.0), same.divergence, len(found.cached)) == ("passed", 0.0, 1)
     assert list(same.losses) == ["image_to_text_recall@1"]  # there are no classes
     assert calls == ["image", "text"]
     open_ = paired_looks(own, found, ("image_to_text_recall@1",), 1.0)
-    assert (open_.outcome(1.0), len(found.taken)) == ("undecided", len(VIEWS))
+    assert (open_.outcome(1.0), len(found.cached)) == ("undecided", len(VIEWS))
     assert calls == ["image", "text", *["image"] * (len(VIEWS) - 1)]  # captions are embedded once
     assert paired_looks(own, found, ("image_to_text_recall@1",), 1.0, exact=True).outcome(1.0) == "passed"
 
@@ -77,6 +77,6 @@ def test_there_is_a_second_look_only_where_the_first_leaves_it_open(greys: Datas
 def test_a_loss_that_one_look_shows_has_failed(greys: Dataset) -> None:
     own, found = Looks(embedder(0, []), greys), Looks(embedder(1.0, []), greys)
     worse = paired_looks(own, found, ("image_to_text_recall@1",), 0.5)
-    assert (worse.outcome(0.5), len(found.taken)) == ("failed", 1)
+    assert (worse.outcome(0.5), len(found.cached)) == ("failed", 1)
     assert worse.divergence > 0.1
     assert worse.describe(0.5).endswith(f"; KL {worse.divergence:.2g} nats")

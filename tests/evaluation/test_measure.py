@@ -81,7 +81,7 @@ def test_an_image_that_cannot_be_decoded_names_its_row_or_is_left_out(tmp_path: 
 def test_a_dataset_of_which_no_image_can_be_used_is_refused(tmp_path: Path) -> None:
     path = table(tmp_path, "image,label\na.png,red\n")
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(InvalidInput, match="none of the 1 images"):
+    with pytest.raises(InvalidInput, match="all 1 images"):
         measure(by_colour(), read_dataset(path), how=Measuring(skip_bad=True))
 
 

@@ -58,8 +58,8 @@ def sound(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Sound:
 def planted(sound: Sound, tower: str, **changes: object) -> Embedder:
     """An embedder with a fault in one tower; nothing of that tower is taken from the sound one's cache."""
     names = {"image": sound.embedder.artifact("image"), "text": sound.embedder.artifact("text"), tower: "planted"}
-    # Without `alone`, which would answer in the place of planted `images`.
-    return dataclasses.replace(sound.embedder, artifact=names.__getitem__, alone=None, **changes)  # type: ignore[arg-type]
+    # Without `thread_safe_images`, which would answer in the place of planted `images`.
+    return dataclasses.replace(sound.embedder, artifact=names.__getitem__, thread_safe_images=None, **changes)  # type: ignore[arg-type]
 
 
 def test_the_sound_bundle_loses_nothing(sound: Sound) -> None:

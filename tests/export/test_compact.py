@@ -133,7 +133,11 @@ def test_embeddings_that_tell_nothing_are_refused(rows: np.ndarray, says: str) -
 
 @pytest.mark.parametrize(
     ("size", "says"),
-    [(0, "below 1"), (25, "has 24 dimensions; give 1 to 24"), (7, "holds 24 pictures; an embedding of 7 numbers")],
+    [
+        (0, "must be at least 1"),
+        (25, "has 24 dimensions; give 1 to 24"),
+        (7, "holds 24 pictures; an embedding of 7 dimensions"),
+    ],
 )
 def test_sizes_that_cannot_be_are_refused(words: Path, size: int, says: str) -> None:
     model = mcd.load_model(WORDS, words)

@@ -11,7 +11,7 @@ from command_line import run
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, GateFailed, MobileClipDeployError, NotRun
 from mobileclip_deploy.export import steps
-from mobileclip_deploy.export.steps import ExportGateFailed, NotWritten, Work, Written
+from mobileclip_deploy.export.steps import ExportGateFailed, ExportState, NotWritten, Written
 
 TARGETS = ("onnx", "coreml", "litert")
 NAMES = [f"nano-{target}-fp16" for target in TARGETS]
@@ -23,8 +23,8 @@ Plant = Callable[..., None]
 def failing(monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Has the check of these targets raise; nothing else is checked."""
 
-    def plant(**errors: Callable[[Work], MobileClipDeployError]) -> None:
-        def check(work: Work) -> None:
+    def plant(**errors: Callable[[ExportState], MobileClipDeployError]) -> None:
+        def check(work: ExportState) -> None:
             if (error := errors.get(work.plan.target.name)) is not None:
                 raise error(work)
 
@@ -33,14 +33,14 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Plant:
     return plant
 
 
-def gate(work: Work) -> MobileClipDeployError:
+def gate(work: ExportState) -> MobileClipDeployError:
     assert work.manifest is not None
     report = mcd.ParityReport(bundle="", variant="nano", target="", checks=())
     bundle = mcd.Bundle(work.plan.path, work.manifest)
     return ExportGateFailed(f"{work.plan.target.name} is too far off", Written(bundle, report, written=False))
 
 
-def broken(work: Work) -> MobileClipDeployError:
+def broken(work: ExportState) -> MobileClipDeployError:
     return ExportError(f"{work.plan.target.name} cannot be converted")
 
 
@@ -70,7 +70,7 @@ def test_the_worst_error_decides_and_carries_all_results(failing: Plant, tmp_pat
 
 @pytest.mark.parametrize(("error", "code"), [(broken, 3), (lambda _: NotRun("nothing runs it here"), 3)])
 def test_what_is_no_gate_does_not_stop_the_others_either(
-    failing: Plant, tmp_path: Path, error: Callable[[Work], MobileClipDeployError], code: int
+    failing: Plant, tmp_path: Path, error: Callable[[ExportState], MobileClipDeployError], code: int
 ) -> None:
     failing(coreml=error)
     words = ("export", "--target", ",".join(TARGETS), "--precision", "fp16", "--tower", "image", "-o", tmp_path)

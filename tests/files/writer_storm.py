@@ -21,7 +21,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from mobileclip_deploy.base.files import replacing
-from mobileclip_deploy.base.files.leftovers import remove
+from mobileclip_deploy.base.files.staging import remove
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.errors import MobileClipDeployError
 output, kind, who, go, force = Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), sys.argv[5] == "force"

@@ -12,7 +12,7 @@ import numpy as np
 from benchmark import documents
 from hostile.table import DEEP, Row, sparse, write
 
-from mobileclip_deploy.benchmark.handed_out import remember
+from mobileclip_deploy.benchmark.offline_jobs import save_expected
 
 CELLS = tuple(cell.id for cell in documents.job().cells)
 FIRST = CELLS[0]
@@ -46,7 +46,7 @@ def sent(change: Change, known: bool = True) -> Callable[[Path], object]:
         change(document)
         (folder / "phone.run.json").write_text(json.dumps(document), encoding="utf-8")
         if known:
-            remember(documents.job(), documents.EXPECTED)
+            save_expected(documents.job(), documents.EXPECTED)
 
     return make
 

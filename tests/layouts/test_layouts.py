@@ -156,7 +156,7 @@ def test_the_command_line_says_what_to_do(tmp_path: Path) -> None:
     for arguments, said in (
         ((), "no target is given; known: onnx, "),
         (("--layout", "imich"), "unknown layout 'imich', did you mean immich?; known: "),
-        (("--layout", "immich", "--target", "coreml"), "is of onnx, not of coreml; leave --target out"),
+        (("--layout", "immich", "--target", "coreml"), "is for onnx, not for coreml; leave --target out"),
         (("--layout", "immich", "--labels", "cat,dog"), "the layout immich has no classifier; it has image, text"),
         (("--layout", str(tmp_path / "no.json")), "no such layout file"),
         (("--layout", str(own(tmp_path, image=None)), "--tower", "image"), "has no image tower; leave --tower out"),

@@ -20,7 +20,7 @@ from planted import inside, plant, ran
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import read_json
-from mobileclip_deploy.base.files.leftovers import TEMPORARY
+from mobileclip_deploy.base.files.staging import TEMPORARY
 from mobileclip_deploy.base.scheduling import Failed, Task, require_scheduler, run_tasks
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 

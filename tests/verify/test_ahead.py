@@ -134,7 +134,7 @@ def test_a_bundle_that_is_asked_ahead_is_written_where_another_fails(
     monkeypatch.setattr(subject, "PrefetchedAnswers", Noted)
     check = steps.check
 
-    def fails(work: steps.Work) -> None:
+    def fails(work: steps.ExportState) -> None:
         if work.plan.path.name.endswith("fp32"):
             raise GateFailed("not this one")
         check(work)

@@ -23,7 +23,7 @@ from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.spaces.axes import told_apart
+from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.int8 import integers_of
 from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
 from mobileclip_deploy.spaces.relevance_fit import Fitted, Samples, fit, measured_curve
@@ -138,7 +138,7 @@ def learned(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     answers = exact_texts(model, encode(words, model.variant.tokens))
     module = sys.modules[check_relevance.__module__]
     monkeypatch.setattr(module, "exact_texts", lambda *_: answers)  # once for all edits
-    nonsense = told_apart(answers, "texts")
+    nonsense = unit_if_distinct(answers, "texts")
     background = integers_of(units(256, 8, given.manifest.embed_dim), 0.004)[0]
     none = np.zeros((0, given.manifest.embed_dim))
     samples = Samples(none, none, nonsense, background * 0.004)

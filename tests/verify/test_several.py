@@ -106,7 +106,7 @@ def test_the_summary_of_a_step_is_appended_to(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     refused = several.Refused(tmp_path / "bundle", errors.InvalidInput("damaged"))
     monkeypatch.setattr(several, "verify_bundles", lambda *_, **__: [refused])
-    monkeypatch.setattr(mcd.Bundle, "unread", lambda _: None)
+    monkeypatch.setattr(mcd.Bundle, "open_unchecked", lambda _: None)
     assert run("verify", tmp_path / "bundle").code == 2
     told = summary.read_text(encoding="utf-8")
     assert told.startswith("before\n### bundle: could not be verified\n\ndamaged\n")

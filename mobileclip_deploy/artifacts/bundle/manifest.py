@@ -298,7 +298,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     @property
-    def beside(self) -> Iterator[AttachmentEntry]:
+    def attached_files(self) -> Iterator[AttachmentEntry]:
         """Every file next to the artifacts whose hash is recorded."""
         for entry in self.towers.values():
             yield from (entry.attachments or {}).values()

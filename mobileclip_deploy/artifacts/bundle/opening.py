@@ -25,8 +25,8 @@ from mobileclip_deploy.base.files import (
     replacing,
 )
 from mobileclip_deploy.base.files.json_text import RepeatedKey, check_keys
-from mobileclip_deploy.base.files.leftovers import clear_leftovers
 from mobileclip_deploy.base.files.names import is_below, with_fields, within
+from mobileclip_deploy.base.files.staging import clear_leftovers
 from mobileclip_deploy.base.files.writers import made_folder
 from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
@@ -73,20 +73,20 @@ class Bundle:
         Raises:
             InvalidInput: not a bundle, of another schema version, or changed since it was written.
         """
-        bundle = cls.unread(path)
+        bundle = cls.open_unchecked(path)
         checked: set[tuple[str, int, str]] = set()
         for tower, entry in bundle.manifest.towers.items():
             if (entry.file, entry.bytes, entry.sha256) not in checked:
                 bundle._check_file(entry, bundle.artifact(tower))
             checked.add((entry.file, entry.bytes, entry.sha256))
-        for attachment in bundle.manifest.beside:
+        for attachment in bundle.manifest.attached_files:
             bundle._check_file(attachment, bundle._inside(attachment.file))
         bundle.check_keys(OPENED_BYTES)
         return bundle
 
     @classmethod
     @checked
-    def unread(cls, path: StrPath) -> Bundle:
+    def open_unchecked(cls, path: StrPath) -> Bundle:
         """Reads a bundle without checking its artifacts against their hashes; fast at any size.
 
         Raises:
@@ -244,7 +244,7 @@ def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
     """Returns the manifest with the checkpoint's own vocabulary, read from tokenizer/merges.txt, or from
     tokenizer/tokenizer.json if it is not CLIP's kind."""
     tokens = manifest.tokenizer
-    if tokens is None or not tokens.brought:
+    if tokens is None or not tokens.from_checkpoint:
         return manifest
     path = within(folder, MERGES if tokens.kind is None else VOCABULARY)
     message = f"{path} cannot be used: {WHY}; export the bundle again"

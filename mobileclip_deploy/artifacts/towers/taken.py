@@ -14,7 +14,7 @@ from mobileclip_deploy.network.model.variants import TowerName
 ROUNDING = 1e-5
 
 
-def taken_inputs(
+def validated_inputs(
     given: object, tower: TowerName, size: int, lengths: Sequence[int], words: int
 ) -> npt.NDArray[np.generic]:
     """Validates the input of a tower: by `taken_pixels` or `taken_ids`, which raise InvalidInput.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mobileclip_deploy.base.files.json_text import RepeatedKey, check_keys, parse_json
-from mobileclip_deploy.base.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
+from mobileclip_deploy.base.files.staging import StagingLock, claimed, clear_leftovers, remove, system_temporary
 from mobileclip_deploy.base.files.system import READ, rename
 from mobileclip_deploy.base.files.writers import publish, publish_folder
 from mobileclip_deploy.errors import (
@@ -183,7 +183,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _take_place_of_folder(claim: Claim) -> None:
+def _take_place_of_folder(claim: StagingLock) -> None:
     # A rename replaces a file in one step, but not a folder with content: the old one is set aside first.
     path, replaced = claim.path, claim.replaced
     if publish_folder(claim):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mobileclip_deploy.base.files.leftovers import Claim, lock_file
+from mobileclip_deploy.base.files.staging import StagingLock, lock_file
 from mobileclip_deploy.base.files.system import drop_lock, rename
 from mobileclip_deploy.errors import DiskFull, UsageError, no_room
 
@@ -47,7 +47,7 @@ def sole_writer(
             stack.enter_context(made_folder(path.parent))
             stack.enter_context(_locked(path, command))
             with contextlib.suppress(FileNotFoundError):  # a name that `claimed` could not make after all the work
-                Claim(path, "0" * 8).lock.lstat()
+                StagingLock(path, "0" * 8).lock.lstat()
         except OSError as error:
             if no_room(error):
                 raise DiskFull(str(path.parent)) from None
@@ -64,7 +64,7 @@ def sole_writer(
         yield
 
 
-def publish(claim: Claim) -> None:
+def publish(claim: StagingLock) -> None:
     """Moves a claim's partial file to its path. A new output (`sole_writer`) replaces nothing there.
 
     Raises:
@@ -85,7 +85,7 @@ def publish(claim: Claim) -> None:
     _new.discard(_key(claim.path))
 
 
-def publish_folder(claim: Claim) -> bool:
+def publish_folder(claim: StagingLock) -> bool:
     """Moves a new output's folder to its path. Returns False if the output is not new, and may replace the existing
     one.
 
@@ -108,7 +108,7 @@ def busy(path: Path, command: str | None = None) -> UsageError:
 
 @contextlib.contextmanager
 def _locked(path: Path, command: str) -> Iterator[None]:
-    lock = Claim(path).lock
+    lock = StagingLock(path).lock
     descriptor = _opened(path, lock)
     if descriptor is None:
         yield

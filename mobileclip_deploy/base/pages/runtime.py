@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import RuntimeFailed, worded
 

@@ -21,7 +21,7 @@ from distributed import Client, KilledWorker, LocalCluster, Worker, WorkerPlugin
 from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import safe_children
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.base.scheduling.tasks import (

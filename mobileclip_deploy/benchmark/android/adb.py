@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.base.files import artifact_bytes
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, run_bounded
 from mobileclip_deploy.errors import RuntimeFailed
 

@@ -24,7 +24,7 @@ class PhoneBusy(RuntimeFailed):
 
 
 @contextmanager
-def claimed(adb: Adb, base: str) -> Iterator[bool]:
+def phone_lock(adb: Adb, base: str) -> Iterator[bool]:
     """Holds the harness's lock until the block or this process ends. The harness takes the same lock at its start.
 
     A shell on the phone holds the lock until its input ends, so a pulled cable releases the lock.

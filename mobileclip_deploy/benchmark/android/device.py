@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb
-from mobileclip_deploy.benchmark.bounded import one_line, understood
+from mobileclip_deploy.benchmark.bounded import one_line, parsing_device_output
 from mobileclip_deploy.benchmark.result import Device, Snapshot, ThermalState
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -54,7 +54,7 @@ def describe(adb: Adb) -> AndroidPhone:
         "[ -e /system/bin/linker64 ] && echo bionic; "
         "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null",
     )
-    with understood(f"the phone {adb.serial}"):
+    with parsing_device_output(f"the phone {adb.serial}"):
         return _described(properties, facts)
 
 
@@ -107,7 +107,7 @@ def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
         "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null",
         "cat /proc/loadavg",
     )
-    with understood(f"the phone {adb.serial}"):
+    with parsing_device_output(f"the phone {adb.serial}"):
         thermal = parse_thermal(temperatures)
         percent, celsius, charging = parse_battery(battery)
         return Snapshot(

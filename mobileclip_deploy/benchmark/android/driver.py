@@ -17,7 +17,7 @@ from mobileclip_deploy.benchmark.android.adb import (
     quoted,
     remedy_for_state,
 )
-from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
+from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, phone_lock
 from mobileclip_deploy.benchmark.android.device import (
     AndroidPhone,
     describe,
@@ -31,7 +31,7 @@ from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import FIXED, PhoneSession, write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
 from mobileclip_deploy.benchmark.android.transfer import place, synchronize
-from mobileclip_deploy.benchmark.bounded import one_line, understood
+from mobileclip_deploy.benchmark.bounded import one_line, parsing_device_output
 from mobileclip_deploy.benchmark.driver import Driver, Listing
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.plan import Plan
@@ -124,7 +124,7 @@ class AndroidDriver(Driver):
         there = adb.shell(f"ls -- {quoted(programs.folder)} 2>/dev/null").output.split()
         with suppress(NotStarting):  # the phone has no harness yet, or one that cannot have started a run
             self._end_own_run(replace(programs, loader=loader_among(there)), plan)
-        with claimed(adb, programs.base) as alone:
+        with phone_lock(adb, programs.base) as alone:
             session = self._session(programs, phone, job)
             self._bring(programs, rounds, runners, alone)
             harness, runtimes = _versions(session, job)
@@ -253,7 +253,7 @@ class AndroidDriver(Driver):
         names = (plan.stream.name, f"{plan.job.run_id}.run.json", "job.json")
         with (
             suppress(PhoneBusy),
-            claimed(adb, self._settings.folder),
+            phone_lock(adb, self._settings.folder),
         ):  # a benchmark that started meanwhile removes them
             adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
 
@@ -268,7 +268,7 @@ def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]
     """Reads the versions of the harness and its runtimes from the programs on the phone. Shows that they start."""
     programs = session.programs
     pinned = tuple(sorted({core for cores in session.cores.values() for core in cores}))
-    with understood(f"the harness on the phone {programs.adb.serial}"):
+    with parsing_device_output(f"the harness on the phone {programs.adb.serial}"):
         harness = json.loads(programs.version(PLAN))
         description = Harness(
             name=one_line(harness["name"]),

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, quoted
-from mobileclip_deploy.benchmark.android.claiming import claimed
+from mobileclip_deploy.benchmark.android.claiming import phone_lock
 from mobileclip_deploy.benchmark.android.device import Thermal, cool_down, describe, parse_thermal, snapshot
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver, refuse_profile
 from mobileclip_deploy.benchmark.android.rounds import Rounds
@@ -164,7 +164,7 @@ class NetRunDriver(AndroidDriver):
         base = f"{self._settings.folder}/qnn"
         raw_folder = plan.folder.with_name(plan.folder.name.removesuffix(".partial") + ".qnn")
         bench = _Bench(adb, base, raw_folder, self._settings.turn_limit(plan.job.protocol))
-        with claimed(adb, self._settings.folder), temporary_folder() as place:
+        with phone_lock(adb, self._settings.folder), temporary_folder() as place:
             rounds.tell(f"pushing {TOOL}")
             files, architectures = _files(plan, chip, place)
             tools = {

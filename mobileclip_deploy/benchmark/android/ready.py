@@ -19,8 +19,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from mobileclip_deploy.base.files import cache_folder, content_sha256, file_sha256, replacing
 from mobileclip_deploy.base.files.json_text import parse_json, parse_model
-from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.names import PackageName, Sha256, Version, with_fields
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner

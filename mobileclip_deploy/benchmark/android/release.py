@@ -19,8 +19,8 @@ from pydantic import Field, ValidationError
 
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.base.files.json_text import parse_model
-from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.names import LONGEST_TEXT, Sha256
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.ready import CONTENTS, Contents
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.base.files import file_sha256, link_or_copy
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
-from mobileclip_deploy.benchmark.bounded import understood
+from mobileclip_deploy.benchmark.bounded import parsing_device_output
 from mobileclip_deploy.errors import RuntimeFailed
 
 INCOMING = ".incoming"
@@ -44,7 +44,7 @@ def remote_hashes(adb: Adb, folder: str) -> dict[str, str]:
     script = f"mkdir -p -- {quoted(folder)} && cd {quoted(folder)} && find . -type f -exec sha256sum {{}} +"
     listing = adb.demand(script, HASHING_SECONDS)
     pairs = [line.split(None, 1) for line in listing.splitlines() if line.strip()]
-    with understood(f"the phone {adb.serial}"):
+    with parsing_device_output(f"the phone {adb.serial}"):
         return {name.strip().removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
 
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mobileclip_deploy.base.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.base.files.names import with_fields
+from mobileclip_deploy.base.files.staging import system_temporary, temporary_folder
 from mobileclip_deploy.base.interpreter import end_group
 from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import Answer, PageServer, serving

@@ -25,10 +25,10 @@ def evaluate_suite(subject: Path | None, suite: Suite, data: DatasetChoice, as_j
     Raises:
         MobileClipDeployError: as `mobileclip_deploy.evaluate_suite`.
     """
-    from mobileclip_deploy.benchmark.suite.tasks import asked_suite
+    from mobileclip_deploy.benchmark.suite.tasks import checked_suite
 
     name, folder, html, force, pixels = suite
-    asked_suite(name, folder, html, force)
+    checked_suite(name, folder, html, force)
     check_subject(subject)
 
     from mobileclip_deploy import evaluate_suite as run

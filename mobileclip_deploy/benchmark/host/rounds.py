@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.host.machine import memory_bytes

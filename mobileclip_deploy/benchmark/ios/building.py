@@ -14,7 +14,7 @@ from typing import Any
 
 from mobileclip_deploy.base.files import cache_folder
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.benchmark.bounded import one_line, run_bounded, understood
+from mobileclip_deploy.benchmark.bounded import one_line, parsing_device_output, run_bounded
 from mobileclip_deploy.benchmark.ios.devicectl import DEVELOPER_MODE
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -143,7 +143,7 @@ def _xcode_teams() -> dict[str, str]:
         return {}
     if done.returncode != 0:
         return {}
-    with understood("`defaults export com.apple.dt.Xcode -`"):
+    with parsing_device_output("`defaults export com.apple.dt.Xcode -`"):
         settings: dict[str, Any] = plistlib.loads(done.stdout)
         key = next((name for name in TEAMS if settings.get(name)), TEAMS[0])
         teams = [team for account in settings.get(key, {}).values() for team in account]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.base.files import read_json
-from mobileclip_deploy.base.files.leftovers import temporary_folder
-from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, run_bounded, understood
+from mobileclip_deploy.base.files.staging import temporary_folder
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, parsing_device_output, run_bounded
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 
 # devicectl refuses less than 5. Its own limit ends before ours, so that it can still write the reason.
@@ -111,7 +111,7 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
         document = _read(answer)
     failure = document.get("error")
     if isinstance(failure, dict):
-        with understood("devicectl"):
+        with parsing_device_output("devicectl"):
             error = read_failure(failure, name)
         raise error
     if done.returncode == USAGE:

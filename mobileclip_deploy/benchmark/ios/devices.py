@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mobileclip_deploy.benchmark.bounded import one_line, understood
+from mobileclip_deploy.benchmark.bounded import one_line, parsing_device_output
 from mobileclip_deploy.benchmark.ios.devicectl import DEVELOPER_MODE, CoreDeviceFailed, devicectl
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -38,7 +38,7 @@ def list_devices() -> tuple[AppleDevice, ...]:
         RuntimeFailed: devicectl is not installed, or it failed.
     """
     listing = devicectl("list", "devices")
-    with understood("devicectl"):
+    with parsing_device_output("devicectl"):
         devices = parse_devices(listing)
     return tuple(_with_lock(device) if device.state == "ready" else device for device in devices)
 

@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
-from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over, write_in_parts
+from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, store_rounds, write_in_parts
 from mobileclip_deploy.benchmark.ios.following import Patience, follow
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.plan import Plan
@@ -70,7 +70,7 @@ class IosDriver(Driver):
         except (RuntimeFailed, KeyboardInterrupt) as stopped:
             # Fetches finished rounds if the device can still be reached. If not, `stopped` already has the reason.
             with contextlib.suppress(RuntimeFailed, InvalidInput):
-                take_over(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan)
+                store_rounds(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan)
             if isinstance(stopped, RuntimeFailed):
                 raise interrupted(stopped, plan) from stopped
             raise
@@ -88,10 +88,10 @@ class IosDriver(Driver):
         run_id = plan.job.run_id
         process = phone.launch(("--run", run_id, *(("--first",) if first else ()), "--exit"))
         disturbed = follow(phone, process, plan, counter, self.patience, first)
-        take_over(phone.pull(f"Documents/results/{run_id}/{run_id}.rounds.jsonl", plan.most_bytes), plan, disturbed)
+        store_rounds(phone.pull(f"Documents/results/{run_id}/{run_id}.rounds.jsonl", plan.most_bytes), plan, disturbed)
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
         """Merges the device's stream into this computer's, and pushes the result to the device."""
-        take_over(phone.pull(remote, plan.most_bytes), plan)
+        store_rounds(phone.pull(remote, plan.most_bytes), plan)
         if plan.stream.exists():
             phone.push(plan.stream, remote)

@@ -76,7 +76,7 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
     return run.model_copy(update={"device": device, "rounds": read_stream(plan.stream, plan.job)})
 
 
-def take_over(data: bytes | None, plan: Plan, looked_at: Collection[Turn] = ()) -> None:
+def store_rounds(data: bytes | None, plan: Plan, looked_at: Collection[Turn] = ()) -> None:
     """Stores the rounds of the harness's stream that the plan's stream does not contain yet.
 
     Args:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from mobileclip_deploy.base.files import cache_folder
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.ios.building import harness_sources
-from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over
+from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, store_rounds
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
@@ -71,7 +71,7 @@ class MacDriver(Driver):
         try:
             self._run(command, output, plan.job.run_id, counter)
         finally:
-            take_over(stream.read_bytes() if stream.exists() else None, plan)
+            store_rounds(stream.read_bytes() if stream.exists() else None, plan)
 
     def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
         last: RunProgress | None = None

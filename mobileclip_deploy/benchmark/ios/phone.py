@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.base.files import read_regular
-from mobileclip_deploy.base.files.leftovers import temporary_folder
-from mobileclip_deploy.benchmark.bounded import SAID_BYTES, understood
+from mobileclip_deploy.base.files.staging import temporary_folder
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES, parsing_device_output
 from mobileclip_deploy.benchmark.ios.building import App
 from mobileclip_deploy.benchmark.ios.devicectl import (
     SECONDS,
@@ -92,7 +92,7 @@ class Phone:
         # Without `--` devicectl parses the app's options as its own. The app ignores `--` (FB13259837).
         then = (self.app.bundle_id, "--", *arguments)
         result = _patiently("device", "process", "launch", "--device", self.udid, "--terminate-existing", then=then)
-        with understood("devicectl"):
+        with parsing_device_output("devicectl"):
             identifier = (result.get("process") or {}).get("processIdentifier")
         if not isinstance(identifier, int):
             raise RuntimeFailed("devicectl launched the app but reported no process; update Xcode")
@@ -101,7 +101,7 @@ class Phone:
     def is_running(self, process: int) -> bool:
         """Returns whether the process runs on the device."""
         running = _patiently("device", "info", "processes", "--device", self.udid).get("runningProcesses") or ()
-        with understood("devicectl"):
+        with parsing_device_output("devicectl"):
             return any(entry.get("processIdentifier") == process for entry in running)
 
     def wait(self, process: int, seconds: float) -> bool:

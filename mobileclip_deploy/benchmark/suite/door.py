@@ -9,7 +9,7 @@ from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, measure_suite
-from mobileclip_deploy.benchmark.suite.tasks import asked_suite
+from mobileclip_deploy.benchmark.suite.tasks import checked_suite
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TOWERS, no_text_tower
@@ -55,7 +55,7 @@ def evaluate_suite(
         RuntimeFailed: no runtime on this machine can run the bundle.
     """
     page = optional_path(html)
-    listed = asked_suite(suite, Path(data), page, force)
+    listed = checked_suite(suite, Path(data), page, force)
     model = opened(subject)
     if isinstance(model, MobileCLIP) and model.variant.text is None:
         raise no_text_tower(model.variant.name)

@@ -59,7 +59,7 @@ def load_suite(name: str) -> Suite:
     return Suite.model_validate(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
+def checked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
     """Returns a suite that can be measured: some of its datasets are there, and its page can be written.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.files import StrPath, write_whole
-from mobileclip_deploy.base.files.leftovers import LOCK, clear_leftovers
+from mobileclip_deploy.base.files.staging import LOCK, clear_leftovers
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, require_scheduler, require_tls, run_tasks
@@ -26,7 +26,7 @@ from mobileclip_deploy.benchmark.sweep.latency import measure_latency
 from mobileclip_deploy.benchmark.sweep.result import Row, SweepResult, markdown
 from mobileclip_deploy.benchmark.sweep.specification import Specification, read_specification
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
+from mobileclip_deploy.evaluation.dataset_files import read_dataset, require_discriminating
 
 __all__ = ["RESULT", "TABLE", "SweepResult", "sweep"]
 
@@ -140,7 +140,7 @@ def _check_measuring(specification: Specification) -> None:
     if specification.device is not None:
         get_driver(specification.device)
     if specification.dataset is not None:
-        telling(read_dataset(Path(specification.dataset)))
+        require_discriminating(read_dataset(Path(specification.dataset)))
 
 
 def _write(result: SweepResult, output: Path) -> None:

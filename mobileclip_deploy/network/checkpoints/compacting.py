@@ -19,7 +19,7 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.provenance import Compacted
 
 
-def compact(source: Source, axes: Axes, told: Compacted) -> Source:
+def compact(source: Source, axes: Axes, fit_record: Compacted) -> Source:
     """Returns a copy of a source whose embeddings [N] are the full ones [D] times the axes, in another embedding space.
 
     Args:
@@ -40,7 +40,7 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
             tower.projection = _projected(tower.projection, axes)
     model.variant = with_fields(model.variant, embed_dim=axes.size)
     with torch.no_grad():
-        model.logit_scale.fill_(math.log(told.logit_scale))
+        model.logit_scale.fill_(math.log(fit_record.logit_scale))
     actual = {
         "size": axes.size,
         "full_size": axes.full_size,
@@ -48,7 +48,7 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
         "axes_sha256": axes.sha256,
         "full_logit_scale": source.model.logit_factor,
     }
-    model.provenance = with_fields(source.provenance, compacted=with_fields(told, **actual))
+    model.provenance = with_fields(source.provenance, compacted=with_fields(fit_record, **actual))
     return Source(model, model.provenance, axes)
 
 

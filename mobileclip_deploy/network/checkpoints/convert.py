@@ -86,7 +86,7 @@ def convert(
         with sole_writer(output, "convert", force=force):
             return _fold(identity, source, output, preprocess, progress)
     tokens = identity.variant.tokenizer
-    if tokens is not None and tokens.brought and output.suffix != ".safetensors":
+    if tokens is not None and tokens.from_checkpoint and output.suffix != ".safetensors":
         raise UsageError(f"{source} has its own vocabulary, which {output.name} cannot store; write a .safetensors")
     weights = {
         ours: read_weight(identity.file, entry, ours)

@@ -46,7 +46,7 @@ class Languages:
         return tuple(dict.fromkeys(self.codes))
 
 
-def asked_languages(
+def languages_of_options(
     codes: Sequence[str] | None, texts: StrPath | None, keep: Keep, captions: StrPath | None
 ) -> Languages | None:
     """Builds `Languages` from a user's options. None if no languages are named.

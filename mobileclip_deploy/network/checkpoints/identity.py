@@ -133,17 +133,19 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     if layout == folded.NAME:
         return _identify_folded(file, card)
     if TOKENIZER in file.metadata:
-        card = _bringing(file, card)
+        card = _with_file_vocabulary(file, card)
     if layout == open_clip.NAME:
         file = file.renamed(open_clip.canonical_names(file.shapes))
     if layout == llava.NAME:
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
-    candidate, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
+    candidate, notes = (
+        _identify_by_keys(file, layout, repository) if card is None else (_required(file, layout, card), ())
+    )
     candidate = _with_pieces(file, candidate)
     return Identity(file, candidate, (*file.notes, *notes, *_missing_tower(candidate), *_converted(file, candidate)))
 
 
-def _bringing(file: TensorFile, card: Variant | None) -> Variant:
+def _with_file_vocabulary(file: TensorFile, card: Variant | None) -> Variant:
     """Returns the variant that a file with a vocabulary names, with that vocabulary."""
     if card is None:
         try:
@@ -165,7 +167,7 @@ def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
     return replace(found, variant=with_file_beside(found.variant.with_tokenizer(like), rows, file.path))
 
 
-def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
+def _identify_by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
     """Identifies a file by its names and shapes; returns the candidate and notes for the user."""
     fits = fitting(layout, file.shapes)
     if not fits:

@@ -34,7 +34,7 @@ LARGEST_CONTEXT = 4096
 def described(tokens: TokenizerSpec | None, made: Distilled | None = None) -> dict[str, str]:
     """Returns the metadata of a vocabulary and a distillation; nothing for CLIP's vocabulary."""
     metadata = {} if made is None else {DISTILLED: made.model_dump_json(exclude_none=True)}
-    if tokens is None or not tokens.brought or tokens.missing:
+    if tokens is None or not tokens.from_checkpoint or tokens.missing:
         return metadata
     content = {MERGES: "\n".join(tokens.merges)} if tokens.kind is None else {TOKENIZER_FILE: tokens.file}
     return metadata | {TOKENIZER: tokens.model_dump_json(exclude_none=True)} | content

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.open_clip_files import open_clip_module
 from mobileclip_deploy.network.model.sentencepiece import byte_piece, fast_tokenizer, framed, pieces, replaced

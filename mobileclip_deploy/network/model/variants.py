@@ -202,14 +202,14 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         return () if self.sot is None else (self.sot,)
 
     @property
-    def brought(self) -> bool:
+    def from_checkpoint(self) -> bool:
         """True if the checkpoint brings the vocabulary, and not the package."""
         return self.kind is not None or self.merges_sha256 is not None
 
     @property
     def missing(self) -> bool:
         """True if the checkpoint brings the vocabulary, and it was not read."""
-        return self.brought and not self.merges and not self.file
+        return self.from_checkpoint and not self.merges and not self.file
 
     @property
     def described(self) -> str:
@@ -230,7 +230,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         return with_fields(self, file=text)
 
     @classmethod
-    def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
+    def from_merges(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
         """Returns the spec of a byte-level BPE of CLIP's kind with these merges. Its tokens are 256 bytes, the same at
         the end of a word, one token per merge, then start and end of text."""
         size = FIRST_MERGE + len(merges) + 2
@@ -249,7 +249,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         Raises:
             InvalidInput: the merges are others than `merges_sha256` names.
         """
-        own = TokenizerSpec.own(merges, self.context_length)
+        own = TokenizerSpec.from_merges(merges, self.context_length)
         if self != own.model_copy(update={"merges": self.merges}):
             raise InvalidInput(
                 f"the vocabulary ({len(merges):,} merges, SHA-256 {own.merges_sha256}) is not this tokenizer's"

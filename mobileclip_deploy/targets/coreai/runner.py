@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import running
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import (

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.foreign.coremltools import APPLY_PASSES, measured

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.base.files.leftovers import remove
+from mobileclip_deploy.base.files.staging import remove
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName, Variant

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import NotRun, running
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, by_work
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, ProgramFile

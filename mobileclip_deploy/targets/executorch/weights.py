@@ -55,8 +55,7 @@ def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
 
 
 def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
-    """Returns a table that a kernel looks rows up in, or a constant, such as positions, that a part takes from the
-    program."""
+    """Returns a table of a row lookup, or a constant (such as positions) that the program passes to a delegate."""
     inputs = dict(node.inputs)
     stored = numbers_of(inputs.get(name))
     if stored is None or stored.ndim != 2:

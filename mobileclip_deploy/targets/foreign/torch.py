@@ -87,8 +87,8 @@ def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _code_when_asked_for(kind: Any) -> Iterator[None]:
-    """Context manager in which a changed graph generates its code when it is called or read; the remaining ones do so
-    at the end."""
+    """Context manager that delays the code generation of a changed graph until it is called or read, or the block
+    ends."""
     tree_code, submodules = TREE_CODE(), SUBMODULES()
     waiting: weakref.WeakSet[Any] = weakref.WeakSet()
     original = kind.recompile

@@ -139,7 +139,7 @@ class SearchedGrid(_Blocks):
         self.share = nn.Parameter(share)
 
     def codes(self, weight: Tensor) -> Tensor:
-        """Returns integers for a positive scale, so -8 ... 8. An artifact's are these times the sign of their scale."""
+        """Returns the integers for positive scales, -8 ... 8. An artifact stores them times the sign of their scale."""
         return self._back(self._rows(super().codes(weight)) * self.sign.to(torch.int8), weight)
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:

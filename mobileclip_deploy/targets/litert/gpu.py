@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import python, run_within
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import Malformed, first_sentence, refusing, running
 from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, rewritten
 from mobileclip_deploy.targets.values import require_shape

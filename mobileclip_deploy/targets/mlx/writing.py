@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.targets.grids.encode import int4_blocks, integers_of, pack_int4
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.mlx.function_file import Device, read_function, rewritten

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import ExportError, InvalidInput, first_sentence
 from mobileclip_deploy.targets.artifact import Attached, Origin
 from mobileclip_deploy.targets.flatbuffer import root

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity import compare

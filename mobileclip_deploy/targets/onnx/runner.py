@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import running
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, Work, by_work
 from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options

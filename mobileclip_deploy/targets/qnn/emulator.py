@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from mobileclip_deploy.base.escaping import uncoloured
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import python, run_within
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.artifact import Left

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 import onnx.shape_inference
 
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.targets.artifact import LayerNoise
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.quantized import plain_model

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.base.interpreter import begin_anew
+from mobileclip_deploy.base.interpreter import restart
 
 COMPILED, BINARY, TRACES, TRACE, SPILLED = "compiled.onnx", "compiled_qnn.bin", ".", "qnn_op_trace.json", "spilled.txt"
 FAILED = "refused: "
@@ -108,7 +108,7 @@ def _same_addresses() -> None:
     personality = ctypes.CDLL(None).personality
     now = personality(ASKED)
     if not now & FIXED and personality(now | FIXED) != -1:
-        begin_anew()
+        restart()
 
 
 def options_for(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> Any:

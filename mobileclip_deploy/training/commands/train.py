@@ -74,7 +74,7 @@ def train(
       mobileclip-deploy train --text-tower --parallel pairs.tsv --languages de,fr --checkpoint mobileclip_s0.pt -o tower
     """
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.training.trainer.leading import OtherFailed
+    from mobileclip_deploy.training.trainer.ranks import PeerFailed
 
     if text_tower and (data is not None or images is not None):
         raise UsageError("--data and --images go with images; a text tower needs --parallel")
@@ -88,15 +88,15 @@ def train(
             raise UsageError("a training needs RECIPE, or --text-tower with --parallel and --languages")
         else:
             _network(recipe, output, data, images, as_json)
-    except OtherFailed as error:
+    except PeerFailed as error:
         raise SystemExit(error.exit_code) from error  # the process that failed has printed why
 
 
 def _network(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
-    from mobileclip_deploy.training.trainer.leading import leads
+    from mobileclip_deploy.training.trainer.ranks import is_rank_zero
     from mobileclip_deploy.training.trainer.recipe import read_recipe
 
-    if leads():
+    if is_rank_zero():
         read_recipe(recipe, data, images)
 
     # Code from here on imports torch, which takes more than a second: earlier refusals did not wait for it.
@@ -112,7 +112,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
 
     with _progress() as update:
         result = run(recipe, output, data=data, images=images, progress=update, measured=show)
-    if not leads():
+    if not is_rank_zero():
         return
     left = result.left_out
     if as_json:
@@ -142,9 +142,9 @@ def _text_tower(
     as_json: bool,
 ) -> None:
     from mobileclip_deploy.training.language.recipe import read_tower_recipe
-    from mobileclip_deploy.training.trainer.leading import leads
+    from mobileclip_deploy.training.trainer.ranks import is_rank_zero
 
-    if leads():
+    if is_rank_zero():
         read_tower_recipe(recipe, parallel, languages, checkpoint)
 
     from mobileclip_deploy import train_text_tower
@@ -166,7 +166,7 @@ def _text_tower(
             progress=update,
             measured=show,
         )
-    if not leads():
+    if not is_rank_zero():
         return
     if as_json:
         _print_result(result)
@@ -193,9 +193,9 @@ def _progress() -> AbstractContextManager[Progress]:
     """Returns the progress printer of the first process, and a silent one in the others."""
     from mobileclip_deploy.base.progress import silent
     from mobileclip_deploy.cli.output import progress
-    from mobileclip_deploy.training.trainer.leading import leads
+    from mobileclip_deploy.training.trainer.ranks import is_rank_zero
 
-    return progress() if leads() else nullcontext(silent)
+    return progress() if is_rank_zero() else nullcontext(silent)
 
 
 def _print_result(result: Trained | DistilledTower) -> None:

@@ -28,29 +28,29 @@ from mobileclip_deploy.evaluation.pairs import Pair
 from mobileclip_deploy.network.model.preprocessing import decode_image
 from mobileclip_deploy.training.datacompdr import members
 from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, draw, replay
-from mobileclip_deploy.training.reinforcement.building import Making, ShardFormat
+from mobileclip_deploy.training.reinforcement.building import ShardFormat, ShardJob
 from mobileclip_deploy.training.reinforcement.index import PUBLISHED, Index, ShardEntry
-from mobileclip_deploy.training.reinforcement.teachers import Teacher, borrowed
+from mobileclip_deploy.training.reinforcement.teachers import Teacher, loaded
 
 NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
-def _write(making: Making, index: Index, folder: Path) -> ShardEntry:
+def _write(job: ShardJob, index: Index, folder: Path) -> ShardEntry:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for row_index, row in enumerate(making.rows, start=making.first):
-            for ending, content in _sample(row, row_index, making, index):
+        for row_index, row in enumerate(job.rows, start=job.first):
+            for ending, content in _sample(row, row_index, job, index):
                 header = tarfile.TarInfo(ending)
                 header.size = len(content)
                 archive.addfile(header, io.BytesIO(content))
     content = stream.getvalue()
-    name = f"{making.first // index.shard_rows:08d}.tar"
+    name = f"{job.first // index.shard_rows:08d}.tar"
     write_whole(folder / name, content)
-    return ShardEntry(file=name, sha256=hashlib.sha256(content).hexdigest(), first=making.first, rows=len(making.rows))
+    return ShardEntry(file=name, sha256=hashlib.sha256(content).hexdigest(), first=job.first, rows=len(job.rows))
 
 
-def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tuple[str, bytes]]:
-    file = making.folder / row.image
+def _sample(row: Pair, number: int, job: ShardJob, index: Index) -> Iterator[tuple[str, bytes]]:
+    file = job.folder / row.image
     if row.text is None:
         raise InvalidInput(f"{file} has no caption, which DataCompDR's format needs; give pairs with texts")
     original = read_regular(file, members.LIMIT)
@@ -58,7 +58,7 @@ def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tu
     digest = hashlib.sha256(original).hexdigest()
     uid = hashlib.sha256(f"{number} {digest}".encode()).hexdigest()[:32]
     opened = members.image(stored)
-    teachers = [borrowed(lent) for lent in making.teachers]
+    teachers = [loaded(shared) for shared in job.teachers]
     size = max(teacher.entry.image_size for teacher in teachers)
     chance = np.random.default_rng((index.seed, number))
     drawn = draw(index.augmentations, opened.width, opened.height, size, chance)

@@ -26,7 +26,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
-from mobileclip_deploy.training.language.judging import Found, check_learned, found
+from mobileclip_deploy.training.language.judging import Found, check_learned, evaluate_language
 from mobileclip_deploy.training.language.parallel import (
     ENGLISH,
     Parallel,
@@ -142,7 +142,7 @@ class _Training(Training[TextTransformer, int, TowerRow]):
 
     def _tokens(self, known: dict[str, Any] | None) -> TokenizerSpec:
         if known is not None and "merges" in known:
-            return TokenizerSpec.own(known["merges"], self.recipe.context)
+            return TokenizerSpec.from_merges(known["merges"], self.recipe.context)
         sentences = [*self.data.learned.english, *self.data.learned.texts]
         return learned_vocabulary(sentences, self.recipe.vocabulary, self.recipe.context)
 
@@ -162,7 +162,7 @@ class _Training(Training[TextTransformer, int, TowerRow]):
         candidates = torch.cat([sentences, further]).to(self.device)
         same = candidates[: len(sentences), None] == candidates[None]
         loss = distillation_loss(texts, self.targets[candidates], same, self.recipe.contrast, self.recipe.temperature)
-        self.agreed(loss).backward()
+        self.checked_loss(loss).backward()
         return loss
 
     def measure(self) -> TowerRow:
@@ -174,7 +174,7 @@ class _Training(Training[TextTransformer, int, TowerRow]):
         held_out = self.data.held_out
         right, languages = np.array(held_out.english_of, dtype=np.int64), np.array(held_out.languages)
         results = {
-            ENGLISH: found(
+            ENGLISH: evaluate_language(
                 self._embedded(held_out.english), self.data.held_out_targets, np.arange(len(held_out.english))
             )
         }
@@ -182,7 +182,7 @@ class _Training(Training[TextTransformer, int, TowerRow]):
             rows = np.flatnonzero(languages == language)[:MOST_HELD_OUT]
             if len(rows):
                 texts = self._embedded([held_out.texts[row] for row in rows])
-                results[language] = found(texts, self.data.held_out_targets, right[rows])
+                results[language] = evaluate_language(texts, self.data.held_out_targets, right[rows])
         return results
 
     @torch.no_grad()
@@ -224,7 +224,7 @@ class LearnedTexts:
 
 
 def _places(until: Tensor, shares: Tensor) -> Tensor:
-    """Returns the indices at which shares of the whole fall in running sums of weights."""
+    """Returns the index of the item at each share (0 to 1) of the total weight, from the running sums `until`."""
     return torch.searchsorted(until, shares * until[-1], right=True).clamp(max=len(until) - 1)
 
 
@@ -238,18 +238,18 @@ def distil(
     embeddings, too.
 
     Raises:
-        MobileClipDeployError: as there; or, OtherFailed, another process of this training failed.
+        MobileClipDeployError: as there; or, PeerFailed, another process of this training failed.
     """
     with joined(recipe.device) as processes, ExitStack() as stack:
         report = progress if processes.first else silent
         path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
-        source = processes.together(lambda: teacher_of(path))
-        processes.together(lambda: stack.enter_context(sole_training(folder, processes)))
-        state = processes.together(lambda: read_state(folder))
-        data = processes.together(lambda: _data(recipe, source, folder, report))
+        source = processes.run_on_all(lambda: teacher_of(path))
+        processes.run_on_all(lambda: stack.enter_context(sole_training(folder, processes)))
+        state = processes.run_on_all(lambda: read_state(folder))
+        data = processes.run_on_all(lambda: _data(recipe, source, folder, report))
         if recipe.batch % processes.count:
             raise UsageError(f"a batch of {recipe.batch} cannot be divided among {processes.count} processes")
-        training = processes.together(lambda: _Training(recipe, source, data, state, (folder, processes)))
+        training = processes.run_on_all(lambda: _Training(recipe, source, data, state, (folder, processes)))
         first = training.run(range(training.step, recipe.steps), report, measured)
         if processes.first:
             check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)

@@ -30,7 +30,9 @@ class Found:
     before: float
 
 
-def found(texts: npt.NDArray[np.float32], english: npt.NDArray[np.float32], right: npt.NDArray[np.int64]) -> Found:
+def evaluate_language(
+    texts: npt.NDArray[np.float32], english: npt.NDArray[np.float32], right: npt.NDArray[np.int64]
+) -> Found:
     """Measures the retrieval of one language.
 
     Args:

@@ -50,4 +50,4 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
     # Two merges may give one token; it keeps one id, and the first of them.
     first = {merge.replace(" ", ""): merge for merge in reversed(merges)}
     merges = [merge for merge in merges if first[merge.replace(" ", "")] == merge]
-    return TokenizerSpec.own(merges, context_length)
+    return TokenizerSpec.from_merges(merges, context_length)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from mobileclip_deploy.base.files import content_sha256, file_sha256, write_whole
-from mobileclip_deploy.base.files.leftovers import claimed
 from mobileclip_deploy.base.files.names import with_fields
+from mobileclip_deploy.base.files.staging import claimed
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import Failed, Task, require_scheduler, run_tasks
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -31,7 +31,7 @@ from mobileclip_deploy.training.reinforcement.index import (
 )
 from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
-from mobileclip_deploy.training.reinforcement.teachers import BATCH, Lent, Teacher, Views, borrowed, lend
+from mobileclip_deploy.training.reinforcement.teachers import BATCH, SharedTeacher, Teacher, Views, loaded, share
 
 Existing = Literal["continue", "replace", "discard"]
 """Policy for a dataset that is already in the folder. "continue": resume it, refuse one of other pairs, teachers or
@@ -48,14 +48,14 @@ picture."""
 
 
 @dataclass(frozen=True)
-class Making:
+class ShardJob:
     """Pairs that become one shard; `first` is the index of the first. `folder` is the folder that their images are
     relative to."""
 
     rows: Sequence[Pair]
     first: int
     folder: Path
-    teachers: Sequence[Teacher | Lent]
+    teachers: Sequence[Teacher | SharedTeacher]
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class ShardFormat:
 
     format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"]
     dtype: Literal["bfloat16", "float32"]
-    write: Callable[[Making, Index, Path], ShardEntry]
+    write: Callable[[ShardJob, Index, Path], ShardEntry]
     digests: Callable[[Path, Index, ShardEntry], list[str]]
 
 
-def _write(making: Making, index: Index, folder: Path) -> ShardEntry:
-    return write_shard(folder, making.first, _embed(making, index))
+def _write(job: ShardJob, index: Index, folder: Path) -> ShardEntry:
+    return write_shard(folder, job.first, _embed(job, index))
 
 
 def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
@@ -164,15 +164,15 @@ def reinforce(
         index = index.model_copy(update={"shards": tuple(shards)})
         index.write(folder)
 
-    with _lent(teachers, folder, scheduler) as lent:
+    with _shared(teachers, folder, scheduler) as shared:
         bare = index.model_copy(update={"shards": ()})  # without shards, as it is sent to workers
         need = task_memory(teachers, settings)
         output = folder.absolute()
         tasks = []
         for first in (one for one in starts if one not in intact):
             rows = pairs.rows[first : first + settings.shard_rows]
-            making = Making(rows, first, pairs.folder.absolute(), lent)
-            tasks.append(Task(names[first], _make, (shard_format, making, bare, output, scheduler), need))
+            job = ShardJob(rows, first, pairs.folder.absolute(), shared)
+            tasks.append(Task(names[first], _make, (shard_format, job, bare, output, scheduler), need))
         run_tasks(tasks, record, scheduler, progress=progress)
     if failures:
         raise failures[0].error
@@ -194,27 +194,29 @@ def task_memory(teachers: Sequence[Teacher], settings: ReinforcementSettings) ->
 
 
 @contextlib.contextmanager
-def _lent(teachers: Sequence[Teacher], folder: Path, scheduler: str | None) -> Iterator[Sequence[Teacher | Lent]]:
+def _shared(
+    teachers: Sequence[Teacher], folder: Path, scheduler: str | None
+) -> Iterator[Sequence[Teacher | SharedTeacher]]:
     """Yields the teachers for tasks: themselves, or files of their weights for other processes, removed at the end."""
     if scheduler is None:
         yield teachers
         return
     with claimed(folder.absolute() / TEACHERS) as claim:
         claim.partial.mkdir()
-        yield [lend(teacher, claim.partial / f"{index}.safetensors") for index, teacher in enumerate(teachers)]
+        yield [share(teacher, claim.partial / f"{index}.safetensors") for index, teacher in enumerate(teachers)]
 
 
-def _make(shard_format: ShardFormat, making: Making, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
+def _make(shard_format: ShardFormat, job: ShardJob, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
     """Makes one shard, in this process or in a worker."""
     if scheduler is not None:
         torch.set_num_threads(1)  # sums of float32 depend on the number of threads
-        for path in (folder, making.folder):
+        for path in (folder, job.folder):
             if not path.is_dir():
                 raise InvalidInput(
                     f"{path} is missing on {socket.gethostname()}; pairs and output must be on a disk that all workers "
                     "see at the same path"
                 )
-    return shard_format.write(making, index, folder)
+    return shard_format.write(job, index, folder)
 
 
 def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
@@ -251,12 +253,12 @@ def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, shard_fo
         return False  # it is made again, or refused with the picture's name
 
 
-def _embed(making: Making, index: Index) -> Shard:
+def _embed(job: ShardJob, index: Index) -> Shard:
     digests, parameters = [], []
-    policy, rows = index.policy or AugmentationPolicy(), making.rows
-    embedders = [(teacher, Views(teacher)) for teacher in map(borrowed, making.teachers)]
-    for row_index, row in enumerate(rows, start=making.first):
-        path = making.folder / row.image
+    policy, rows = index.policy or AugmentationPolicy(), job.rows
+    embedders = [(teacher, Views(teacher)) for teacher in map(loaded, job.teachers)]
+    for row_index, row in enumerate(rows, start=job.first):
+        path = job.folder / row.image
         image = load_image(path)
         chance = np.random.default_rng((index.seed, row_index))
         drawn = draw(policy, index.augmentations, image.width, image.height, chance)

@@ -1,4 +1,4 @@
-"""Teachers: loaded, folded checkpoints that embed augmented images and captions. `Lent` is a teacher for other
+"""Teachers: loaded, folded checkpoints that embed augmented images and captions. `SharedTeacher` is a teacher for other
 processes: its weights are in a file on a shared disk, the rest travels with each task."""
 
 from __future__ import annotations
@@ -116,14 +116,14 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Lent:
+class SharedTeacher:
     """A teacher with meta tensors; the real ones are in `file`."""
 
     teacher: Teacher
     file: Path
 
 
-def lend(teacher: Teacher, file: Path) -> Lent:
+def share(teacher: Teacher, file: Path) -> SharedTeacher:
     """Writes a teacher's tensors to a file, with the buffers that no checkpoint has.
 
     Raises:
@@ -132,7 +132,7 @@ def lend(teacher: Teacher, file: Path) -> Lent:
     tensors = dict(_tensors(teacher.model))
     write_tensors(file, tensors, {})
     bare = {id(value): _bare(value) for value in tensors.values()}
-    return Lent(replace(teacher, model=copy.deepcopy(teacher.model, bare)), file)
+    return SharedTeacher(replace(teacher, model=copy.deepcopy(teacher.model, bare)), file)
 
 
 def _bare(value: Tensor) -> Tensor:
@@ -145,11 +145,11 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-_BORROWED: dict[Path, Teacher] = {}
+_LOADED: dict[Path, Teacher] = {}
 
 
-def borrowed(teacher: Teacher | Lent) -> Teacher:
-    """Returns the teacher itself. A lent teacher is read once per process.
+def loaded(teacher: Teacher | SharedTeacher) -> Teacher:
+    """Returns the teacher itself. A shared teacher is read once per process.
 
     Raises:
         InvalidInput: its file cannot be read here.
@@ -157,13 +157,13 @@ def borrowed(teacher: Teacher | Lent) -> Teacher:
     if isinstance(teacher, Teacher):
         return teacher
     file = teacher.file
-    if file not in _BORROWED:
-        for other in [path for path in _BORROWED if path.parent != file.parent]:
-            del _BORROWED[other]  # of an earlier run, in a process that serves many
+    if file not in _LOADED:
+        for other in [path for path in _LOADED if path.parent != file.parent]:
+            del _LOADED[other]  # of an earlier run, in a process that serves many
         with refusing(f"the teacher's weights {file} cannot be read here ({WHY})", OSError):
             tensors = load_file(file)
         model = teacher.teacher.model.to_empty(device="cpu")
         for name, value in _tensors(model):
             value.data.copy_(tensors[name])
-        _BORROWED[file] = replace(teacher.teacher, model=model.eval().requires_grad_(False))
-    return _BORROWED[file]
+        _LOADED[file] = replace(teacher.teacher, model=model.eval().requires_grad_(False))
+    return _LOADED[file]

@@ -119,16 +119,16 @@ class Training(ABC, Generic[Network, Item, Row]):
         self.losses.append(loss.item())
         self.step += 1
 
-    def agreed(self, loss: Tensor) -> Tensor:
+    def checked_loss(self, loss: Tensor) -> Tensor:
         """Returns the loss if it is finite in all processes.
 
         Raises:
-            InvalidInput, OtherFailed: the loss is NaN or infinite, here or in another process.
+            InvalidInput, PeerFailed: the loss is NaN or infinite, here or in another process.
         """
         bad = None
         if not torch.isfinite(loss):
             bad = InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
-        self.processes.agreed(bad)
+        self.processes.raise_if_any_failed(bad)
         return loss
 
     def run(self, items: Iterable[Item], progress: Progress, measured: Callable[[Row], None]) -> int:

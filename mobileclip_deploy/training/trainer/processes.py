@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError
 from mobileclip_deploy.training.reinforcement.samples import Batch
-from mobileclip_deploy.training.trainer.leading import OtherFailed
+from mobileclip_deploy.training.trainer.ranks import PeerFailed
 
 T = TypeVar("T")
 
@@ -53,12 +53,12 @@ class Processes:
         first items."""
         return batch[self.rank :: self.count]
 
-    def together(self, act: Callable[[], T]) -> T:
+    def run_on_all(self, act: Callable[[], T]) -> T:
         """Returns the result of `act` once it has succeeded in all processes.
 
         Raises:
             MobileClipDeployError: `act` failed here.
-            OtherFailed: it failed in another process.
+            PeerFailed: it failed in another process.
         """
         error: MobileClipDeployError | None = None
         results: list[T] = []
@@ -72,17 +72,17 @@ class Processes:
             failed = [rank for rank, message in enumerate(errors) if message is not None]
             if failed and (error is None or failed[0] != self.rank):  # the lowest failed rank prints its own error
                 line, code = errors[failed[0]] or ("", 2)
-                raise OtherFailed(line, code)
+                raise PeerFailed(line, code)
         if error is not None:
             raise error
         return results[0]
 
-    def agreed(self, error: MobileClipDeployError | None) -> None:
+    def raise_if_any_failed(self, error: MobileClipDeployError | None) -> None:
         """Returns if no process has an error. Each step exchanges one number; error texts are exchanged only if it is
         not 0.
 
         Raises:
-            MobileClipDeployError, OtherFailed: see `together`.
+            MobileClipDeployError, PeerFailed: see `run_on_all`.
         """
         if self.count > 1:
             bad = torch.tensor(float(error is not None), device=_current_device())
@@ -96,7 +96,7 @@ class Processes:
             if error is not None:
                 raise error
 
-        self.together(act)
+        self.run_on_all(act)
 
     def gathered(self, values: Tensor) -> Tensor:
         """Returns the rows [B / count, ...] of all processes as those of the batch [B, ...]. Gradients flow back to the
@@ -110,7 +110,7 @@ class Processes:
             distributed.all_gather(parts, values.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
-    def widened(self, batch: Batch, device: torch.device) -> Batch:
+    def with_common_captions(self, batch: Batch, device: torch.device) -> Batch:
         """Returns this process's share with as many captions per pair as the largest share has. Missing synthetic
         captions repeat the true one, as `collate` does within a share."""
         if self.count == 1:

@@ -140,9 +140,9 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
 
     def gradients(self, item: Batch | InvalidInput) -> Tensor:
         """Computes the loss of this process's share of a batch and leaves its gradients in the weights."""
-        self.processes.agreed(item if isinstance(item, InvalidInput) else None)
+        self.processes.raise_if_any_failed(item if isinstance(item, InvalidInput) else None)
         assert isinstance(item, Batch)
-        loss = self._gradients(self.processes.widened(item, self.model.logit_scale.device))
+        loss = self._gradients(self.processes.with_common_captions(item, self.model.logit_scale.device))
         self.processes.averaged(self.objective)
         self.skipped += item.skipped
         return loss
@@ -195,7 +195,9 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
         # Texts of one pair stay together: [C, D] as [b, texts of a pair, D].
         grouped = texts.reshape(len(images), -1, texts.shape[1]) if len(texts) % len(images) == 0 else texts[:, None]
         gathered = self.processes.gathered(grouped).flatten(0, 1)
-        return self.agreed(self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels))
+        return self.checked_loss(
+            self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels)
+        )
 
     def measure(self) -> LogRow:
         """Returns a log row of the averaged weights."""
@@ -256,7 +258,7 @@ def train(
     same bits.
 
     Raises:
-        MobileClipDeployError: as there; or, OtherFailed, another process of this training failed.
+        MobileClipDeployError: as there; or, PeerFailed, another process of this training failed.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(safe_children())  # covers the recipe's workers, too
@@ -264,11 +266,11 @@ def train(
         if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
             raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
         report = progress if processes.first else silent
-        dataset = processes.together(lambda: training_data(recipe, report))
-        processes.together(lambda: _check_shares(recipe, processes))
-        processes.together(lambda: stack.enter_context(sole_training(folder, processes)))
-        state = processes.together(lambda: read_state(folder))
-        training = processes.together(lambda: _Training(recipe, dataset, folder, processes, state))
+        dataset = processes.run_on_all(lambda: training_data(recipe, report))
+        processes.run_on_all(lambda: _check_shares(recipe, processes))
+        processes.run_on_all(lambda: stack.enter_context(sole_training(folder, processes)))
+        state = processes.run_on_all(lambda: read_state(folder))
+        training = processes.run_on_all(lambda: _Training(recipe, dataset, folder, processes, state))
         loader = DataLoader(
             _Guarded(dataset),
             batch_sampler=_batches(dataset, recipe, training.step, processes),

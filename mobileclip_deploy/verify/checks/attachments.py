@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry
-from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE, exported_gates

@@ -67,7 +67,7 @@ def unlisted_files(bundle: Bundle) -> tuple[list[str], list[str]]:
 def _listed_files(bundle: Bundle) -> set[str]:
     manifest = bundle.manifest
     names = {MANIFEST, MODEL_CARD, PREPROCESSOR_CONFIG, SEARCH_LOG, bundle.golden.name}
-    names |= {entry.file for entry in manifest.towers.values()} | {entry.file for entry in manifest.beside}
+    names |= {entry.file for entry in manifest.towers.values()} | {entry.file for entry in manifest.attached_files}
     if manifest.measurements is not None:
         names.add(manifest.measurements)
     if manifest.classifier is not None:

@@ -10,7 +10,7 @@ from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND
 from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.spaces.axes import told_apart
+from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Samples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import words_at_random
@@ -83,7 +83,7 @@ def _unlike_fit(subject: Subject, relevance: Relevance) -> str | None:
     assert subject.source is not None
     model = subject.source.model
     words = words_at_random(builtin_dataset().captions)
-    nonsense = told_apart(exact_texts(model, encode(words, model.variant.tokens)), "texts")
+    nonsense = unit_if_distinct(exact_texts(model, encode(words, model.variant.tokens)), "texts")
     none = np.zeros((0, nonsense.shape[1]))
     samples = Samples(none, none, nonsense, relevance.pictures)
     fitted, curve = fit(samples), measured_curve(samples)

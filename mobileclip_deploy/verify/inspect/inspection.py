@@ -238,7 +238,7 @@ def _folder(path: Path) -> FolderInspection:
 
 def _listed(path: Path) -> ListedBundle:
     try:
-        bundle = Bundle.unread(path)
+        bundle = Bundle.open_unchecked(path)
         parity = outcome(bundle.parity)
     except InvalidInput as error:
         return ListedBundle(name=path.name, fault=str(error))

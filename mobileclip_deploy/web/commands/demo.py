@@ -36,7 +36,7 @@ def demo(
       mobileclip-deploy demo out/nano-onnx-fp32 --images ~/Pictures --open
       mobileclip-deploy demo out/nano-onnx-fp32 --static site/
     """
-    from mobileclip_deploy.base.files.leftovers import temporary_folder
+    from mobileclip_deploy.base.files.staging import temporary_folder
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.web.demo import demo as serve
     from mobileclip_deploy.web.demo import write_demo, write_opening

@@ -18,7 +18,7 @@ from programs import script
 from mobileclip_deploy.benchmark.documents import read_result, read_stream
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.ios import mac
-from mobileclip_deploy.benchmark.ios.exchange import checked_run, take_over
+from mobileclip_deploy.benchmark.ios.exchange import checked_run, store_rounds
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult, Run
@@ -113,13 +113,13 @@ def test_a_devices_stream_is_taken_over_judged_and_what_is_here_already_stays(tm
         RoundResult.model_validate(base | {"cell": cell, "round": number, "answers": own})
         for cell, number, own in (("onnx-image", 0, answers), ("executorch-image", 0, None), ("onnx-image", 1, None))
     )
-    take_over(None, plan)
+    store_rounds(None, plan)
     assert not plan.stream.exists()
     lines = [item.model_dump_json().encode() + b"\n" for item in (right, wrong)]
-    take_over(b"".join(lines), plan, {Turn(cell="onnx-image", round=0)})
+    store_rounds(b"".join(lines), plan, {Turn(cell="onnx-image", round=0)})
     kept = plan.stream.read_bytes()
     boast = wrong.model_copy(update={"answers": None, "samples_ns": (1,)})
-    take_over(lines[0] + boast.model_dump_json().encode() + b"\n" + second.model_dump_json().encode() + b"\n{", plan)
+    store_rounds(lines[0] + boast.model_dump_json().encode() + b"\n" + second.model_dump_json().encode() + b"\n{", plan)
     assert plan.stream.read_bytes().startswith(kept)
     found = {(item.cell, item.round): item for item in read_stream(plan.stream, plan.job)}
     assert {turn: item.status for turn, item in found.items()} == {
@@ -129,8 +129,8 @@ def test_a_devices_stream_is_taken_over_judged_and_what_is_here_already_stays(tm
     }
     assert [bool(item.warnings) for item in found.values()] == [True, False, False]
     assert found["onnx-image", 1].golden is None
-    with pytest.raises(InvalidInput, match=r"the device's .*, line 1: no round"):
-        take_over(b"x\n", plan)
+    with pytest.raises(InvalidInput, match=r"the device's .*, line 1: not a round"):
+        store_rounds(b"x\n", plan)
 
 
 def test_a_swift_that_is_too_old_is_told() -> None:

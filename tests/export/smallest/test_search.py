@@ -180,7 +180,7 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     note, luck = found.report.notes
     assert (
         luck
-        == f"accuracy was confirmed on the same images for {len(before) + 1} candidates: one of them may pass by luck"
+        == f"accuracy of {len(before) + 1} candidates was confirmed on the same images: one of them may pass by luck"
     )
     first = next(
         trial for trial in found.log.trials if trial.more == min(one.more for one in found.log.trials[:-1] if one.more)
@@ -242,7 +242,9 @@ def test_nothing_is_written_when_nothing_passes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     noisy(model, monkeypatch, **{f"image_{name}": ROUGH for name in PRECISIONS})
-    with pytest.raises(NothingPasses, match=r"none of 4 candidates passes; .* image fp32: relative") as failed:
+    with pytest.raises(
+        NothingPasses, match=r"4 candidates were tried, and all failed; .* image fp32: relative"
+    ) as failed:
         search(model, tmp_path, dataset)
     (found,) = (result.as_dict() for result in failed.value.results)
     assert (found["written"], found["manifest"], len(found["search"]["trials"])) == (False, None, 4)

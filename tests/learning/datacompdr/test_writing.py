@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(folder: Path, made: Path) -> No
     arguments = ["reinforce", str(folder / "pairs"), "--augmentations", "2", "--shard-rows", str(SHARD)]
     arguments += ["--write", "datacompdr", "-o", str(folder / "killed")]
     killed(program, *arguments)
-    with pytest.raises(InvalidInput, match="holds 3 of 5 pairs"):
+    with pytest.raises(InvalidInput, match="has 3 of 5 pairs"):
         PublishedDataset(folder / "killed", load_variant("nano"))
     again = run(*arguments)
     assert "1 shards made and 1 kept" in again.stdout, again.stderr

@@ -26,7 +26,7 @@ def tokens() -> TokenizerSpec:
 def test_the_same_texts_give_the_same_vocabulary_of_fewer_tokens_than_bytes(tokens: TokenizerSpec) -> None:
     assert learned_vocabulary([*TEXTS, *GERMAN], 2000, 40) == tokens
     assert (tokens.vocab_size, tokens.sot, tokens.eot) == (2000, 1998, 1999)
-    bare = TokenizerSpec.own(tokens.merges[:1], 77)
+    bare = TokenizerSpec.from_merges(tokens.merges[:1], 77)
     own, bytewise = ((encode(TEXTS[::20], one) != 0).sum() for one in (tokens, bare))
     assert own * 2 < bytewise
 

@@ -278,7 +278,7 @@ def test_the_text_tower_needs_captions(tmp_path: Path) -> None:
 def test_too_little_data_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     output = tmp_path / "x.safetensors"
     five, plain = write_pairs(tmp_path / "five", 5), write_pairs(tmp_path / "plain", 12, captions=False)
-    for data, says in ((five, "holds 5 images; recovery needs 10"), (plain, "has no captions")):
+    for data, says in ((five, "has 5 images; recovery needs at least 10"), (plain, "has no captions")):
         for force in ([], ["--force"]):
             command = ["recover", "--precision", "w4", "--data", str(data), "-o", str(output), *force]
             refused = run(*command)

@@ -100,7 +100,7 @@ def test_an_index_that_does_not_fit_its_shards_or_is_incomplete_is_refused(made:
     with edited_json(made / "index.json") as index:
         index["teachers"][0]["embed_dim"] = 128
         index["shards"].pop()
-    with pytest.raises(InvalidInput, match="holds 20 of 24 pairs"):
+    with pytest.raises(InvalidInput, match="has 20 of 24 pairs"):
         ReinforcedDataset(made, load_variant("nano"))
 
 

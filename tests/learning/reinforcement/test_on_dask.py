@@ -12,7 +12,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce, task_memory
-from mobileclip_deploy.training.reinforcement.teachers import Teacher, borrowed, lend
+from mobileclip_deploy.training.reinforcement.teachers import Teacher, loaded, share
 
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
 
@@ -48,11 +48,11 @@ def test_two_processes_one_of_which_is_killed_write_what_one_writes(
 
 def test_a_teacher_that_was_lent_says_the_same(tmp_path: Path) -> None:
     teacher = Teacher.of(mcd.load_model())
-    lent = lend(teacher, tmp_path / "0.safetensors")
-    assert all(one.is_meta for one in lent.teacher.model.parameters())
-    given = borrowed(lent)
+    shared = share(teacher, tmp_path / "0.safetensors")
+    assert all(one.is_meta for one in shared.teacher.model.parameters())
+    given = loaded(shared)
     assert given.entry == teacher.entry
-    assert borrowed(lent) is given
+    assert loaded(shared) is given
     assert torch.equal(given.texts(["a cat"]), teacher.texts(["a cat"]))
 
 

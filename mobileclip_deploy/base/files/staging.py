@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Claim:
+class StagingLock:
     """Names next to `path` that belong to one process while it holds the lock.
 
     Attributes:
@@ -53,7 +53,7 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(path: Path) -> Iterator[Claim]:
+def claimed(path: Path) -> Iterator[StagingLock]:
     """Yields names next to `path`, protected from all other processes, on any host, by a lock.
 
     A lock is used instead of a process id: ids are reused, and mean nothing to another host or container on the same
@@ -62,7 +62,7 @@ def claimed(path: Path) -> Iterator[Claim]:
     Raises:
         OSError: the folder is missing or cannot be written.
     """
-    claim, descriptor = Claim(path, secrets.token_hex(4)), None
+    claim, descriptor = StagingLock(path, secrets.token_hex(4)), None
     while descriptor is None:  # retry: a run that clears may have removed the file before the lock
         descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL, wait=True)
     try:
@@ -79,7 +79,7 @@ def clear_leftovers(folder: Path) -> None:
     """
     try:
         claims = [
-            Claim(folder / match["name"], match["token"] or "")
+            StagingLock(folder / match["name"], match["token"] or "")
             for entry in os.scandir(folder)
             if (match := LOCK.fullmatch(entry.name)) is not None
         ]
@@ -101,7 +101,7 @@ def clear_leftovers(folder: Path) -> None:
         log.warning("note: %s, left by a run that was killed", ", ".join(removed))
 
 
-def _clear(claim: Claim) -> list[str]:
+def _clear(claim: StagingLock) -> list[str]:
     """Removes the leftovers of a claim whose lock is held, and returns the actions by name. The caller removes the
     lock's file."""
     done = []

@@ -16,9 +16,9 @@ import pytest
 from command_line import PROGRAM, run
 from exports import Exports
 
-from mobileclip_deploy.base.files import leftovers
-from mobileclip_deploy.base.files.leftovers import (
-    Claim,
+from mobileclip_deploy.base.files import staging
+from mobileclip_deploy.base.files.staging import (
+    StagingLock,
     claimed,
     clear_leftovers,
     own_temporary_folder,
@@ -29,7 +29,7 @@ from mobileclip_deploy.base.files.leftovers import (
 HOLDER = """
 import sys
 from pathlib import Path
-from mobileclip_deploy.base.files.leftovers import claimed
+from mobileclip_deploy.base.files.staging import claimed
 with claimed(Path(sys.argv[1])) as claim:
     claim.partial.mkdir()
     (claim.partial / "half").write_text("x")
@@ -82,7 +82,7 @@ def test_what_the_same_process_is_writing_stays(tmp_path: Path) -> None:
 
 
 def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claim = Claim(tmp_path / "b", "0123abcd")
+    claim = StagingLock(tmp_path / "b", "0123abcd")
     claim.lock.touch()
     claim.partial.touch()
 
@@ -98,7 +98,7 @@ def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path: Path, monkeypa
 
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    claim = Claim(tmp_path / "b", "0123abcd")
+    claim = StagingLock(tmp_path / "b", "0123abcd")
     (tmp_path / "precious").write_text("x")
     claim.lock.symlink_to(tmp_path / "precious")
     claim.partial.symlink_to(tmp_path / "precious")
@@ -127,13 +127,11 @@ def test_everything_temporary_is_in_one_folder_that_goes_with_the_process(
 def test_every_temporary_folder_is_claimed_and_goes_with_a_killed_process_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = Path(leftovers.__file__).parents[2]
+    package = Path(staging.__file__).parents[2]
     makers = re.compile(r"TemporaryDirectory|mkdtemp|NamedTemporaryFile|mkstemp")
     found = [file.name for file in package.rglob("*.py") if makers.search(file.read_text(encoding="utf-8"))]
     assert found == ["crashes.py"]  # whose report stays for its reader
-    dies = (
-        "import os\nfrom mobileclip_deploy.base.files import leftovers\nwith leftovers.temporary_folder(): os._exit(9)"
-    )
+    dies = "import os\nfrom mobileclip_deploy.base.files import staging\nwith staging.temporary_folder(): os._exit(9)"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", dies], env=environment).returncode == 9
     assert len(names(tmp_path)) == 2

@@ -40,14 +40,14 @@ def _with_shown(cell: Cell, limit: int, expected: Expected, folder: Path) -> Cel
     return cell.model_copy(update={"golden": cell.golden.model_copy(update={"outputs": outputs})})
 
 
-def remember(job: Job, expected: Expected) -> None:
+def save_expected(job: Job, expected: Expected) -> None:
     """Saves a job and its expected answers in this user's cache."""
     file = _file(job.run_id)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(dict(expected), file, {"job": job.model_dump_json()})
 
 
-def compared(run: Run) -> Run | None:
+def judge_offline(run: Run) -> Run | None:
     """Returns a run with its answers judged; None if this user's cache does not have the expected ones.
 
     Raises:

@@ -7,7 +7,7 @@ import os
 from mobileclip_deploy.errors import MobileClipDeployError
 
 
-class OtherFailed(MobileClipDeployError):
+class PeerFailed(MobileClipDeployError):
     """Error of a process that ends because another process of the training failed. Carries the other's text and exit
     code."""
 
@@ -16,6 +16,6 @@ class OtherFailed(MobileClipDeployError):
         self.exit_code = exit_code  # type: ignore[misc]  # the other's
 
 
-def leads() -> bool:
+def is_rank_zero() -> bool:
     """Returns whether this process prints and writes: the first one, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
