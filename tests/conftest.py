@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # also where a test imports ONNX Runtime before the package
+os.environ.pop("COLUMNS", None)  # tests that need a width set one
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see mobileclip_deploy.cli.main
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Each process its share of the cores: with all of them for each they wait for one another.

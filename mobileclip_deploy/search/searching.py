@@ -79,7 +79,7 @@ def search_index(
             "they cannot be compared; name a bundle of that space"
         )
     if not texts and not images:
-        raise UsageError("no query: add a text, or `image=FILE`")
+        raise UsageError("no query: add a text, or `images=FILE`")
     if not all(text.strip() for text in texts):
         raise UsageError("the query is empty")
     if threshold is not None and not -1 <= threshold <= 1:

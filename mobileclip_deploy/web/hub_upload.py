@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha1
+from pathlib import Path
 from typing import Any, Literal
 
 from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile, from_hub
+from mobileclip_deploy.base.files import write_whole
 from mobileclip_deploy.errors import InvalidInput, needed
 from mobileclip_deploy.network.checkpoints.hub import HubFile
 from mobileclip_deploy.web.publishing import Repository
@@ -60,6 +62,10 @@ def compare_with_hub(files: Repository, repository: str) -> Comparison:
     folders = tuple(f"{folder}/" for folder in files.bundles if folder != ".")
     states |= {name: "removed" for name in stored if name.startswith(folders) and name not in files.files}
     return Comparison(repository, commit, states)
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    write_whole(path, lock.model_dump_json(indent=2) + "\n")
 
 
 def upload(files: Repository, comparison: Comparison, *, private: bool, announce: Callable[[str], None]) -> Lock:

@@ -114,7 +114,7 @@ def test_a_bad_image_among_ones_own_for_verification(tmp_path: Path, exports: Ex
     assert "notes.txt" in refusal(run("verify", bundle, "--images", tmp_path / "photos"))
     assert "no folder" in refusal(run("verify", bundle, "--images", tmp_path / "gone"))
     (tmp_path / "empty").mkdir()
-    assert "holds no images" in refusal(run("verify", bundle, "--images", tmp_path / "empty"))
+    assert "has no images" in refusal(run("verify", bundle, "--images", tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])

@@ -251,7 +251,7 @@ def test_verify_without_the_checkpoint_says_not_run_and_exits_with_3(
         "weights",
         "reproduced",
     }
-    assert "NOT RUN: 10 of 18 checks" in found.stderr
+    assert "NOT RUN: 10 of 23 checks" in found.stderr
     assert "not run" in run("verify", path).stdout
     given = run("verify", path, "--checkpoint", exports.checkpoint, "--json")
     assert (given.code, given.json["passed"]) == (0, True)
@@ -265,7 +265,7 @@ def test_verify_that_fails_exits_with_1_and_its_json_stays_json(exports: Exports
     found = run("verify", path, "--json")
     assert (found.code, found.json["passed"]) == (1, False)
     told = strict_json(found.stderr.splitlines()[-1])["error"]
-    assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 2 of 17 checks.")
+    assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 2 of 22 checks.")
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])

@@ -41,9 +41,9 @@ def test_a_terminal_s_lines_end_between_words(
     legend = (
         "deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts; /a/path-of/one"
     )
-    monkeypatch.setenv("COLUMNS", "40")
     terminal.say(legend)
     assert capsys.readouterr().out == f"{legend}\n"  # a file's lines stay whole
+    monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     terminal.say(legend)
     terminal.say()

@@ -22,9 +22,10 @@ PACKAGE = Path(mcd.__file__).parent
 FLAG = re.compile(r"(^|[\s(`'\"])--[a-z]")
 
 
-# Of commands that are no command of ours.
+# Of whole commands: others, and those of ours that wrote a file.
 FOREIGN = re.compile(
     r"pip install --force-reinstall| --hash=sha256:|docker run --rm --platform|softwareupdate --list|xcode-select -s"
+    r"|`(benchmark --json|export --target qnn)`"  # commands of ours, whole: what wrote a file, or would write it
 )
 
 

@@ -39,14 +39,13 @@ def publish(
       mobileclip-deploy classify hf:OWNER/NAME@COMMIT photo.jpg --labels "cat,dog"
     """
     from mobileclip_deploy.artifacts.bundle.published import LOCK_SUFFIX
-    from mobileclip_deploy.base.files import replacing
     from mobileclip_deploy.base.files.writers import sole_writer
     from mobileclip_deploy.cli.output import note, print_json, print_table
     from mobileclip_deploy.cli.terminal import say
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.network.checkpoints.hub import parse
     from mobileclip_deploy.network.checkpoints.weights_files import HUB
-    from mobileclip_deploy.web.hub_upload import compare_with_hub, upload
+    from mobileclip_deploy.web.hub_upload import compare_with_hub, upload, write_lock
     from mobileclip_deploy.web.publishing import repository_of, write_repository
 
     destination = parse(to) if to.startswith(HUB) else None
@@ -71,8 +70,7 @@ def publish(
         path = lock or Path(f"{name.replace('/', '--')}{LOCK_SUFFIX}")
         with sole_writer(path, "publish", force=force):
             published = upload(files, comparison, private=private, announce=note)
-            with replacing(path) as partial:
-                partial.write_text(published.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            write_lock(path, published)
         document |= {"commit": published.commit, "lock": str(path)}
         if not as_json:
             say(f"published {HUB}{name}@{published.commit}")
