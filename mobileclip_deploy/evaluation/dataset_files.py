@@ -78,9 +78,7 @@ def require_discriminating(dataset: Dataset) -> Dataset:
             f"{subject} has one class, {dataset.classes[0]!r}, which every model predicts; give two or more"
         )
     if dataset.captions and len(dataset.images) == 1:
-        raise InvalidInput(
-            f"{subject} has captions of one picture only, which every model retrieves; give two pictures or more"
-        )
+        raise InvalidInput(f"{subject} has captions of one picture, which every model retrieves; give two or more")
     return dataset
 
 

@@ -163,9 +163,7 @@ def _with_variant_head(request: ExportRequest, source: Source) -> ExportRequest:
     if other is not None and request.layout is not None:
         raise UsageError(f"{variant.name} outputs {other}, but the layout {request.layout.name} needs embeddings")
     if variant.classes is not None and request.searched:
-        raise UsageError(
-            f"{variant.name} is a classifier, but `precision='smallest'` searches towers; give a precision"
-        )
+        raise UsageError(f"{variant.name} is a classifier, but `precision='smallest'` searches towers; name one")
     head = request.head.of(variant)
     if head is not request.head:
         request = replace(request, head=head)

@@ -25,9 +25,7 @@ def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
         if target_class.capabilities.storing.recoverable or target_class.capabilities.storing.learns_rounding
     ]
     if target.label not in supported:
-        raise UsageError(
-            f"{target.label} does not support learned rounding ({', '.join(supported)} do); leave `rounding` out"
-        )
+        raise UsageError(f"{target.label} has no learned rounding ({', '.join(supported)} have); leave `rounding` out")
     if not {precision_of(precision).rest for precision in precisions.values()} & set(LEARNABLE):
         names = " and ".join(dict.fromkeys(precisions.values()))
         raise UsageError(f"{names}: rounding is learned for {', '.join(LEARNABLE)}; leave `rounding` out")

@@ -121,7 +121,6 @@ def unit_if_distinct(rows: Doubles, what: str) -> Doubles:
     unit = at_length_one(rows)
     if np.ptp(unit, axis=0).max() < SPREAD:
         raise InvalidInput(
-            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: the pictures cannot be "
-            "distinguished"
+            f"the checkpoint's embeddings of all these {what} are equal within {SPREAD:g}: they are indistinguishable"
         )
     return unit

@@ -188,7 +188,7 @@ def _refused(asked: Callable[[], object], words: str) -> None:
         ({"normalise": True}, "has the 1000 classes that it was trained on; leave `normalise` out"),
         ({"tower": "text"}, "has no text tower"),
         ({"layout": "immich"}, "outputs probabilities, but the layout immich needs embeddings"),
-        ({"precision": "smallest"}, "is a classifier, but `precision='smallest'` searches towers; give a precision"),
+        ({"precision": "smallest"}, "is a classifier, but `precision='smallest'` searches towers; name one"),
     ],
 )
 def test_what_it_cannot_be_exported_as(weights: Path, tmp_path: Path, choices: dict[str, Any], words: str) -> None:

@@ -214,7 +214,7 @@ def test_a_dataset_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     line = refusal(run("evaluate", "--dataset", tmp_path / "one"))
     assert "the dataset one has one class, 'cat', which every model predicts; give two or more" in line
     line = refusal(run("evaluate", "--dataset", captions))
-    assert "the dataset data has captions of one picture only, which every model retrieves" in line
+    assert "the dataset data has captions of one picture, which every model retrieves" in line
 
 
 def test_names_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:

@@ -120,16 +120,16 @@ SEEN: dict[str, tuple[TowerName, Edit]] = {
     "another result": ("image", lambda function: replace(function, results=(function.results[0] - 1,))),
 }
 REFUSED: dict[str, tuple[Edit, str]] = {
-    "another shape of a result": (said("Erf", shape=(1, 2)), "which differs from its declaration"),
-    "another type of a result": (said("Erf", dtype="float16"), "which differs from its declaration"),
-    "a result larger than it is": (said("Reduce", shape=(1 << 20, 1 << 10)), "which differs from its declaration"),
+    "another shape of a result": (said("Erf", shape=(1, 2)), "unlike its declaration"),
+    "another type of a result": (said("Erf", dtype="float16"), "unlike its declaration"),
+    "a result larger than it is": (said("Reduce", shape=(1 << 20, 1 << 10)), "unlike its declaration"),
     "a group that no product has": (setting(PRODUCT, 0, 48), "MLX cannot run its QuantizedMatmul"),
     "bits that this product has not": (setting(PRODUCT, 1, 4), "MLX cannot run its QuantizedMatmul"),
     "MLX's affine mode": (setting(PRODUCT, 2, 1), "MLX's affine mode"),
     "axes that are not there": (setting("Transpose", 0, (0, 7, 1, 2)), "MLX cannot run its Transpose"),
     "strides of nothing": (
         setting("Convolution", 0, (0, 0)),
-        "MLX cannot run its Convolution|differs from its declaration",
+        "MLX cannot run its Convolution|unlike its declaration",
     ),
     "more groups than channels": (setting("Convolution", 5, 7), "MLX cannot run its Convolution"),
     "an unknown operation": (called("Erf", "CustomKernel"), "'CustomKernel', which exports never write"),

@@ -433,7 +433,7 @@ def child(code: str) -> Callable[..., tuple[list[str], dict[str, str]]]:
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"died \(SIGSEGV\)"),
         ("import time; print('chatter'); time.sleep(60)", "was stopped after 0.5 s"),
         ("import sys; print('refused: [X] : a reason. Advice', file=sys.stderr); sys.exit(1)", "failed: .*a reason"),
-        ("import sys; print('chatter'); sys.exit(1)", "failed: it gives no reason"),
+        ("import sys; print('chatter'); sys.exit(1)", "failed: no reason given"),
     ],
 )
 def test_a_process_that_does_not_answer_is_told_in_one_line(

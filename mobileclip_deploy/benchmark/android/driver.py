@@ -88,9 +88,7 @@ class AndroidDriver(Driver):
     def run(self, plan: Plan, progress: Progress) -> Run:
         refuse_profile(plan)
         if self.selector == APP:
-            raise UsageError(
-                "the app measures without this computer: write its job with `job`, and read its result with `report`"
-            )
+            raise UsageError("the app measures alone: write its job with `job`, and read its result with `report`")
         lost_times = 0
         while True:
             try:

@@ -127,7 +127,7 @@ def _only_team() -> str:
         listed = " and ".join(f"{team_id} ({name})" for team_id, name in sorted(teams.items()))
         raise RuntimeFailed(f"Xcode's accounts have the teams {listed}: choose one with `team`, or in {TEAM_VARIABLE}")
     raise RuntimeFailed(
-        "no team to sign the app with: sign in to an Apple account (a free one is enough) in Xcode > Settings > "
+        "no team to sign the app with: sign in to an Apple account (a free one is enough) in "
         f"Xcode > Settings > Accounts, or give a team id with `team`, or in {TEAM_VARIABLE} (docs/devices.md)"
     )
 
@@ -154,9 +154,7 @@ def _bundle_id(team: str) -> str:
     # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.
     bundle_id = os.environ.get(BUNDLE_VARIABLE) or f"dev.mobileclip.bench.{team.lower()}"
     if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", bundle_id):
-        raise RuntimeFailed(
-            f"{BUNDLE_VARIABLE}={bundle_id!r} is not a bundle id: words of letters and digits with dots"
-        )
+        raise RuntimeFailed(f"{BUNDLE_VARIABLE}={bundle_id!r} is not a bundle id: words of letters, digits and dots")
     return bundle_id
 
 

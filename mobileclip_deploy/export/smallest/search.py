@@ -284,9 +284,7 @@ class _Search:
                 return trial.model_copy(update={"reason": tried.failed})
             size += tried.bytes
         if limit is not None and size > 1e6 * limit:
-            return trial.model_copy(
-                update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, expected at most {limit:g}"}
-            )
+            return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, at most {limit:g} allowed"})
         drops, gates = trials.drops(candidate), trials.plan.request.gates
         over = [f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not gates.allow_drop(drop)]
         return trial.model_copy(
@@ -359,10 +357,7 @@ def _undecided(log: SearchLog) -> tuple[str, ...]:
     *before, written = log.trials
     undecided = [trial for trial in before if trial.outcome == "undecided" and trial.bytes is not None]
     if log.fallback:
-        text = (
-            "no candidate smaller than the default precision passed; the default is written, undecided: "
-            f"{_named(written)}"
-        )
+        text = f"no smaller candidate passed; the default precision is written, undecided: {_named(written)}"
         return (f"{text}{_more([*undecided, written])}",)
     if not undecided:
         return ()

@@ -138,9 +138,7 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         file = file.renamed(open_clip.canonical_names(file.shapes))
     if layout == llava.NAME:
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
-    candidate, notes = (
-        _identify_by_keys(file, layout, repository) if card is None else (_required(file, layout, card), ())
-    )
+    candidate, notes = _by_keys(file, layout, repository) if card is None else (_required(file, layout, card), ())
     candidate = _with_pieces(file, candidate)
     return Identity(file, candidate, (*file.notes, *notes, *_missing_tower(candidate), *_converted(file, candidate)))
 
@@ -167,7 +165,7 @@ def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
     return replace(found, variant=with_file_beside(found.variant.with_tokenizer(like), rows, file.path))
 
 
-def _identify_by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
+def _by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
     """Identifies a file by its names and shapes; returns the candidate and notes for the user."""
     fits = fitting(layout, file.shapes)
     if not fits:

@@ -148,7 +148,5 @@ def _done(step: Operation, inputs: list[mx.array], wide: bool) -> mx.array:
     dtype = str(result.dtype).removeprefix("mlx.core.").removesuffix("_")
     declared = "float32" if wide and step.result.dtype == "float16" else step.result.dtype
     if (dtype, result.shape) != (declared, step.result.shape):
-        raise Malformed(
-            f"the result of {step.name} is {dtype} {list(result.shape)}, which differs from its declaration"
-        )
+        raise Malformed(f"the result of {step.name} is {dtype} {list(result.shape)}, unlike its declaration")
     return result

@@ -159,11 +159,7 @@ def _ask(folder: Path, *words: object, fill: int = ZEROED) -> str | None:
 def _reason(log: str) -> str:
     """Returns the runtime's error, without positions in its own sources."""
     hits = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
-    return (
-        first_sentence(ValueError(hits[-1].removeprefix(FAILED).rpartition("] ")[2]))
-        if hits
-        else ("it gives no reason")
-    )
+    return first_sentence(ValueError(hits[-1].removeprefix(FAILED).rpartition("] ")[2])) if hits else "no reason given"
 
 
 class EmulatorRunner:

@@ -72,9 +72,7 @@ class QnnOptions(TargetOptions):
         for name in self.kept:
             tower = next((tower for tower in precisions if name.startswith(f"{tower}.")), None)
             if tower is None:
-                raise UsageError(
-                    f"`float_layers` {name!r} does not begin with a tower of the bundle: {', '.join(precisions)}"
-                )
+                raise UsageError(f"`float_layers` {name!r} does not begin with a tower: {', '.join(precisions)}")
             if precision_of(precisions[tower]).kind == "float":
                 example = ",".join(f"{each}={'w8a16' if each == tower else kind}" for each, kind in precisions.items())
                 raise UsageError(

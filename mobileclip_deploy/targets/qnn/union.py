@@ -56,9 +56,7 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
         model = onnx.load(path, load_external_data=False)
         require_own(model, binary.name)
         if chips_told(model) != numbers([context.chip for context in contexts]):
-            raise Malformed(
-                f"its metadata lists other chips than {', '.join(context.chip.code for context in contexts)}"
-            )
+            raise Malformed(f"it lists other chips than {', '.join(context.chip.code for context in contexts)}")
         data = binary.read_bytes()
         parts = _parts(data, binary.name)
         expected = {PART.format(context.chip.code): context for context in contexts}

@@ -205,9 +205,7 @@ def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     assert all(one.predicted_bytes <= last.predicted_bytes for one in before)
     assert found.bundle.manifest.towers["image"].precision == "fp16"
     note = found.report.notes[0]
-    first = (
-        "no candidate smaller than the default precision passed; the default is written, undecided: image fp16, text "
-    )
+    first = "no smaller candidate passed; the default precision is written, undecided: image fp16, text "
     assert f"{first}fp16 (" in note
     assert re.search(r"; about [\d,]+ more pictures would decide image ", note)
 
