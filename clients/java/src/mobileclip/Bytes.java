@@ -6,7 +6,7 @@ import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
 import java.util.zip.CRC32;
 
-/** A file's bytes in memory. Java's buffers end at 2 GiB: a longer file is in several windows, each of which begins where
+/** A file's bytes in memory. Java's buffers end at 2 GiB: a longer file is in several windows; each begins where
  * the one before has {@link #OVERLAP} bytes left, so that no embedding is cut. */
 final class Bytes {
     /** Bytes that a window shares with the next: as many as the largest embedding has, 65,536 numbers of float32. */
