@@ -35,7 +35,7 @@ from mobileclip_deploy.targets import Artifact, Target, TowerJob, get_target, re
 from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.targets.jobs import tower_job
-from mobileclip_deploy.targets.values import Shared
+from mobileclip_deploy.targets.values import Form, Shared
 from mobileclip_deploy.verify.inspect.inspection import inspect
 from mobileclip_deploy.verify.subject import Evidence
 
@@ -228,7 +228,8 @@ def the_same_job_gives_the_same_artifact(trial: Trial) -> Iterator[str]:
         path = trial.folder / "again" / precision / artifact.path.name
         path.parent.mkdir(parents=True, exist_ok=True)
         target = trial.target.settled(trial.precisions[precision])
-        target.write(replace(tower_job(trial.source, tower, precision), shared=shared[tower]), path)
+        form = Form(pads_inside=target.capabilities.ports.pads_inside)
+        target.write(replace(tower_job(trial.source, tower, precision, form=form), shared=shared[tower]), path)
         if contents_of(path) == contents_of(artifact.path):
             continue
         first, second = artifact.graph, target.open(path).graph
