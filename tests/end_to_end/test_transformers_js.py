@@ -20,8 +20,10 @@ from programs import output
 from transformers_client import CLIENT, install
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.contexts import ended
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.inputs import sample_inputs
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
@@ -121,10 +123,12 @@ def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
         assert one == [pytest.approx(own.probabilities[label], abs=2e-4) for label in ("pizza", "rocket")]
 
 
-def test_the_client_tokenizes_as_we_do_and_pads_to_77_with_0(answers: Answers, reference: Reference) -> None:
-    assert np.array_equal(answers["fp32"]["ids"], reference.inputs.ids)
-    empty = answers["fp32"]["ids"][1]
-    assert (len(empty), empty[:3], set(empty[2:])) == (77, [49406, 49407, 0], {0})
+def test_the_client_tokenizes_as_we_do_and_pads_to_77_with_the_end_token(
+    answers: Answers, reference: Reference
+) -> None:
+    ids = np.array(answers["fp32"]["ids"])
+    assert np.array_equal(ended(ids, load_variant("nano").tokens), reference.inputs.ids)
+    assert (ids.shape[1], ids[1, 0], set(ids[1, 1:].tolist())) == (77, 49406, {49407})
 
 
 def test_the_client_takes_the_image_as_it_is(answers: Answers) -> None:
