@@ -120,8 +120,8 @@ def test_axes_are_turned_so_that_signs_find_more_and_cosines_stay() -> None:
     [
         (np.full((50, 8), np.nan), "not finite"),
         (np.zeros((50, 8)), "zero or not finite"),
-        (np.ones((50, 8)), "are the same"),
-        (1 + 1e-4 * np.eye(50, 8), "are the same"),
+        (np.ones((50, 8)), "are equal within"),
+        (1 + 1e-4 * np.eye(50, 8), "are equal within"),
     ],
 )
 def test_embeddings_that_tell_nothing_are_refused(rows: np.ndarray, says: str) -> None:

@@ -85,7 +85,7 @@ def test_a_fault_that_the_hash_does_not_tell_fails(learned: Learned, fault: str)
     else:
         scales[OUTPUT] /= 10
     mismatch = replace(learned, numbers=numbers, scales=scales).mismatch()
-    assert f"is not a rounding of the checkpoint's weights: outputs {OUTPUT} are more than" in str(mismatch)
+    assert f"is not a rounding of the checkpoint's: outputs {OUTPUT} are more than" in str(mismatch)
 
 
 def test_an_output_of_small_numbers_in_a_table_of_larger_ones_is_a_rounding() -> None:

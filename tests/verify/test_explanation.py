@@ -42,7 +42,7 @@ def test_equal_programs_do_not_differ_whatever_their_operations_are_called(first
 def test_a_weight_is_named_with_what_it_does_to_the_result(tmp_path: Path) -> None:
     found = compared(tmp_path, two_layers(SQUARE * 1.5), two_layers())
     assert (found.operation, found.position, found.operations, found.before) == ("first", 1, 3, None)
-    assert found.detail == "its weight is off by 5.0e-01 (relative), in 8 of 9 numbers"
+    assert found.detail == "its weight is off by 5.0e-01 (relative), in 8 of 9 elements"
     assert found.relative == pytest.approx(0.5)
 
 

@@ -46,4 +46,4 @@ def test_the_loss_of_smaller_embeddings_is_recorded_with_its_interval() -> None:
     compacted: Any = SimpleNamespace(size=64, full_size=512)
     check = check_cut(compacted, measured([1.0] * 100), measured([1.0] * 90 + [0.0] * 10))
     assert (check.step, check.status, check.figures) == ("cut", "passed", {"top1": 90.0})
-    assert str(check.detail).startswith("64 of 512 numbers: top1 90.0% (-10.0 points, -1")
+    assert str(check.detail).startswith("64 of 512 dimensions: top1 90.0% (-10.0 points, -1")

@@ -107,8 +107,8 @@ def of_qnn(manifest: Manifest, precision: str, **options: str) -> None:
 @pytest.mark.parametrize(
     ("precision", "options", "reason"),
     [
-        ("w8a16", {"float_layers": "image.encoder.none"}, "there is no layer 'image.encoder.none'"),
-        ("fp16", {"float_layers": "image.encoder"}, "the image tower is in float16 as a whole"),
+        ("w8a16", {"float_layers": "image.encoder.none"}, "unknown layer 'image.encoder.none'"),
+        ("fp16", {"float_layers": "image.encoder"}, "all of the image tower is in float16"),
         ("fp16", {"chip": "sm8650", "union": "on"}, "name several, without `allow_cpu`"),
         ("w8a16", {"float_layers": "image.encoder.stem"}, None),
     ],

@@ -135,7 +135,7 @@ def single(value: Input) -> bool:
     [
         (lambda read: with_epsilon(read.graph, 3), "a norm has the epsilon 3"),
         (lambda read: with_epsilon(read.graph, 0.1), "a norm has the epsilon 1"),
-        (lambda read: appended(read.graph, (read.words.bound, 1e4)), "values are clipped at 10000, which"),
+        (lambda read: appended(read.graph, (read.words.bound, 1e4)), "values are clipped at 10000, unlike"),
         (
             lambda read: appended(read.graph, (read.words.factor, 4096), (read.words.factor, 1 / 4096)),
             "values are multiplied by 4096 and divided by it again",
@@ -144,7 +144,7 @@ def single(value: Input) -> bool:
             lambda read: appended(read.graph, (read.words.factor, 4096), ("Div", 4096)),
             "values are multiplied by 4096 and divided by it again",
         ),
-        (lambda read: compared(read, 12345), "ids are compared with 12345, which"),
+        (lambda read: compared(read, 12345), "ids are compared with 12345, unlike"),
     ],
     ids=[
         "a larger epsilon",

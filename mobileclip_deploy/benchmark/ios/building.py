@@ -92,10 +92,7 @@ REMEDIES = (
     (r"Developer Mode (is )?disabled", DEVELOPER_MODE),
     (r"device is locked|Unlock .+ to continue", "unlock the device, and run the command again"),
     (r"No space left on device", "make room on this Mac's disk, and run the command again"),
-    (
-        r"No profiles for|provisioning profile",
-        "check in Xcode > Settings > Accounts that {team} is your team and may sign apps",
-    ),
+    (r"No profiles for|provisioning profile", "may {team} sign apps? See Xcode > Settings > Accounts"),
 )
 
 

@@ -37,9 +37,7 @@ class MacDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         if platform.system() != "Darwin":
-            remedy = (
-                f"this is {platform.system()}, but Core ML's own runtime exists on Macs only: run `benchmark` on one"
-            )
+            remedy = f"this is {platform.system()}, but Core ML's own runtime is for Macs only: run `benchmark` on one"
             return (Listing("mac", "Mac", "unavailable here", remedy),)
         return (Listing("mac", f"this Mac, {platform.machine()}, macOS {platform.mac_ver()[0]}", "ready"),)
 
@@ -117,7 +115,5 @@ def build_harness() -> Path:
         )
     if done.returncode != 0:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line] or ["no error line"]
-        raise RuntimeFailed(
-            f"the harness does not build ({errors[0].strip()}); for the full output run: {' '.join(command)}"
-        )
+        raise RuntimeFailed(f"the harness does not build ({errors[0].strip()}); for all of it run: {' '.join(command)}")
     return scratch / "release" / "mobileclip-harness"

@@ -71,5 +71,4 @@ def check_fit(subject: OpenedSubject) -> Iterator[Check]:
     for name in FITTED_TO:
         if getattr(recorded, name) != getattr(refitted, name):
             wrong.append(f"{name} is {getattr(recorded, name)}, the new fit has {getattr(refitted, name)}")
-    sound = f"axes and scales equal those of a new fit to {recorded.pictures:,} pictures"
-    yield Check.of_faults("fit", "both", wrong, sound)
+    yield Check.of_faults("fit", "both", wrong, f"axes and scales equal a new fit to {recorded.pictures:,} pictures")

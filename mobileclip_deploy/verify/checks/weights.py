@@ -62,7 +62,7 @@ def check_weights(tower: TowerProof) -> list[Check]:
     if chosen:
         sound += f", {len(chosen)} of them with learned rounding"
     if otherwise:
-        sound += f"; {otherwise} on others than this version stores them on, as {OURS} {writer} did"
+        sound += f"; {otherwise} quantized as {OURS} {writer} did, unlike this version"
     if worst is not None and worst.relative:
         sound += f"; {worst.layer} has the largest rounding error, relative {worst.relative:.1e}"
     if not matches and not wrong:

@@ -111,8 +111,7 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
     far = np.flatnonzero(~(_size(learned - rows) <= reach * _size(nearest - rows) + 1e-6 * _size(rows)))
     if len(far):
         which = shown_outputs(far)
-        far_off = f"{which} are more than {reach:g} times as far as the nearest"
-        return f"is not a rounding of the checkpoint's weights: {far_off}"
+        return f"is not a rounding of the checkpoint's: {which} are more than {reach:g} times as far as the nearest"
     clear = _products(nearest, rows) > CLEAR * _size(nearest) * _size(rows)
     if len(opposite := np.flatnonzero(clear & (_products(learned, rows) <= 0))):
         return f"is no rounding of the checkpoint's: {shown_outputs(opposite)} have another direction"

@@ -157,7 +157,7 @@ def test_without_a_team_nothing_is_built(
         (
             "error: No profiles for 'com.abc.xyz.dev' were found:  Xcode couldn't find any iOS App Development "
             "provisioning profiles matching 'com.abc.xyz.dev'.",
-            "that A1B2C3D4E5 is your team and may sign apps",
+            "may A1B2C3D4E5 sign apps?",
         ),
         ("error: write: No space left on device", "make room on this Mac's disk"),
         # dotnet/macios#26183

@@ -345,8 +345,8 @@ def test_a_destination_that_exists_is_refused_before_anything_runs(
 
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     export = ["export", "--target", "onnx", "-o", tmp_path]
-    assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--precision", "fp16"))
-    assert "goes alone" in refusal(run(*export, "--precision", "smallest", "--no-verify"))
+    assert "must be the only precision" in refusal(run(*export, "--precision", "smallest", "--precision", "fp16"))
+    assert "must be the only precision" in refusal(run(*export, "--precision", "smallest", "--no-verify"))
     for limit in ("--max-drop", "--max-size", "--budget"):
         assert "need --precision smallest" in refusal(run(*export, limit, "1"))
     assert "--max-size 0 must be above 0" in refusal(run(*export, "--precision", "smallest", "--max-size", "0"))

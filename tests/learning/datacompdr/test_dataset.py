@@ -183,7 +183,7 @@ def _claims() -> bytes:
 @pytest.mark.parametrize(
     ("ending", "content", "what"),
     [
-        ("npz", published.npz({"image_emb": NAN, "text_emb": NAN}), "holds NaN or infinite"),
+        ("npz", published.npz({"image_emb": NAN, "text_emb": NAN}), "has NaN or infinite"),
         (
             "npz",
             published.npz({"image_emb": np.array([published.Runs()])}, pickled=True),
@@ -198,7 +198,7 @@ def _claims() -> bytes:
         ("npz", _claims(), "not an array of floats"),
         ("pth.gz", published.pth_gz({"image_emb": published.Runs()}), "pickled objects, which are never run"),
         ("pth.gz", published.pth_gz([1, 2]), "something other than named tensors"),
-        ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 9).char()}), "int8 \\[3, 9\\], no embeddings"),
+        ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 9).char()}), "int8 \\[3, 9\\], not embeddings"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(1, 1).expand(1 << 40, 9)}), "something other than named"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 100_000)}), "unpacks to more than"),
         ("pth.gz", b"no gzip", "the pth.gz is damaged"),

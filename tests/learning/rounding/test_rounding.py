@@ -132,9 +132,7 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
 
     assert [unlike_learned(match, grids[match.layer], layers[match.layer]) for match in found] == [None] * len(found)
     others = [unlike_learned(one, grids[one.layer], stored_sha256(one.stored)) for one in map(swapped, found)]
-    assert all(str(one).startswith("is not a rounding of the checkpoint's weights: outputs 0, 1") for one in others), (
-        others
-    )
+    assert all(str(one).startswith("is not a rounding of the checkpoint's: outputs 0, 1") for one in others), others
 
 
 def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp_path: Path) -> None:
