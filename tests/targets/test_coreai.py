@@ -95,7 +95,7 @@ def test_a_file_of_both_towers_is_read_and_run_by_its_functions(assets: Assets, 
         assert own.ports == alone.ports
         assert first_difference(own.graph, alone.graph) is None
         np.testing.assert_array_equal(own.runner()(inputs(tower)), alone.runner()(inputs(tower)))
-    with pytest.raises(InvalidInput, match="has the functions image, text; one of them must be named"):
+    with pytest.raises(InvalidInput, match="has the functions image, text; name one of them"):
         _ = target.open(path).ports
     with pytest.raises(InvalidInput, match="has the functions main; expected image, text"):
         _ = target.open(assets.path("text", "fp32"), "text").graph
