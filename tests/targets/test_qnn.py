@@ -308,7 +308,7 @@ def test_no_file_of_two_chips_has_one_name_and_no_word_means_two() -> None:
     assert len({*words}) == len(words)
 
 
-@pytest.mark.parametrize(("device", "reason"), [("host", "no latency"), ("android", "glibc")])
+@pytest.mark.parametrize(("device", "reason"), [("host", "not an NPU's latency"), ("android", "glibc")])
 def test_the_emulator_is_never_timed(device: str, reason: str) -> None:
     with pytest.raises(NotRun, match=reason):
         get_target("qnn").places(device, {})

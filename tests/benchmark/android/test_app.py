@@ -40,7 +40,7 @@ def test_the_app_s_device_takes_jobs_alone_and_of_its_runtime(exports: Exports, 
     found = run("benchmark", bundle, "--device", "android:app", "--json", tmp_path / "none.json")
     assert (found.code, found.stderr.splitlines()[-1][:40]) == (
         2,
-        "error: the app measures alone: write",
+        "error: the app measures alone: write its",
     )
     job = written(bundle, tmp_path)
     assert {path.name for path in job.iterdir()} == {"job.json", "files.json", "golden", "models"}
