@@ -107,7 +107,8 @@ def _validated(text: str, model: type[Document], name: str) -> Document:
 
 
 def _refused(error: ValidationError, model: type[BaseModel], name: str) -> InvalidInput:
-    if model is Result and error.errors(include_url=False, include_input=False)[0]["loc"] == ("schema_version",):
+    first = error.errors(include_url=False, include_input=False)[0]
+    if model is Result and first["loc"] == ("schema_version",) and first["type"] in ("missing", "literal_error"):
         return InvalidInput(f"{name} was not written by `benchmark --json`")
     kind = model.__name__.lower()
     return InvalidInput(f"{name} is no benchmark {kind} of schema version 1: {first_problem(error)}")

@@ -123,7 +123,7 @@ class Driver(ABC):
         for label in named:
             if label not in valid:
                 raise UsageError(
-                    f"{variable}={label} is not a processor of {self.devices}; known: {', '.join(sorted(valid))}"
+                    f"{variable}={label} is not available on {self.devices}; known: {', '.join(sorted(valid))}"
                 )
         first, *others = Driver.places(self, target, options)
         return (first, *(place for place in others if place.label in named))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import getpass
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy import Bundle, ParityReport
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.export.door import sampled_evidence
 from mobileclip_deploy.export.plan import BundlePlan
@@ -132,8 +132,8 @@ def check_target(
     source = small_source()
     evidence = sampled_evidence(source.model)
     accepted = {name: _accepted(target, name, towers) for name in precisions or target.capabilities.storing.precisions}
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Trial(target, source.folded(), evidence, Path(folder), accepted)
+    with temporary_folder() as folder:
+        trial = Trial(target, source.folded(), evidence, folder, accepted)
         broken = [f"{target.label}: {text}" for promise in PROMISES for text in promise(trial)]
     if broken:
         raise AssertionError("\n".join(broken))

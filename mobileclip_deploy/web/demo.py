@@ -22,7 +22,6 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.variants import TOWERS, models_dir, no_text_tower
-from mobileclip_deploy.targets import get_target
 
 PAGE = Path(__file__).parent / "page"
 SETTINGS = "settings.json"
@@ -55,7 +54,7 @@ class DemoPage:
             RuntimeFailed: the runtime is not available.
         """
         manifest = bundle.manifest
-        if not get_target(manifest.target).places("browser", manifest.options):
+        if manifest.target != "onnx":  # the page has ONNX Runtime alone
             raise UsageError(f"{bundle.path.name}: {manifest.target} does not run in browsers; export another target")
         if manifest.tokenizer is None:
             raise no_text_tower(manifest.variant)

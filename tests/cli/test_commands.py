@@ -169,7 +169,7 @@ def test_layers_are_compared_of_bundles_for_an_npu_alone(exports: Exports) -> No
 def test_inspect_lists_the_bundles_of_a_folder_and_refuses_one_without(exports: Exports, tmp_path: Path) -> None:
     found = run("inspect", tmp_path)
     assert (found.code, found.stdout) == (2, "")
-    assert "not a bundle" in found.stderr
+    assert "neither a bundle (it has no manifest.json)" in found.stderr
     for precision in ("fp16", "fp32"):
         exports.copy("onnx", precision, tmp_path)
     (tmp_path / "notes").mkdir()

@@ -50,7 +50,7 @@ def test_the_threshold_holds_the_false_alarms_that_it_aims_at_for_libraries_of_o
     assert fitted.slope > 0
     assert fitted.threshold(400) > fitted.threshold(50)
     asked = observed(other, (50, 100, 200, 400), seed=7)
-    lifted = asked.best + fitted.lifted(other.asked, other.spreads)[asked.query]
+    lifted = asked.best + fitted.lifted(other.queries, other.spreads)[asked.query]
     for size in (50, 100, 200, 400):
         passed = lifted >= fitted.threshold(size)
         alarms = [passed[(asked.size == size) & (asked.kind == kind)].mean() for kind in (1, 2)]

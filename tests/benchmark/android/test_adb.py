@@ -207,5 +207,7 @@ def test_what_is_missing_of_the_harness_is_said_with_the_way_to_build_it(
     (tmp_path / "mobileclip-bench").write_bytes(arm)
     assert find_runners(tmp_path, needed, silent).machine == "aarch64"
     assert [path.name for path in find_runners(tmp_path, needed, silent).files][-1] == "libonnxruntime.so"
-    with pytest.raises(RuntimeFailed, match=r"no repository .* is named: build them in a checkout: .*make android"):
+    with pytest.raises(
+        RuntimeFailed, match=r"no repository .* is configured: build them in a checkout: .*make android"
+    ):
         find_runners(Path("ready"), needed, silent)

@@ -152,7 +152,7 @@ def test_of_a_picture_that_changed_its_shard_alone_is_made_again(teacher: mcd.Mo
 def test_what_the_form_cannot_hold_is_refused(folder: Path, made: Path, teacher: mcd.MobileCLIP) -> None:
     with pytest.raises(UsageError, match="leave `policy` out"):
         mcd.reinforce(folder / "pairs", teacher, folder / "x", write="datacompdr", policy=mcd.AugmentationPolicy())
-    with pytest.raises(UsageError, match="unknown form 'datacomp', did you mean datacompdr"):
+    with pytest.raises(UsageError, match="unknown format 'datacomp', did you mean datacompdr"):
         mcd.reinforce(folder / "pairs", teacher, folder / "x", write="datacomp")
     plain = write_pairs(folder / "plain", 1, captions=False)
     line = refusal(run("reinforce", plain, "--write", "datacompdr", "-o", folder / "x"))
