@@ -36,6 +36,7 @@ CHECKS = {
     "shipped": "parity/test_planted_faults.py::test_weights_that_are_nan_fail",
     "pictures": "layouts/test_ente.py::test_it_was_verified_with_pictures_from_64_pixels_to_12",
     "contexts": "targets/test_onnx_contexts.py::test_a_tower_that_is_right_at_its_full_length_alone_is_refused",
+    "padding": "verify/test_padding.py::test_a_file_of_an_earlier_version_is_found_out",
     "weights": "verify/test_weights.py::test_a_changed_weight_fails_and_its_layer_is_named",
     "graph": "verify/test_masks.py::test_the_graph_is_asked_with_a_text_that_fills_the_context",
     "activations": "verify/test_activations.py::test_a_wrong_step_and_a_wrong_operation_are_found_without",

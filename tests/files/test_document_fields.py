@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mobileclip_deploy.artifacts.bundle.manifest import Manifest, Measurements
+from mobileclip_deploy.artifacts.bundle.published import Lock
 from mobileclip_deploy.artifacts.layouts.layout import Layout
 from mobileclip_deploy.base.files.names import (
     LONGEST_PROSE,
@@ -45,7 +46,7 @@ READ: tuple[type[BaseModel], ...] = (
     *(Manifest, Measurements, SearchLog, Layout, ParityLock, Record),
     *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Browser, PageWord),
     *(Contents, Release, Description, BridgeDescription, Index),
-    *(Provenance, Distilled, TakenPreprocess, TokenizerSpec),
+    *(Provenance, Distilled, TakenPreprocess, TokenizerSpec, Lock),
 )
 READ_ELSEWHERE = {
     "Variant": "a card: the user's own or packaged",
@@ -53,7 +54,6 @@ READ_ELSEWHERE = {
     "Pair": "captions of a dataset",
     "Suite": "packaged",
     "Terms": "packaged",
-    "_Published": "packaged",
     "Gate": "made here",
     "Lost": "made here",
     "Tensor": "made here, and in Job",

@@ -141,7 +141,7 @@ def test_a_file_that_is_no_layout_is_refused_in_one_line(changes: dict[str, Any]
 def test_what_a_target_cannot_write_is_refused(tmp_path: Path) -> None:
     floats = {"text": mcd.read_layout("immich").as_dict()["text"] | {"input": {"name": "text", "dtype": "float32"}}}
     for changes, said in (
-        (floats, "wants float32 into the text tower; onnx has int64 or int32"),
+        (floats, "needs float32 as input of the text tower; onnx has int64 or int32"),
         ({"target": "executorch"}, "ExecuTorch artifacts have no tensor names"),
         ({"target": "onyx"}, "unknown target 'onyx', did you mean onnx?"),
         ({"suffixes": {"fp16": ""}}, "the layout mine has no fp32; it has fp16"),

@@ -23,8 +23,6 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.verify.checks.padding import check_padding
 
-pytestmark = pytest.mark.whole  # test_companion_faults.py has the field, test_tokenizer.py the files
-
 
 @pytest.fixture(scope="module")
 def bundle(exports: Exports) -> mcd.Bundle:
@@ -36,16 +34,16 @@ def checked(bundle: mcd.Bundle, file: Path, pads_inside: bool | None) -> list[Ch
     manifest = bundle.manifest
     entry: TowerEntry = with_fields(manifest.towers["text"], pads_inside=pads_inside)
     artifact = get_target("onnx").open(file)
-    subject: Any = SimpleNamespace(
-        bundle=SimpleNamespace(manifest=SimpleNamespace(towers={"text": entry}, tokens=manifest.tokens)),
+    subject = SimpleNamespace(
+        bundle=SimpleNamespace(manifest=SimpleNamespace(tokens=manifest.tokens)),
         evidence=SimpleNamespace(reference=Reference.read(bundle.golden)),
-        artifact=lambda _: artifact,
         contexts=(),
-        runner=lambda _: artifact.runner(),
     )
-    return list(check_padding(subject, "text"))
+    tower: Any = SimpleNamespace(subject=subject, name="text", entry=entry, artifact=artifact, runner=artifact.runner())
+    return list(check_padding(tower))
 
 
+@pytest.mark.whole
 def test_however_ids_are_padded_the_answers_are_the_same(bundle: mcd.Bundle) -> None:
     file = bundle.artifact("text")
     assert bundle.manifest.towers["text"].pads_inside
@@ -68,6 +66,7 @@ def test_a_file_of_an_earlier_version_is_found_out(bundle: mcd.Bundle, tmp_path:
     assert "no end token" in {str(check.detail).partition(",")[0] for check in claimed if check.status == "failed"}
 
 
+@pytest.mark.whole
 def test_a_fixed_length_stays_where_a_layout_states_it(exports: Exports) -> None:
     immich = exports.layout("immich", verify=False)
     (ids,) = get_target("onnx").open(immich.artifact("text")).inputs

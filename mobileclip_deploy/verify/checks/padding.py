@@ -52,12 +52,10 @@ def check_padding(tower: TowerProof) -> Iterator[Check]:
         return
     unended = _unended(ids, tokens)
     check = _same(runner, "no end token", unended, tokens)
-    status, detail = "passed", "ids are padded outside, as the manifest says"
-    if check.status == "passed":
-        status, detail = "failed", "the graph pads ids itself, which the manifest does not say (`pads_inside`)"
-    yield Check.model_validate(
-        {"step": STEP, "tower": tower.name, "status": status, "engine": runner.engine, "detail": detail}
-    )
+    fault = "the graph pads ids itself, which the manifest does not say (`pads_inside`)"
+    sound = "ids are padded outside, as the manifest says"
+    outcome = Check.of_fault(STEP, tower.name, fault if check.status == "passed" else None, sound)
+    yield outcome.model_copy(update={"engine": runner.engine})
 
 
 def _same(runner: Runner, name: str, rows: npt.NDArray[np.int64], tokens: TokenizerSpec) -> Check:
