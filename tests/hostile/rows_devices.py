@@ -205,7 +205,7 @@ RUNS = (
     text(
         "not text",
         b"\xff\xfe" + json.dumps(run()).encode(),
-        "phone.run.json cannot be read: its byte 1 is none",
+        "phone.run.json cannot be read: byte 1 is not valid UTF-8",
     ),
     text("a number that is none", json.dumps(run()).replace("5000000", "NaN"), "phone.run.json is no benchmark"),
     text("nested", '{"rounds": ' + DEEP, "phone.run.json is no benchmark"),
