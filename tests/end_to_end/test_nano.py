@@ -115,7 +115,8 @@ def test_table_card_and_report_name_the_same_rows_for_both_towers(
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8").splitlines()
     ]
-    assert [row for row in card if row[-1] == "passed"] == [[one.tower, one.step, "passed"] for one in checks]
+    rows = dict.fromkeys((one.tower, one.step, "passed") for one in checks)  # `padding` checks several kinds of ids
+    assert [tuple(row) for row in card if row[-1] == "passed"] == [*rows]
     stored = [[one.tower, one.grid, str(one.layers), f"{one.weights:,}", f"{one.bytes:,}"] for one in storage]
     assert {one.tower for one in storage} == {"image", "text"}
     assert [row for row in card if len(row) == 5][2:] == stored
