@@ -118,7 +118,7 @@ def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("precisions", "system", "text"),
     [
-        ("fp16", "iOS17", "needs iOS18 .*given is iOS17; give iOS18 or leave"),
+        ("fp16", "iOS17", "needs iOS18 .*deployment target is iOS17; give iOS18 or leave"),
         ("w4", "iOS16", "w4 needs iOS18"),
     ],
 )
