@@ -135,7 +135,8 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
 
 def write_companion_files(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
     """Writes tokenizer, preprocessing and golden embeddings, and the files that clients of the format expect."""
-    padding: Padding = "inside" if plan.form.pads_inside and source.variant.ends_texts else "outside"
+    inside = plan.form.pads_inside and "text" in plan.towers and source.variant.ends_texts
+    padding: Padding = "inside" if inside else "outside"
     write_companions(folder, plan.target.name, source.variant, plan.request.head, plan.request.layout, padding)
     if plan.request.head.names and not plan.request.head.own:  # nothing in the bundle can embed these labels again
         answers = plan.request.head.answers(source.model, reference.of("image"))

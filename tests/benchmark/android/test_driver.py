@@ -152,7 +152,7 @@ def test_a_file_that_arrives_damaged_is_told_and_removed(phones: Phones, built: 
     ("script", "reason"),
     [
         ("kill -SEGV $$", "was ended by signal 11"),
-        ("exec sleep 600", "did not respond within 1 s and was killed"),
+        ("exec sleep 600", "gave no answer within 1 s and was killed"),
         ('printf \'{"run_id":"2026\'', "wrote no round, or half of one"),
         ("exit 3", "ended with exit code 3"),
     ],
