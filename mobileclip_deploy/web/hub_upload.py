@@ -13,7 +13,7 @@ from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile, fr
 from mobileclip_deploy.base.files import write_whole
 from mobileclip_deploy.errors import InvalidInput, needed
 from mobileclip_deploy.network.checkpoints.hub import HubFile
-from mobileclip_deploy.web.publishing import Repository
+from mobileclip_deploy.web.publishing import CARD, Repository
 
 State = Literal["new", "changed", "same", "removed"]
 
@@ -79,7 +79,7 @@ def upload(files: Repository, comparison: Comparison, *, private: bool, announce
     """
     hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
     repository, source = comparison.repository, HubFile(comparison.repository)
-    card = hub.ModelCard(_text(files, "README.md"), ignore_metadata_errors=False)
+    card = hub.ModelCard(files.read(CARD).decode(), ignore_metadata_errors=False)
     from_hub(hub, source, lambda _: _validate(hub, card))
     operations = [
         hub.CommitOperationDelete(name)
@@ -120,17 +120,11 @@ def _validate(hub: Any, card: Any) -> None:
     response.raise_for_status()
 
 
-def _text(files: Repository, name: str) -> str:
-    content = files.files[name]
-    return content.decode() if isinstance(content, bytes) else content.read_text(encoding="utf-8")
-
-
 def _is_same(files: Repository, name: str, entry: Any) -> bool:
     """Compares a file with the hub's entry: large files by SHA-256, others by git's hash of the blob."""
     if files.size(name) != entry.size:
         return False
     if entry.lfs is not None:
         return bool(files.sha256(name) == entry.lfs.sha256)
-    content = files.files[name]
-    data = content if isinstance(content, bytes) else content.read_bytes()
+    data = files.read(name)
     return bool(sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == entry.blob_id)

@@ -49,6 +49,11 @@ class Repository:
         content = self.files[name]
         return len(content) if isinstance(content, bytes) else content.stat().st_size
 
+    def read(self, name: str) -> bytes:
+        """Returns a file's content."""
+        content = self.files[name]
+        return content if isinstance(content, bytes) else content.read_bytes()
+
     def sha256(self, name: str) -> str:
         """Returns a file's SHA-256."""
         content = self.files[name]
@@ -97,10 +102,10 @@ def write_repository(repository: Repository, folder: StrPath, *, force: bool = F
     """
     destination = Path(folder)
     with sole_writer(destination, "publish", force=force), replacing(destination) as staging:
-        for name, content in repository.files.items():
+        for name in repository.files:
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+            path.write_bytes(repository.read(name))
     return destination
 
 

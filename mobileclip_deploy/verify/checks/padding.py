@@ -62,7 +62,7 @@ def _same(runner: Runner, name: str, rows: npt.NDArray[np.int64], tokens: Tokeni
     try:
         expected, answers = runner(ended(rows, tokens)), runner(rows)
     except (InvalidInput, RuntimeFailed) as error:
-        return Check(step=STEP, tower="text", status="failed", engine=runner.engine, detail=f"{name}: {error}")
+        return Check.failed(STEP, "text", f"{name}: {error}", runner.engine)
     check = Check.of_answers(STEP, "text", expected, answers, SAME, runner.engine)
     return check.model_copy(update={"detail": f"{name}, {len(rows)} prompts"})
 

@@ -15,15 +15,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.tower import make_tower
-from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.errors import WHY, InvalidInput
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
@@ -69,17 +67,15 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
         InvalidInput: the file is damaged, or of another network.
     """
     message = f"{bundle.floats} cannot be read: {WHY}; export the bundle again"
-    with refusing(message, OSError, ValueError, SafetensorError):
-        check_tensors(bundle.floats)
-        recorded = load_file(bundle.floats)
+    recorded, _ = read_tensors(bundle.floats, message)
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     for key, values in recorded.items():
         of, _, name = key.partition(".")
         if of != tower:
             continue
-        if name not in tensors or tensors[name].shape != values.shape or not bool(torch.isfinite(values).all()):
+        if name not in tensors or tensors[name].shape != values.shape or not np.isfinite(values).all():
             raise InvalidInput(f"{bundle.floats}: {key} is not a tensor of this checkpoint; export the bundle again")
-        tensors[name].copy_(values)
+        tensors[name].copy_(torch.from_numpy(values))
 
 
 @torch.no_grad()

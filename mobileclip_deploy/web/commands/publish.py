@@ -63,7 +63,6 @@ def publish(
     if not write:
         note("Nothing was written. Add --write to publish.")
     elif comparison is None:
-        document["lock"] = None
         written = write_repository(files, Path(to), force=force)
         note(f"wrote {written}")
     else:
