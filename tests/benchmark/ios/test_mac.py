@@ -53,7 +53,7 @@ def test_elsewhere_a_mac_is_asked_for() -> None:
         mac.build_harness()
     (listing,) = get_driver("mac").discover()
     assert (listing.device, listing.state) == ("mac", "unavailable here")
-    assert "on Macs only" in str(listing.remedy)
+    assert "for Macs only" in str(listing.remedy)
     with pytest.raises(UsageError, match="there is only one Mac"):
         get_driver("mac:mine")
 
