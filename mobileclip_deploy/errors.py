@@ -121,7 +121,7 @@ class DependencyMissing(MobileClipDeployError):
     """Raised if an optional package is not installed, or is broken; the text has the pip command that installs it."""
 
 
-def needed(module: str, install: str) -> Any:
+def import_optional(module: str, install: str) -> Any:
     """Imports a module of an optional package.
 
     Args:
@@ -190,21 +190,17 @@ class InternalError(MobileClipDeployError):
 
 def no_room(error: BaseException) -> bool:
     """Returns whether an error or one of its causes means that a disk, a quota or a file size limit is full."""
-    # What is written in other languages tells it in words.
-    return any(
-        getattr(one, "errno", None) in FULL or any(os.strerror(number) in str(one) for number in FULL)
-        for one in causes(error)
-    )
+    full = [os.strerror(number) for number in FULL]  # errors of libraries in other languages have the text alone
+    return any(getattr(e, "errno", None) in FULL or any(text in str(e) for text in full) for e in causes(error))
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yields the error, then its cause, and so on."""
     seen: list[BaseException] = []
-    place: BaseException | None = error
-    while place is not None and place not in seen:
-        seen.append(place)
-        yield place
-        place = place.__cause__ or place.__context__
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def from_os_error(error: OSError) -> MobileClipDeployError:
@@ -226,7 +222,7 @@ def first_sentence(error: BaseException, most: int = 300) -> str:
     return line.partition(". ")[0].strip().removesuffix(".")[:most]
 
 
-def worded(error: BaseException) -> str:
+def readable_reason(error: BaseException) -> str:
     """Returns a readable reason why a file or a value cannot be used. Exceptions of Python, the system and other
     packages are reworded for users; the text of this package's own errors stays."""
     from pydantic_core import ValidationError  # not where a command only says its options
@@ -261,16 +257,16 @@ def _place(error: BaseException) -> str:
     return f" at line {line}, column {column}" if line else ""
 
 
-WHY = "\0"
+REASON = "\0"
 """Placeholder for the reason in an error text. NUL, because no file name can contain it."""
 
 
 @contextlib.contextmanager
-def refusing(what: str, *kinds: type[Exception], into: Callable[[str], Exception] = InvalidInput) -> Iterator[None]:
+def reraising(what: str, *kinds: type[Exception], into: Callable[[str], Exception] = InvalidInput) -> Iterator[None]:
     """Context manager that re-raises these exceptions as `InvalidInput` with a readable reason.
 
     Args:
-        what: text of the error. The reason replaces `WHY`; without `WHY` it follows a colon.
+        what: text of the error. The reason replaces `REASON`; without `REASON` it follows a colon.
         into: type of the raised error.
 
     Raises:
@@ -279,12 +275,12 @@ def refusing(what: str, *kinds: type[Exception], into: Callable[[str], Exception
     try:
         yield
     except kinds as error:
-        told = what if WHY in what else f"{what}: {WHY}"
-        raise into(told.replace(WHY, worded(error))) from error
+        text = what if REASON in what else f"{what}: {REASON}"
+        raise into(text.replace(REASON, readable_reason(error))) from error
 
 
 @contextlib.contextmanager
-def running(what: str) -> Iterator[None]:
+def wrapping_runtime_errors(what: str) -> Iterator[None]:
     """Context manager around a call of a runtime, whose exceptions have no common base. The package's own errors pass.
 
     Args:

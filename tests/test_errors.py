@@ -28,19 +28,19 @@ from pydantic_core.core_schema import ErrorType
 from mobileclip_deploy.errors import (
     DAMAGED,
     PROBLEMS,
+    REASON,
     SYSTEM,
-    WHY,
     CheckpointError,
     DependencyMissing,
     InvalidInput,
     Malformed,
     RuntimeFailed,
     first_problem,
+    import_optional,
     listed,
-    needed,
-    refusing,
-    running,
-    worded,
+    readable_reason,
+    reraising,
+    wrapping_runtime_errors,
 )
 
 FOREIGN = ("Errno", "Expecting", "codec", "Input should", "Field required", "Extra inputs", "recursion", "should be")
@@ -110,7 +110,7 @@ def test_what_python_and_the_system_say() -> None:
             broken()
         except ValueError as error:
             errors.append(error)
-    told = [worded(error) for error in errors]
+    told = [readable_reason(error) for error in errors]
     assert [text for text in told if any(word in text for word in FOREIGN)] == []
     assert told[-6:] == [
         "embeddings is missing",
@@ -120,9 +120,9 @@ def test_what_python_and_the_system_say() -> None:
         "byte 1 is not valid UTF-8",
         "a number of too many digits",
     ]
-    assert worded(OSError(errno.EIO, "Input/output error")) == "Input/output error"
-    assert worded(Malformed("it contains half a surrogate pair")) == "it contains half a surrogate pair"
-    assert worded(InvalidInput("a.json:\nhas no prompts")) == "a.json: has no prompts"
+    assert readable_reason(OSError(errno.EIO, "Input/output error")) == "Input/output error"
+    assert readable_reason(Malformed("it contains half a surrogate pair")) == "it contains half a surrogate pair"
+    assert readable_reason(InvalidInput("a.json:\nhas no prompts")) == "a.json: has no prompts"
 
 
 def test_a_line_has_an_end_whatever_a_stranger_s_file_holds() -> None:
@@ -133,8 +133,8 @@ def test_a_line_has_an_end_whatever_a_stranger_s_file_holds() -> None:
 
 
 def test_a_refusal_says_why_at_its_place_and_keeps_the_cause() -> None:
-    for what, told in {"a": "a: b is missing", f"a ({WHY}); do c": "a (b is missing); do c"}.items():
-        with pytest.raises(CheckpointError) as refused, refusing(what, LookupError, into=CheckpointError):
+    for what, told in {"a": "a: b is missing", f"a ({REASON}); do c": "a (b is missing); do c"}.items():
+        with pytest.raises(CheckpointError) as refused, reraising(what, LookupError, into=CheckpointError):
             raise KeyError("b")
         assert str(refused.value) == told
         assert isinstance(refused.value.__cause__, KeyError)
@@ -167,14 +167,14 @@ def test_what_readers_of_other_packages_say(case: str) -> None:
     try:
         read()
     except Exception as error:
-        told = worded(error)
+        told = readable_reason(error)
     assert told == words
 
 
 def test_a_runtime_s_own_errors_are_told_in_one_way_and_ours_pass() -> None:
-    with pytest.raises(RuntimeFailed, match=r"^it failed: odd$"), running("it failed"):
+    with pytest.raises(RuntimeFailed, match=r"^it failed: odd$"), wrapping_runtime_errors("it failed"):
         raise ValueError("odd")
-    with pytest.raises(InvalidInput, match=r"^ours$"), running("it failed"):
+    with pytest.raises(InvalidInput, match=r"^ours$"), wrapping_runtime_errors("it failed"):
         raise InvalidInput("ours")
 
 
@@ -184,10 +184,10 @@ def test_a_package_that_is_there_and_broken_is_not_called_missing(
     (tmp_path / "half_installed.py").write_text("import no_such_part_of_it")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DependencyMissing) as refused:
-        needed("half_installed", "mobileclip-deploy[hub]")
+        import_optional("half_installed", "mobileclip-deploy[hub]")
     assert str(refused.value) == (
         "half_installed cannot be imported (No module named 'no_such_part_of_it'); type: pip install --force-reinstall "
         "'mobileclip-deploy[hub]'"
     )
     with pytest.raises(DependencyMissing, match="no_such_package is not installed; type: pip install 'x'"):
-        needed("no_such_package.part", "x")
+        import_optional("no_such_package.part", "x")

@@ -18,7 +18,7 @@ from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Run
-from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, first_problem, reraising
 
 Document = TypeVar("Document", bound=BaseModel)
 DOCUMENT_BYTES, DOCUMENT_NAMES = 256 << 20, 200_000
@@ -115,7 +115,7 @@ def _refused(error: ValidationError, model: type[BaseModel], name: str) -> Inval
 
 
 def _text(path: Path) -> str:
-    with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+    with reraising(f"{path} cannot be read", OSError, UnicodeDecodeError):
         text = read_regular(path, DOCUMENT_BYTES).decode("utf-8")
 
     # Samples come without names. A million unknown names would be a million errors of pydantic.
@@ -150,7 +150,7 @@ def parse_stream(content: bytes, job: Job, name: str) -> tuple[RoundResult, ...]
     *lines, _ = content.split(b"\n")
     by_turn: dict[Turn, RoundResult] = {}
     for number, line in enumerate(lines, start=1):
-        with refusing(f"{name}, line {number}: not a round ({WHY}); delete the file, run again", InvalidInput):
+        with reraising(f"{name}, line {number}: not a round ({REASON}); delete the file, run again", InvalidInput):
             finished = parse_document(line.decode(errors="replace"), RoundResult, "it")
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id != job.run_id or turn not in job.order or turn in by_turn:

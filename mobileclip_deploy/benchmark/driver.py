@@ -14,7 +14,7 @@ from typing import ClassVar
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import WHY, DependencyMissing, NotRun, UsageError, refusing, suggestion
+from mobileclip_deploy.errors import REASON, DependencyMissing, NotRun, UsageError, reraising, suggestion
 from mobileclip_deploy.targets import found_places, get_target, targets
 from mobileclip_deploy.targets.values import RuntimePlace
 
@@ -101,7 +101,7 @@ class Driver(ABC):
         Raises:
             NotRun: there is no place, or the target is unknown here; the message has the reason.
         """
-        with refusing(WHY, UsageError, DependencyMissing, into=NotRun):
+        with reraising(REASON, UsageError, DependencyMissing, into=NotRun):
             usable = get_target(target).places(self.kind, options)
         if not usable:
             others = [

@@ -20,7 +20,7 @@ from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.golden import write_raw
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import WHY, InvalidInput
+from mobileclip_deploy.errors import REASON, InvalidInput
 
 
 def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:
@@ -70,7 +70,7 @@ def _file(run_id: str) -> Path:
 
 def _remembered(file: Path) -> tuple[Job, Mapping[str, npt.NDArray[np.float32]]]:
     try:
-        expected, metadata = read_tensors(file, WHY)
+        expected, metadata = read_tensors(file, REASON)
         return parse_model(Job, metadata["job"]), expected
     except (InvalidInput, ValueError, KeyError) as error:
         raise InvalidInput(f"{file} is damaged: delete it; the run is then reported without a comparison") from error

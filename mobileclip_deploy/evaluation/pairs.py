@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.files.json_text import parse_model
-from mobileclip_deploy.errors import InvalidInput, refusing
+from mobileclip_deploy.errors import InvalidInput, reraising
 from mobileclip_deploy.network.model.image_files import image_files, walk_images
 from mobileclip_deploy.pictures.text_files import read_text
 
@@ -80,7 +80,7 @@ def read_pairs(source: Path) -> Pairs:
         return parse_pairs(read_text(source, PAIRS_BYTES), source.parent, str(source))
     description, manifest = source / "dataset.json", source / "pairs.jsonl"
     if description.is_file():
-        with refusing(f"{description} is not a JSON object", OSError, ValueError, AttributeError):
+        with reraising(f"{description} is not a JSON object", OSError, ValueError, AttributeError):
             manifest = source / str(read_json(description).get("pairs", manifest.name))
     if description.is_file() or manifest.is_file():
         return parse_pairs(read_text(manifest, PAIRS_BYTES), source, str(manifest))
@@ -100,7 +100,7 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        with refusing(f"{where}:{number}", ValidationError):
+        with reraising(f"{where}:{number}", ValidationError):
             row = parse_model(Pair, line)
         if row.text is None and row.captions:
             raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, import_optional, reraising
 from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.pictures.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
@@ -119,8 +119,8 @@ def read_parquet(file: Path, chosen: Callable[[Path, list[str]], list[str]]) -> 
         DependencyMissing: pyarrow is not installed.
         InvalidInput: no readable table.
     """
-    damaged = needed("pyarrow", "mobileclip-deploy[parquet]").ArrowException
-    with refusing(f"{file} is no readable parquet table ({WHY})", damaged, OSError):
-        table = needed("pyarrow.parquet", "mobileclip-deploy[parquet]").ParquetFile(file)
+    damaged = import_optional("pyarrow", "mobileclip-deploy[parquet]").ArrowException
+    with reraising(f"{file} is no readable parquet table ({REASON})", damaged, OSError):
+        table = import_optional("pyarrow.parquet", "mobileclip-deploy[parquet]").ParquetFile(file)
         for batch in table.iter_batches(batch_size=64, columns=chosen(file, table.schema_arrow.names)):
             yield from batch.to_pylist()

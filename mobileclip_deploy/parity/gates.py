@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from mobileclip_deploy.base.arguments import Bounds, checked_fields, described
-from mobileclip_deploy.errors import UsageError, refusing
+from mobileclip_deploy.errors import UsageError, reraising
 from mobileclip_deploy.network.model.own_gates import own_gates
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
@@ -170,7 +170,7 @@ def exported_gates(recorded: Mapping[str, str]) -> Gates:
     Raises:
         InvalidInput: the options are not valid gates.
     """
-    with refusing("the manifest's option gates cannot be used", UsageError):
+    with reraising("the manifest's option gates cannot be used", UsageError):
         return parse_gates(recorded["gates"].split(",")) if "gates" in recorded else Gates()
 
 

@@ -13,7 +13,7 @@ import torch
 
 from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.base.files.tensors import read_tensors
-from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, reraising
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
@@ -157,8 +157,8 @@ class Reference:
         Raises:
             InvalidInput: missing, damaged or of another format.
         """
-        tensors, texts = read_tensors(path, f"{path} is missing or damaged: {WHY}")
-        with refusing(f"{path} is missing or damaged", KeyError, ValueError, TypeError, RecursionError):
+        tensors, texts = read_tensors(path, f"{path} is missing or damaged: {REASON}")
+        with reraising(f"{path} is missing or damaged", KeyError, ValueError, TypeError, RecursionError):
             metadata = {key: parse_json(value) for key, value in texts.items()}
             inputs = Inputs(
                 images=tuple(metadata["images"]),

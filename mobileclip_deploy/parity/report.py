@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row, shown
 from mobileclip_deploy.base.files.names import Name, Prose
-from mobileclip_deploy.errors import worded
+from mobileclip_deploy.errors import readable_reason
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 
@@ -120,7 +120,7 @@ class Check(BaseModel, frozen=True):
         try:
             deviation = compare(wanted, found)
         except ValueError as error:
-            return cls(step=step, tower=tower, status="failed", engine=engine, detail=worded(error))
+            return cls(step=step, tower=tower, status="failed", engine=engine, detail=readable_reason(error))
         return cls.measured(step, tower, deviation, bound, engine)
 
     @classmethod

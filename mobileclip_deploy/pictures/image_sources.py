@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from mobileclip_deploy.base.files.tars import Extent, read_extent
-from mobileclip_deploy.errors import WHY, refusing
+from mobileclip_deploy.errors import REASON, reraising
 from mobileclip_deploy.network.model.image_files import IMAGE_BYTES, image_bytes
 
 
@@ -48,7 +48,7 @@ def read_image(source: ImageSource) -> bytes:
         return source.content
     if isinstance(source, Path):
         return image_bytes(source)
-    with refusing(f"{source}: cannot be read ({WHY})", OSError):
+    with reraising(f"{source}: cannot be read ({REASON})", OSError):
         return read_extent(source.archive, source.extent, IMAGE_BYTES)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.base.files import check_items, json_text, read_regular
-from mobileclip_deploy.errors import InvalidInput, refusing
+from mobileclip_deploy.errors import InvalidInput, reraising
 
 
 class BadRows:
@@ -68,7 +68,7 @@ def read_text(path: Path, limit: int = LIST_BYTES) -> str:
     Raises:
         InvalidInput: it cannot be read, is larger than `limit` bytes, or is not UTF-8.
     """
-    with refusing(f"{path} cannot be read as UTF-8 text", UnicodeDecodeError):
+    with reraising(f"{path} cannot be read as UTF-8 text", UnicodeDecodeError):
         return _read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
 
 
@@ -79,7 +79,7 @@ def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
         InvalidInput: it is not JSON, or has more than `items` items.
     """
     check_items(where, text, items)
-    with refusing(f"{where} is not JSON", ValueError, RecursionError):
+    with reraising(f"{where} is not JSON", ValueError, RecursionError):
         return json_text.parse_json(text)
 
 
@@ -89,10 +89,10 @@ def validated(kind: type[M], where: Path | str, value: Any) -> M:
     Raises:
         InvalidInput: a field is missing or of another type.
     """
-    with refusing(f"{where}", ValidationError):
+    with reraising(f"{where}", ValidationError):
         return kind.model_validate(value)
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
-    with refusing(f"{path} cannot be read", OSError):
+    with reraising(f"{path} cannot be read", OSError):
         return read_regular(path, limit)

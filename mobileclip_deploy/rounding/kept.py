@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from mobileclip_deploy.base.files.tensors import read_tensors
-from mobileclip_deploy.errors import WHY, InvalidInput
+from mobileclip_deploy.errors import REASON, InvalidInput
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.variants import TOWERS
 
@@ -52,7 +52,7 @@ class KeptTower:
             return None
         tensors = module.state_dict()
         try:
-            learned, metadata = read_tensors(self.path, WHY)
+            learned, metadata = read_tensors(self.path, REASON)
         except InvalidInput:  # files are written whole, so it was damaged later; learn again
             return None
         shapes = {name: tensor.shape for name, tensor in tensors.items()}

@@ -20,7 +20,7 @@ from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Name
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.base.intervals import Interval, mean_interval
-from mobileclip_deploy.errors import WHY, GateFailed, InvalidInput, first_problem, refusing
+from mobileclip_deploy.errors import REASON, GateFailed, InvalidInput, first_problem, reraising
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.pictures.embedding import unit
@@ -127,10 +127,10 @@ class Bridge:
         Raises:
             InvalidInput: the file is not a bridge.
         """
-        refusal = f"{path} is not a bridge ({WHY}); `bridge` learns one"
+        refusal = f"{path} is not a bridge ({REASON}); `bridge` learns one"
         tensors, metadata = read_tensors(path, refusal)
         try:
-            with refusing(refusal, KeyError):
+            with reraising(refusal, KeyError):
                 matrix, offset, text = tensors["matrix"], tensors["offset"], metadata["bridge"]
             description = parse_model(BridgeDescription, text)
         except ValidationError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from mobileclip_deploy.base.files import StrPath, check_file_destination, file_sha256, replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.writers import sole_writer
-from mobileclip_deploy.errors import InvalidInput, UsageError, needed
+from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional
 from mobileclip_deploy.network.checkpoints.writing import Rows
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search.embedding_files import describe_array, write_array
@@ -100,7 +100,7 @@ def _array(index: Index, path: Path) -> None:
 
 def _usearch(index: Index, path: Path) -> None:
     first = 0
-    graph = needed("usearch.index", "usearch").Index(ndim=index.store.dimension, metric="cos", dtype="f16")
+    graph = import_optional("usearch.index", "usearch").Index(ndim=index.store.dimension, metric="cos", dtype="f16")
     for ids, vectors in _rows(index):
         graph.add(np.arange(first, first + len(ids), dtype=np.uint64), vectors, threads=1)  # the same graph every time
         first += len(ids)
@@ -122,7 +122,7 @@ def _sqlite(index: Index, path: Path) -> None:
 
 
 def _parquet(index: Index, path: Path) -> None:
-    arrow, parquet = (needed(name, "mobileclip-deploy[parquet]") for name in ("pyarrow", "pyarrow.parquet"))
+    arrow, parquet = (import_optional(name, "mobileclip-deploy[parquet]") for name in ("pyarrow", "pyarrow.parquet"))
     size = index.store.dimension
     columns = [("id", arrow.string()), ("vector", arrow.list_(arrow.float32(), size))]
     schema = arrow.schema(columns, metadata=_about(index))

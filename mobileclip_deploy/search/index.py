@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import StrPath, open_regular
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, readable_reason
 from mobileclip_deploy.search.index_file import (
     DESCRIPTION,
     GONE,
@@ -92,7 +92,7 @@ class Index:
                 header = read_header(where, head)
                 data = np.memmap(stream, np.uint8, "r")
         except OSError as error:
-            problem = f"{where} cannot be read: {worded(error)}"
+            problem = f"{where} cannot be read: {readable_reason(error)}"
             raise InvalidInput(f"{problem}; give a file that `embed` wrote, such as NAME.mcdx") from None
         self.header = header
         self.store: Store = header.store

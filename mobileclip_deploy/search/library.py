@@ -14,7 +14,7 @@ import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files.tensors import read_tensors
-from mobileclip_deploy.errors import WHY, InvalidInput, UsageError
+from mobileclip_deploy.errors import REASON, InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.cache import partial_cache
 from mobileclip_deploy.pictures.embedder import Embedder, bundle_embedder
@@ -99,7 +99,7 @@ def int8_scale(bundle: Bundle) -> float:
     """
     if (recorded := bundle.manifest.int8_scale) is not None:
         return recorded
-    tensors, _ = read_tensors(bundle.golden, f"{bundle.golden} cannot be read ({WHY}); export the bundle again")
+    tensors, _ = read_tensors(bundle.golden, f"{bundle.golden} cannot be read ({REASON}); export the bundle again")
     embeddings = tensors.get("image_embeddings")
     scale = None if embeddings is None else scale_of(np.asarray(embeddings, np.float32))
     if scale is None:

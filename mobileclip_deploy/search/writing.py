@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files import replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.staging import lock_file
 from mobileclip_deploy.base.files.writers import busy
-from mobileclip_deploy.errors import DiskFull, InvalidInput, no_room, refusing
+from mobileclip_deploy.errors import DiskFull, InvalidInput, no_room, reraising
 from mobileclip_deploy.search.index import Index, Segment
 from mobileclip_deploy.search.index_file import Header, Slot, gone_block, rows_block
 
@@ -51,7 +51,7 @@ class IndexWriter:
             InvalidInput: the file is not an index, or damaged.
         """
         with _locked(path) as stream:
-            with refusing(f"{path} cannot be written", OSError):
+            with reraising(f"{path} cannot be written", OSError):
                 _cut(stream, Index(path).slot.end)  # rows of a writer that was killed
             index = Index(path)
             writer = cls(path, stream, index.header, index.slot, index.rows)

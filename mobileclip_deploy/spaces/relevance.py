@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files.arrays import Doubles, Floats
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, reraising
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedding import at_length_one
@@ -47,9 +47,9 @@ class Relevance:
         if entry is None:
             return None
         path = within(bundle.path, entry.file.file)
-        refusal = f"{path} cannot be read ({WHY}); export the bundle again"
+        refusal = f"{path} cannot be read ({REASON}); export the bundle again"
         tensors, _ = read_tensors(path, refusal)
-        with refusing(refusal, KeyError):
+        with reraising(refusal, KeyError):
             background, weights = tensors["background"], tensors["weights"]
         dimension = bundle.manifest.embed_dim
         fits = background.shape == (entry.images, dimension) and background.dtype == np.int8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.base.files.arrays import Array
-from mobileclip_deploy.errors import refusing
+from mobileclip_deploy.errors import reraising
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Wire, needed, wires
 from mobileclip_deploy.targets.grids.decode import StoredWeight
@@ -78,7 +78,7 @@ def read_weights(graph: Graph, table: WeightTable, path: Path) -> tuple[StoredWe
         InvalidInput: a weight has a form that no export writes.
     """
     view, weights = View(graph), dict[tuple[int, str], StoredWeight]()
-    with refusing(f"{path}: a weight in a form that exports never write", ValueError, KeyError):
+    with reraising(f"{path}: a weight in a form that exports never write", ValueError, KeyError):
         for index in view.order:
             kind = view.nodes[index].type
             for name in table.places.get(kind, table.places.get(kind.partition(".")[0], ())):

@@ -18,7 +18,7 @@ from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
 from mobileclip_deploy.artifacts.towers.head import Head
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, labels_json
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import WHY, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, refusing
+from mobileclip_deploy.errors import REASON, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, reraising
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.looks import Looks
@@ -464,7 +464,7 @@ class TowerProof:
         """
         subject, precision = self.subject, precision or self.precision
         assert subject.source is not None
-        with refusing(WHY, DependencyMissing, into=NotRun):  # a bundle can be read and run without
+        with reraising(REASON, DependencyMissing, into=NotRun):  # a bundle can be read and run without
             subject.target.require_installed(converters=True)
         if precision not in self.converted:
             form, calibration = subject.form, subject.calibration

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile, from_hub
 from mobileclip_deploy.base.files import write_whole
-from mobileclip_deploy.errors import InvalidInput, needed
+from mobileclip_deploy.errors import InvalidInput, import_optional
 from mobileclip_deploy.network.checkpoints.hub import HubFile
 from mobileclip_deploy.web.publishing import CARD, Repository
 
@@ -40,7 +40,7 @@ def compare_with_hub(files: Repository, repository: str) -> Comparison:
         InvalidInput: the hub cannot be reached, or refuses.
         DependencyMissing: huggingface_hub is not installed.
     """
-    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
@@ -77,7 +77,7 @@ def upload(files: Repository, comparison: Comparison, *, private: bool, announce
         InvalidInput: no access, another commit came in between, the card is not valid for the hub, or the hub's files
             differ from ours after the upload.
     """
-    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     repository, source = comparison.repository, HubFile(comparison.repository)
     card = hub.ModelCard(files.read(CARD).decode(), ignore_metadata_errors=False)
     from_hub(hub, source, lambda _: _validate(hub, card))

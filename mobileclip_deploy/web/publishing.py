@@ -20,7 +20,7 @@ from mobileclip_deploy.base.arguments import checked
 from mobileclip_deploy.base.escaping import in_code, in_markdown
 from mobileclip_deploy.base.files import StrPath, content_sha256, file_sha256, files_of, replacing
 from mobileclip_deploy.base.files.writers import sole_writer
-from mobileclip_deploy.errors import InvalidInput, UsageError, needed
+from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional
 from mobileclip_deploy.network.model.variants import load_variant
 
 CARD = "README.md"
@@ -225,7 +225,7 @@ def _accuracy(bundle: Bundle) -> tuple[str, str]:
 
 def _metadata(bundles: Sequence[Bundle], folders: Sequence[str], name: str) -> Any:
     """Returns the hub's metadata, a `ModelCardData`."""
-    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     first = bundles[0].manifest
     variant, entry = load_variant(first.variant), first.licence
     root = bundles[folders.index(".")].manifest if "." in folders else first

@@ -28,7 +28,7 @@ from mobileclip_deploy.base.files.json_text import RepeatedKey, check_keys
 from mobileclip_deploy.base.files.names import is_below, with_fields, within
 from mobileclip_deploy.base.files.staging import clear_leftovers
 from mobileclip_deploy.base.files.writers import made_folder
-from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, suggestion
+from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, reraising, suggestion
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
@@ -137,7 +137,7 @@ class Bundle:
         """
         for path in sorted(self.path.rglob("*.json")):
             if path.is_file() and path.stat().st_size <= largest:
-                with refusing(f"{path} cannot be used: {WHY}; export the bundle again", OSError, RepeatedKey):
+                with reraising(f"{path} cannot be used: {REASON}; export the bundle again", OSError, RepeatedKey):
                     check_keys(read_regular(path, largest))
 
     @property
@@ -150,8 +150,8 @@ class Bundle:
         log = self.path / SEARCH_LOG
         if not log.exists():
             return {}
-        message = f"{log} cannot be read: {WHY}; export the bundle again"
-        with refusing(message, OSError, ValueError, LookupError, AttributeError, TypeError):
+        message = f"{log} cannot be read: {REASON}; export the bundle again"
+        with reraising(message, OSError, ValueError, LookupError, AttributeError, TypeError):
             chosen = read_json(log)["trials"][-1]["four_bit"]
             return {tower: frozenset(names) for tower, names in chosen.items()}
 
@@ -247,8 +247,8 @@ def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
     if tokens is None or not tokens.from_checkpoint:
         return manifest
     path = within(folder, MERGES if tokens.kind is None else VOCABULARY)
-    message = f"{path} cannot be used: {WHY}; export the bundle again"
-    with refusing(message, OSError, UnicodeDecodeError, InvalidInput):
+    message = f"{path} cannot be used: {REASON}; export the bundle again"
+    with reraising(message, OSError, UnicodeDecodeError, InvalidInput):
         text = read_regular(path, VOCABULARY_BYTES).decode("utf-8")
         if tokens.kind is None:
             _, *merges = text.removesuffix("\n").split("\n")
@@ -276,7 +276,7 @@ def _check_files(folder: Path) -> None:
             raise InvalidInput(f"{folder} holds more than {MOST_FILES:,} files, and is not an exported bundle")
         for name in (*folders, *files):
             path = Path(parent, name)
-            with refusing(f"{path} cannot be read: {WHY}; export the bundle again", OSError, RuntimeError):
+            with reraising(f"{path} cannot be read: {REASON}; export the bundle again", OSError, RuntimeError):
                 status = path.stat()
                 leads_out = path.is_symlink() and not is_below(path, folder)
             if leads_out:

@@ -16,7 +16,15 @@ from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST
 from mobileclip_deploy.artifacts.bundle.opening import MOST_FILES, Bundle
 from mobileclip_deploy.base.files import cache_folder, file_sha256, read_model, replacing
 from mobileclip_deploy.base.files.names import PlainPath, Sha256, plain_path
-from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, MobileClipDeployError, UsageError, needed, refusing
+from mobileclip_deploy.errors import (
+    REASON,
+    InvalidInput,
+    Malformed,
+    MobileClipDeployError,
+    UsageError,
+    import_optional,
+    reraising,
+)
 from mobileclip_deploy.network.checkpoints.hub import COMMIT, HubFile, explain, parse, quiet_hub
 from mobileclip_deploy.network.checkpoints.weights_files import HUB
 
@@ -60,7 +68,7 @@ def fetch_bundle(reference: str, announce: Callable[[str], None]) -> Path:
         InvalidInput: the hub cannot be reached, the commit has no bundle there, or a file differs from the lock.
         DependencyMissing: huggingface_hub is not installed.
     """
-    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     lock = None if reference.startswith(HUB) else read_model(Lock, Path(reference))
     if lock is not None:
         if len(lock.bundles) > 1:
@@ -98,7 +106,7 @@ def _download(hub: Any, source: HubFile, path: Path, lock: Lock | None, announce
         raise InvalidInput(f"{source} is not a bundle{hint if others else ': it has no ' + MANIFEST}")
     own = (name for name in sizes if name.startswith(prefix) and not name.startswith(tuple(others)))
     names = [name for name in own if name not in OF_THE_HUB]
-    with refusing(f"{source} is not a bundle: {WHY}", Malformed):
+    with reraising(f"{source} is not a bundle: {REASON}", Malformed):
         paths = [plain_path(name) for name in names[: MOST_FILES + 1]]
     if len(paths) > MOST_FILES:
         raise InvalidInput(f"{source} is not a bundle: it has more than {MOST_FILES:,} files")

@@ -15,7 +15,7 @@ from mobileclip_deploy.artifacts.layouts.layout import PLACEHOLDER, Layout, valu
 from mobileclip_deploy.base.files import StrPath, read_json
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import within
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, readable_reason, suggestion
 from mobileclip_deploy.network.model.tokenizer import Padding, tokenizer_file
 from mobileclip_deploy.network.model.variants import Variant, no_text_tower
 
@@ -69,7 +69,7 @@ def read_layout(name: StrPath) -> Layout:
     except ValidationError as error:
         raise InvalidInput(f"{path} is not a valid layout: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
+        raise InvalidInput(f"{path} cannot be read: {readable_reason(error)}") from error
     namesake = packaged_layout(layout.name)
     if layout.default or (namesake is not None and layout != namesake):
         problem = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.base.files import read_regular
-from mobileclip_deploy.errors import UsageError, refusing
+from mobileclip_deploy.errors import UsageError, reraising
 from mobileclip_deploy.network.model.prompts import labels_fault, template_fault
 from mobileclip_deploy.network.model.variants import Variant
 
@@ -69,7 +69,7 @@ def given_labels(labels: str | Sequence[str], template: str | None = None) -> La
     """
     if not isinstance(labels, str):
         return LabelSet(tuple(labels), template)
-    with refusing(f"`labels` {labels}: cannot be read as UTF-8 text", OSError, ValueError):
+    with reraising(f"`labels` {labels}: cannot be read as UTF-8 text", OSError, ValueError):
         lines = read_regular(Path(labels)).decode("utf-8-sig").splitlines() if os.path.exists(labels) else None
     lowered = labels.strip().lower()
     if lines is None and (lowered.startswith(PATH_STARTS) or lowered.endswith(PATH_ENDS)):

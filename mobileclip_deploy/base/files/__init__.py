@@ -27,8 +27,8 @@ from mobileclip_deploy.errors import (
     UsageError,
     first_problem,
     no_room,
-    refusing,
-    worded,
+    readable_reason,
+    reraising,
 )
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def read_model(kind: type[M], path: Path, missing: str | None = None, advice: st
         raise InvalidInput(f"{path}: {first_problem(error)}{advice}") from error
     except (OSError, ValueError) as error:
         absent = missing if isinstance(error, FileNotFoundError) else None
-        raise InvalidInput(absent or f"{path} cannot be read: {worded(error)}{advice}") from error
+        raise InvalidInput(absent or f"{path} cannot be read: {readable_reason(error)}{advice}") from error
 
 
 def json_value(where: Path | str, content: str) -> Any:
@@ -298,7 +298,7 @@ def check_tensors(path: Path) -> None:
             raise InvalidInput(
                 f"{path} is not a valid safetensors file: its header is larger than {HEADER_BYTES:,} bytes"
             )
-        with refusing(f"{path} is not a valid safetensors file", RepeatedKey):
+        with reraising(f"{path} is not a valid safetensors file", RepeatedKey):
             check_keys(stream.read(length))
 
 

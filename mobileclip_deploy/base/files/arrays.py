@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import WHY, Malformed, refusing
+from mobileclip_deploy.errors import REASON, Malformed, reraising
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -28,8 +28,8 @@ def plain_array(content: bytes, kinds: str) -> Array:
         ValueError: damaged, pickled objects, another type, or another size than in its header.
     """
     stream = io.BytesIO(content)
-    message = f"not a plain array ({WHY})"
-    with refusing(message, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
+    message = f"not a plain array ({REASON})"
+    with reraising(message, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import InvalidInput, Malformed, reraising
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_PART, LONGEST_TEXT = 200, 1000
@@ -91,7 +91,7 @@ def within(folder: Path, name: str) -> Path:
     """
     path = folder / name
     # For links in a circle and invalid names.
-    with refusing(f"{folder}: one of its files cannot be found", OSError, RuntimeError, ValueError):
+    with reraising(f"{folder}: one of its files cannot be found", OSError, RuntimeError, ValueError):
         inside = is_below(path, folder)
     if not inside:
         raise InvalidInput(f"{folder}: {name[:60]!r} points outside the folder; correct the file that names it")

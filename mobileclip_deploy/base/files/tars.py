@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, reraising
 
 BLOCK = 512
 NAME_BYTES = 100
@@ -31,7 +31,7 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
         raise InvalidInput(f"{path} is not a regular file")
     # Errors of the reader for damaged headers, whose sizes and offsets may be too large for an integer or for memory.
     kinds = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
-    with refusing(f"{path} is not a readable tar archive", *kinds), tarfile.open(path, "r:") as archive:
+    with reraising(f"{path} is not a readable tar archive", *kinds), tarfile.open(path, "r:") as archive:
         yield from (member for member in archive if not member.isdir())
 
 
@@ -69,8 +69,8 @@ def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
     """
     if extent.size > limit:
         raise InvalidInput(f"{shard}: {member_name(shard, extent)} has {extent.size:,} bytes, more than {limit:,}")
-    message = f"{shard} cannot be read ({WHY}); is its disk still there?"
-    with refusing(message, OSError), shard.open("rb") as stream:
+    message = f"{shard} cannot be read ({REASON}); is its disk still there?"
+    with reraising(message, OSError), shard.open("rb") as stream:
         stream.seek(extent.offset)
         content = stream.read(extent.size)
     if len(content) < extent.size:

@@ -13,7 +13,7 @@ from pathlib import Path
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.errors import RuntimeFailed, worded
+from mobileclip_deploy.errors import RuntimeFailed, readable_reason
 
 RUNTIME, VERSION = "onnxruntime-web", "1.30.0"
 LICENCE = Path(__file__).with_name("onnxruntime-web.LICENSE.txt")
@@ -79,7 +79,8 @@ def _unpack(package: Path, folder: Path) -> None:
     except KeyError as error:
         raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}: try again, or {HOW}") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise RuntimeFailed(f"npm's {RUNTIME} {VERSION} is not a valid package ({worded(error)}): try again") from error
+        reason = readable_reason(error)
+        raise RuntimeFailed(f"npm's {RUNTIME} {VERSION} is damaged ({reason}): try again") from error
 
 
 def _packed(npm: str, place: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from mobileclip_deploy.base.files import open_regular
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, readable_reason
 
 LOOPBACK = "127.0.0.1"
 LARGEST_POST = 64 * 2**20
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = action(query, body)
         except (InvalidInput, ValueError, KeyError) as error:
-            return self._say(HTTPStatus.BAD_REQUEST, {"error": worded(error)})
+            return self._say(HTTPStatus.BAD_REQUEST, {"error": readable_reason(error)})
         return self._say(HTTPStatus.OK, answer)
 
     def _name(self) -> str | None:

@@ -25,7 +25,7 @@ from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, RelativePath
-from mobileclip_deploy.errors import WHY, RuntimeFailed, UsageError, refusing
+from mobileclip_deploy.errors import REASON, RuntimeFailed, UsageError, reraising
 
 CONTENTS = "runners.json"
 PIP_SECONDS = 900
@@ -84,7 +84,9 @@ class Wheel(Frozen):
         if self.linked:
             raise UsageError(f"the ready runners run {self.title} only; leave {self.runtime} out of `runtime_versions`")
         members = {member.replace(self.version, version): name for member, name in self.members.items()}
-        with refusing(f"{self.runtime} {version[:60]!r} is not a version ({WHY})", ValidationError, into=UsageError):
+        with reraising(
+            f"{self.runtime} {version[:60]!r} is not a version ({REASON})", ValidationError, into=UsageError
+        ):
             return with_fields(self, version=version, sha256=None, bytes=None, members=members)
 
 
@@ -158,8 +160,8 @@ def read_contents(folder: Path) -> Contents:
         RuntimeFailed: the file is missing or damaged.
     """
     file = folder / CONTENTS
-    message = f"{file} cannot be used ({WHY}): unpack the runners' archive again"
-    with refusing(message, OSError, ValidationError, into=RuntimeFailed):
+    message = f"{file} cannot be used ({REASON}): unpack the runners' archive again"
+    with reraising(message, OSError, ValidationError, into=RuntimeFailed):
         return parse_model(Contents, file.read_bytes())
 
 

@@ -24,7 +24,7 @@ from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.ready import CONTENTS, Contents
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier
-from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
+from mobileclip_deploy.errors import REASON, RuntimeFailed, reraising
 
 SERVER = "https://github.com"
 PIECE = 1 << 20
@@ -99,7 +99,7 @@ def unpacked_runners(archive: Path) -> Path:
     Raises:
         RuntimeFailed: the file does not exist, is not an archive of runners, or is damaged.
     """
-    with refusing(f"{archive} cannot be read ({WHY}): {HOW_TO_GET}", OSError, into=RuntimeFailed):
+    with reraising(f"{archive} cannot be read ({REASON}): {HOW_TO_GET}", OSError, into=RuntimeFailed):
         folder = _folder(file_sha256(archive))
         return folder if _is_whole(folder) else _unpack(archive, folder)
 
@@ -137,10 +137,10 @@ def _download(release: Release, into: Path, progress: Progress) -> None:
 
 def _unpack(archive: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    message = f"{archive} is not an archive of runners ({WHY}): {HOW_TO_GET}"
+    message = f"{archive} is not an archive of runners ({REASON}): {HOW_TO_GET}"
     # zipfile raises RuntimeError for an encrypted member, and its compression module's errors for a damaged member.
     kinds = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, lzma.LZMAError)
-    with refusing(message, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
+    with reraising(message, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
         if sum(member.file_size for member in opened.infolist()) > MOST_BYTES:
             raise RuntimeFailed(f"{archive} has more than an archive of runners can have: {HOW_TO_GET}")
         contents = parse_model(Contents, opened.read(CONTENTS))

@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.documents import parse_document, parse_stream, 
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import WHY, InvalidInput, RuntimeFailed, UsageError, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, RuntimeFailed, UsageError, reraising
 
 PART_BYTES = 32 << 20
 LOOKED_AT = "looked at: the device's progress was queried during this round"
@@ -65,7 +65,7 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
     if data is None:
         raise RuntimeFailed("the run is finished, but its file is gone; run the command again")
     name = f"{plan.job.run_id}.run.json"
-    with refusing(f"{WHY}; run the command again, which fetches it again", InvalidInput, into=RuntimeFailed):
+    with reraising(f"{REASON}; run the command again, which fetches it again", InvalidInput, into=RuntimeFailed):
         run = parse_document(data.decode("utf-8", errors="replace"), Run, name)
     if run.job != plan.job:
         raise RuntimeFailed(f"{name} belongs to another job; delete the app from the device, and run the command again")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.arrays import plain_array
-from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, reraising
 from mobileclip_deploy.evaluation.tables import read_parquet
 from mobileclip_deploy.evaluation.templates import read_templates
 from mobileclip_deploy.evaluation.webdataset import shard_samples, shards_of
@@ -77,7 +77,7 @@ def _label(content: bytes, classes: int, where: str) -> int:
 
 
 def _first(content: bytes, where: str) -> int:
-    with refusing(f"{where}.npy: not an array of numbers that begins with a group ({WHY})", ValueError, IndexError):
+    with reraising(f"{where}.npy: not an array of numbers that begins with a group ({REASON})", ValueError, IndexError):
         value = float(plain_array(content, "iuf").reshape(-1)[0])
         if not 0 <= value < 1 << 20 or value != int(value):
             raise Malformed(f"{value}")

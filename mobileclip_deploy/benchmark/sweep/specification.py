@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from mobileclip_deploy.base.files import read_regular
-from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing, suggestion
+from mobileclip_deploy.errors import REASON, InvalidInput, first_problem, reraising, suggestion
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN
 
 BYTES = 1 << 18
@@ -71,9 +71,9 @@ def read_specification(path: Path) -> Specification:
     Raises:
         InvalidInput: the file is missing or not TOML, or a field is unknown, missing or not valid.
     """
-    message = f"{path} is not TOML: {WHY}; see docs/sweep.md"
-    with refusing(message, tomllib.TOMLDecodeError, RecursionError, ValueError):
-        with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+    message = f"{path} is not TOML: {REASON}; see docs/sweep.md"
+    with reraising(message, tomllib.TOMLDecodeError, RecursionError, ValueError):
+        with reraising(f"{path} cannot be read", OSError, UnicodeDecodeError):
             text = read_regular(path, BYTES).decode("utf-8")
         for number, line in enumerate(text.splitlines(), start=1):
             if line.count(".") > DOTS and not line.lstrip().startswith("#"):

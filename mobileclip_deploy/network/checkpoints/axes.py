@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.base.files.tensors import read_tensors
-from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, reraising
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.provenance import tensors_sha256
 
@@ -66,9 +66,9 @@ class Axes:
         Raises:
             InvalidInput: it cannot be read, or holds no orthonormal axes.
         """
-        refusal = f"{path} cannot be read: {WHY}; export the bundle again"
+        refusal = f"{path} cannot be read: {REASON}; export the bundle again"
         tensors, _ = read_tensors(path, refusal)
-        with refusing(refusal, KeyError):
+        with reraising(refusal, KeyError):
             matrix = tensors["axes"]
         try:
             return cls(matrix)

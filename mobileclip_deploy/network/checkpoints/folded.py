@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mobileclip_deploy.base.files.json_text import parse_model
-from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
+from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, UsageError, reraising
 from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.network.checkpoints.vocabulary import described
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
@@ -41,9 +41,9 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
         raise CheckpointError(
             f"{path} has this package's keys, but its metadata is missing; write it with `reparameterize`"
         )
-    damaged = f"{path}: damaged metadata ({WHY}); write it again with `reparameterize`"
+    damaged = f"{path}: damaged metadata ({REASON}); write it again with `reparameterize`"
     other = f"{path} was written by another version of this package"
-    with refusing(damaged, ValidationError, into=CheckpointError), refusing(other, UsageError, into=CheckpointError):
+    with reraising(damaged, ValidationError, into=CheckpointError), reraising(other, UsageError, into=CheckpointError):
         source = parse_model(Provenance, text)
         load_variant(source.variant).for_layout(source.layout)
     return source

@@ -20,7 +20,7 @@ from typing import Any
 
 from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.base.files.names import is_below
-from mobileclip_deploy.errors import CheckpointError, UsageError, needed
+from mobileclip_deploy.errors import CheckpointError, UsageError, import_optional
 from mobileclip_deploy.network.checkpoints.weights_files import (
     CONFIG,
     HUB,
@@ -117,7 +117,7 @@ def fetch(
             is kept.
         DependencyMissing: huggingface_hub is not installed.
     """
-    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     if announce is not None:
         announce(_licence(source))
     with quiet_hub():

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mobileclip_deploy.base.files import json_value, read_json
-from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing, suggestion
+from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, UsageError, reraising, suggestion
 from mobileclip_deploy.network.checkpoints import open_clip, siglip
 from mobileclip_deploy.network.checkpoints.identity import Identity
 from mobileclip_deploy.network.checkpoints.transformers import FORM
@@ -89,7 +89,7 @@ def _asked(card: Preprocess, asked: str | Path) -> TakenPreprocess:
 
 def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
     """Parses the JSON object in a file, or in a text whose source is `where`."""
-    with refusing(f"{where} is not JSON ({WHY}); say {OPENAI} or {CARD} with `preprocess`", ValueError):
+    with reraising(f"{where} is not JSON ({REASON}); say {OPENAI} or {CARD} with `preprocess`", ValueError):
         parsed = json_value(where, text) if text is not None else read_json(Path(where))
     if not isinstance(parsed, dict):
         raise InvalidInput(f"{where} has no JSON object; say {OPENAI} or {CARD} with `preprocess`")
@@ -114,7 +114,7 @@ def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> T
             f"{path}: resize_mode {settings['resize_mode']!r} does not match this network's, {resize!r}: a picture is "
             f"{card.described}; train and export with {resize!r}"
         )
-    with refusing(f"{path}", ValidationError):
+    with reraising(f"{path}", ValidationError):
         values = {key: settings[key] for key in ("mean", "std", "interpolation")}
         return _named(card, TakenPreprocess(taken_from=name, **values))
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobileclip_deploy.base.files import check_tensors
-from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, refusing, worded
+from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, readable_reason, reraising
 from mobileclip_deploy.network.checkpoints.weights_files import container_of
 
 Made = tuple[tuple[int, ...], Callable[[], Tensor]]
@@ -75,7 +75,7 @@ def _open_safetensors(path: Path) -> TensorFile:
         raise CheckpointError(f"{error}; download or save it again") from error
     except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
         raise CheckpointError(
-            f"{path} is not a valid safetensors file: {worded(error)}; download or save it again"
+            f"{path} is not a valid safetensors file: {readable_reason(error)}; download or save it again"
         ) from error
     if not shapes:
         raise CheckpointError(f"{path} holds no tensors; give a checkpoint with weights")
@@ -147,7 +147,7 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
         raise CheckpointError(_unpickling(path, str(error))) from error
     except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(
-            f"{path} is not a torch checkpoint: {worded(error)}; download or save it again"
+            f"{path} is not a torch checkpoint: {readable_reason(error)}; download or save it again"
         ) from error
     tensors, used, passed = _state_dict(data)
     if not tensors:
@@ -164,9 +164,9 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
 
 
 def _check_archive(path: Path) -> None:
-    message = f"{path} is not a whole zip file: {WHY}; download or save it again"
+    message = f"{path} is not a whole zip file: {REASON}; download or save it again"
     kinds = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
-    with refusing(message, *kinds, into=CheckpointError), zipfile.ZipFile(path) as archive:
+    with reraising(message, *kinds, into=CheckpointError), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(

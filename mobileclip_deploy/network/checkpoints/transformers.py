@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from mobileclip_deploy.base.files import read_json
-from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, refusing
+from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, reraising
 from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, same, transposed
 from mobileclip_deploy.network.checkpoints.tensor_files import Made, TensorFile
 from mobileclip_deploy.network.checkpoints.weights_files import MODEL_CONFIG
@@ -90,8 +90,8 @@ def _activation(path: Path) -> Mapping[str, str]:
     config = path.parent / MODEL_CONFIG
     if not config.is_file():
         return {}
-    damaged = f"{config} cannot be read ({WHY}); save the model again"
-    with refusing(damaged, InvalidInput, ValueError, OSError, into=CheckpointError):
+    damaged = f"{config} cannot be read ({REASON}); save the model again"
+    with reraising(damaged, InvalidInput, ValueError, OSError, into=CheckpointError):
         config_json: Any = read_json(config)
     tower_config = (
         config_json.get("text_config") or config_json.get("vision_config") or {}

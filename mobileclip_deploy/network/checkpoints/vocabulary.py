@@ -14,7 +14,7 @@ from torch import Tensor
 from mobileclip_deploy.base.files import read_regular
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import with_fields
-from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
+from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, UsageError, reraising
 from mobileclip_deploy.network.checkpoints.weights_files import TOKENIZER_FILE, VOCABULARY_FILE
 from mobileclip_deploy.network.model import sentencepiece, wordpiece
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -50,8 +50,8 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
     """
     if MERGES not in metadata and TOKENIZER_FILE not in metadata:
         return card
-    damaged = f"{path}: damaged vocabulary in its metadata ({WHY}); get the file again"
-    with refusing(damaged, ValidationError, InvalidInput, into=CheckpointError):
+    damaged = f"{path}: damaged vocabulary in its metadata ({REASON}); get the file again"
+    with reraising(damaged, ValidationError, InvalidInput, into=CheckpointError):
         spec = parse_model(TokenizerSpec, metadata.get(TOKENIZER, ""))
         if MERGES in metadata:
             tokens = spec.with_merges(metadata[MERGES].split("\n"))
@@ -62,8 +62,8 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
             f"{path}: its context of {tokens.context_length} tokens exceeds the maximum of {LARGEST_CONTEXT}"
         )
     made = distilled(metadata, {}, path)
-    unknown = f"{path}: unknown form of its text tower ({WHY})"
-    with refusing(unknown, UsageError, into=CheckpointError):
+    unknown = f"{path}: unknown form of its text tower ({REASON})"
+    with reraising(unknown, UsageError, into=CheckpointError):
         return card.with_tokenizer(tokens).with_text_form(made.form if made else None)
 
 
@@ -81,8 +81,8 @@ def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
     file = next((candidate for name in names if (candidate := path.parent / name).is_file()), None)
     if file is None:
         return card.with_tokenizer(with_fields(card.tokens, vocab_size=rows))
-    message = f"{file}: {WHY}; get it from where {path.name} is published"
-    with refusing(message, OSError, ValueError, InvalidInput, into=CheckpointError):
+    message = f"{file}: {REASON}; get it from where {path.name} is published"
+    with reraising(message, OSError, ValueError, InvalidInput, into=CheckpointError):
         tokens = tokens_of(read_regular(file, FILE_BYTES).decode("utf-8"), card.tokens, rows)
     return card.with_tokenizer(tokens)
 
@@ -95,8 +95,8 @@ def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: 
     """
     if DISTILLED not in metadata:
         return None
-    message = f"{path}: damaged metadata ({WHY}); get the file again"
-    with refusing(message, ValidationError, into=CheckpointError):
+    message = f"{path}: damaged metadata ({REASON}); get the file again"
+    with reraising(message, ValidationError, into=CheckpointError):
         record = parse_model(Distilled, metadata[DISTILLED])
     actual = image_sha256(weights)
     if actual not in (None, record.image_sha256):

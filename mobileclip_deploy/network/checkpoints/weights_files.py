@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mobileclip_deploy.base.files import check_file_destination
-from mobileclip_deploy.errors import CheckpointError, UsageError, worded
+from mobileclip_deploy.errors import CheckpointError, UsageError, readable_reason
 from mobileclip_deploy.network.model.variants import models_dir
 
 BUILTIN = "nano"
@@ -83,7 +83,8 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}; check the path") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {worded(error)}; check the path and its permissions") from error
+        reason = readable_reason(error)
+        raise CheckpointError(f"cannot read {path}: {reason}; check the path and its permissions") from error
     if not head:
         raise CheckpointError(f"{path} is empty (0 bytes); download or save it again")
     return head

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mobileclip_deploy.base.files import read_regular
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, readable_reason
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of image files in a folder, in lower case."""
@@ -55,4 +55,4 @@ def image_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file or folder") from None
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from error
+        raise InvalidInput(f"{path}: cannot be read ({readable_reason(error)})") from error

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, readable_reason
 from mobileclip_deploy.network.model.image_files import image_bytes
 from mobileclip_deploy.network.model.variants import Preprocess
 
@@ -138,7 +138,7 @@ def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitS
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise InvalidInput(f"{path}: cannot be decoded ({worded(error)})") from error
+        raise InvalidInput(f"{path}: cannot be decoded ({readable_reason(error)})") from error
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
@@ -168,7 +168,7 @@ def rgb_image(image: Image.Image, name: str) -> Image.Image:
     except InvalidInput as error:
         raise InvalidInput(f"{name}: {error}") from None
     except Exception as error:  # an opened file is decoded now
-        raise InvalidInput(f"{name}: cannot be decoded ({worded(error)})") from error
+        raise InvalidInput(f"{name}: cannot be decoded ({readable_reason(error)})") from error
 
 
 def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from mobileclip_deploy.base.files.names import with_fields
-from mobileclip_deploy.errors import InvalidInput, needed, refusing
+from mobileclip_deploy.errors import InvalidInput, import_optional, reraising
 from mobileclip_deploy.network.model.tokenizer_json import AddedToken, Normalizer, TokenizerJson
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 
@@ -193,8 +193,8 @@ def fast_tokenizer(file: str) -> Any:
         DependencyMissing: `tokenizers` is not installed.
         InvalidInput: it cannot read the text.
     """
-    tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
-    with refusing(
+    tokenizers = import_optional("tokenizers", "mobileclip-deploy[language]")
+    with reraising(
         "the package tokenizers cannot read the tokenizer.json", Exception
     ):  # its own errors are plain Exceptions
         tokenizer = tokenizers.Tokenizer.from_str(file)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, FailFast, Field, PlainValidator
 
 from mobileclip_deploy.base.files import check_items
 from mobileclip_deploy.base.files.names import Name
-from mobileclip_deploy.errors import WHY, Malformed, refusing
+from mobileclip_deploy.errors import REASON, Malformed, reraising
 
 # Gemma's, of 262,144 pieces and 580,604 merges, has 2.1 million.
 MOST_ITEMS = 5_000_000
@@ -79,5 +79,5 @@ class TokenizerJson(BaseModel):
             InvalidInput: not a tokenizer.json, or one with more items than a vocabulary has.
         """
         check_items("it", content, MOST_ITEMS)
-        with refusing(f"not a tokenizer.json ({WHY})", ValidationError):
+        with reraising(f"not a tokenizer.json ({REASON})", ValidationError):
             return cls.model_validate_json(content)

@@ -15,7 +15,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.base.files.names import Name, Sha256, with_fields
-from mobileclip_deploy.errors import InvalidInput, UsageError, refusing, suggestion
+from mobileclip_deploy.errors import InvalidInput, UsageError, reraising, suggestion
 from mobileclip_deploy.network.model.licences import Licence
 from mobileclip_deploy.network.model.open_clip_files import ClassSet, class_names
 from mobileclip_deploy.network.model.prompts import Template
@@ -484,9 +484,9 @@ def read_card(path: Path) -> Variant:
     Raises:
         InvalidInput: not a readable file, not JSON, or a field is missing, unknown or out of range.
     """
-    with refusing(f"{path} is not a readable variant card", OSError, ValueError):
+    with reraising(f"{path} is not a readable variant card", OSError, ValueError):
         fields = parse_json(path.read_text(encoding="utf-8"))
-    with refusing(f"{path}", ValidationError):
+    with reraising(f"{path}", ValidationError):
         return Variant.model_validate(fields)
 
 

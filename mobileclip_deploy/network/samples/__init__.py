@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mobileclip_deploy.base.files import read_regular
 from mobileclip_deploy.base.files.json_text import parse_json
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, readable_reason
 
 __all__ = ["calibration_prompts", "image_paths", "prompts", "read_prompts"]
 
@@ -50,7 +50,7 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InvalidInput(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from None
+        raise InvalidInput(f"{path}: cannot be read ({readable_reason(error)})") from None
     if path.suffix.lower() == ".json":
         listed = _parse_json(path, text)
     else:
@@ -64,7 +64,7 @@ def _parse_json(path: Path, text: str) -> list[str]:
     try:
         value = parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path}: not JSON ({worded(error)})") from None
+        raise InvalidInput(f"{path}: not JSON ({readable_reason(error)})") from None
     if not isinstance(value, list):
         raise InvalidInput(f"{path}: not a JSON list of strings")
     for index, prompt in enumerate(value):

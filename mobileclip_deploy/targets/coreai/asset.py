@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.interpreter import python
-from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import InvalidInput, Malformed, reraising
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -96,7 +96,7 @@ class Asset:
             from coreai.authoring import AIModelAsset
 
             # MLIR's parser raises errors of any kind.
-            with refusing(f"{path} has no readable Core AI program", Exception):
+            with reraising(f"{path} has no readable Core AI program", Exception):
                 self.program = AIModelAsset.load(path).program
         self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}
@@ -169,7 +169,7 @@ class Asset:
         kind, value = tensor_type(constant.results[0]), constant.attributes["value"]
         match = RESOURCE.match(str(value)) if not hasattr(value, "is_splat") else None
         message = f"{self.path}: the constant {str(value)[:60]} cannot be read"
-        with refusing(message, KeyError, ValueError, TypeError, BufferError):
+        with reraising(message, KeyError, ValueError, TypeError, BufferError):
             if match is not None:
                 return _decoded(self.resources[match.group(1)], kind)
             if kind.bits % 8 and kind.dtype != "bool":
@@ -184,7 +184,7 @@ def operations(graph: Any) -> Iterator[Any]:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    with refusing(f"{path} is not an .aimodel: its {METADATA}", OSError, ValueError):
+    with reraising(f"{path} is not an .aimodel: its {METADATA}", OSError, ValueError):
         metadata = read_json(path / METADATA)
     if not isinstance(metadata, dict) or "assetVersion" not in metadata:
         raise InvalidInput(f"{path} is not an .aimodel: its {METADATA} names no assetVersion")
@@ -198,7 +198,7 @@ def _check_program(path: Path) -> None:
     program with a recomputed hash). So another process tries it first.
     """
     digest = _digest(path)
-    with refusing(f"{path} is not an .aimodel: its {HASH}", OSError):
+    with reraising(f"{path} is not an .aimodel: its {HASH}", OSError):
         expected = (path / HASH).read_bytes()
     if digest != expected:
         raise InvalidInput(f"{path} is damaged: {PROGRAM} does not match {HASH}; export or copy it again")
@@ -218,7 +218,7 @@ def is_readable(path: Path) -> None:
 
 
 def _digest(path: Path) -> bytes:
-    with refusing(f"{path} is not an .aimodel: its {PROGRAM}", OSError), (path / PROGRAM).open("rb") as stream:
+    with reraising(f"{path} is not an .aimodel: its {PROGRAM}", OSError), (path / PROGRAM).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Bytes
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 
 MAGIC = b"ML\xefR"
 STRINGS, RESOURCES, RESOURCE_OFFSETS = 0, 5, 6
@@ -22,7 +22,7 @@ ALIGNED = 0x80
 
 def read_resources(path: Path) -> Mapping[str, Bytes]:
     """Returns the bytes of every resource of a bytecode file by name, mapped from it."""
-    with refusing(f"{path} is not readable MLIR bytecode", OSError, ValueError, LookupError):
+    with reraising(f"{path} is not readable MLIR bytecode", OSError, ValueError, LookupError):
         return _resources(np.memmap(path, np.uint8, mode="r"))
 
 

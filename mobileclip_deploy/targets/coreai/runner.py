@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.errors import running
+from mobileclip_deploy.errors import wrapping_runtime_errors
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import (
     raise_to_float32,
@@ -61,7 +61,7 @@ class CoreAIRunner:
         thread = threading.Thread(target=self._loop.run_forever, name="coreai", daemon=True)
         thread.start()
         weakref.finalize(self, _close, self._loop, resources, thread)
-        with running(f"{self.engine} cannot load {path}"), quiet(), hold_back():
+        with wrapping_runtime_errors(f"{self.engine} cannot load {path}"), quiet(), hold_back():
             self._function = self._wait(_load(asset, resources, changed or bool(note), self._name))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -70,7 +70,7 @@ class CoreAIRunner:
         descriptor = self._function.desc.input_descriptor(self._input)
         require_shape(inputs, list(descriptor.shape))
         rows = [row[None] for row in np.ascontiguousarray(inputs, dtype=descriptor.dtype)]
-        with running(f"{self.engine} failed"):
+        with wrapping_runtime_errors(f"{self.engine} failed"):
             answers = self._wait(self._answers([NDArray(row) for row in rows]))
         return np.concatenate(answers).astype(np.float32)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Array
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 from mobileclip_deploy.targets.coreai.asset import Asset, tensor_type
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import (
@@ -65,7 +65,7 @@ def restored(asset: Asset, operation: Any) -> StoredWeight:
     constants = [value.owner for value in operation.operands if getattr(value.owner, "name", None) == "coreai.constant"]
     parts = [asset.numbers(constant) for constant in constants]
     name, kind = str(operation.results[0].get_name()), operation.name.removeprefix("coreai.")
-    with refusing(f"{asset.path}: a weight in a form that exports never write", ValueError):
+    with reraising(f"{asset.path}: a weight in a form that exports never write", ValueError):
         return _restored(name, kind, parts, len(operation.operands), tensor_type(operation.operands[0]).bits)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import InvalidInput, refusing
+from mobileclip_deploy.errors import InvalidInput, reraising
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
@@ -245,7 +245,7 @@ class QuantizedProgram(QuantizedFile):
 
     def __init__(self, artifact: CoreMLArtifact) -> None:
         self._quantized, self._plain = artifact.program.prepared(), artifact.unquantized
-        with refusing(f"{artifact.path}: its quantized values cannot be read", KeyError, ValueError):
+        with reraising(f"{artifact.path}: its quantized values cannot be read", KeyError, ValueError):
             self.values = tuple(quantized_values(artifact.graph, PAIR))
         self.bias_steps: Mapping[str, Floats] = {}
         self.engine = "mobileclip_deploy.mil (float32 arithmetic; not Core ML)"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.json_text import parse_json
-from mobileclip_deploy.errors import RuntimeFailed, refusing, running
+from mobileclip_deploy.errors import RuntimeFailed, reraising, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
@@ -73,7 +73,7 @@ class CoreMLRunner:
 
     def __init__(self, path: Path, unit: str = "all", function: str | None = None) -> None:
         self.engine = f"Core ML (macOS {platform.mac_ver()[0]}, {unit})"
-        with running(f"{self.engine} cannot load {path}"), quiet():
+        with wrapping_runtime_errors(f"{self.engine} cannot load {path}"), quiet():
             self._model = _loaded(path, unit, function)
         description = self._model.get_spec().description
         named = {item.name: item for item in description.functions}
@@ -84,7 +84,7 @@ class CoreMLRunner:
         if description.predictedProbabilitiesName:
             self._output = description.predictedProbabilitiesName
             message = f"{path} is a classifier, but its labels.json cannot be read"
-            with refusing(message, OSError, ValueError, into=RuntimeFailed):
+            with reraising(message, OSError, ValueError, into=RuntimeFailed):
                 # For their order: Core ML returns a dictionary without order.
                 self._labels = list(parse_json((path.parent / "labels.json").read_text(encoding="utf-8")))
         self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
@@ -94,7 +94,7 @@ class CoreMLRunner:
 
         rows = list(as_bytes(inputs) if self._is_image else inputs.astype(np.int32)[:, None])
         values = [Image.fromarray(row) for row in rows] if self._is_image else rows
-        with running(f"{self.engine} failed"):
+        with wrapping_runtime_errors(f"{self.engine} failed"):
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]
         if self._labels is not None:
             return np.array([[output[label] for label in self._labels] for output in outputs], np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, reraising
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.foreign.coremltools import make_reproducible
@@ -57,7 +57,7 @@ class CoreMLPayloadRunner:
 
 
 def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
-    with refusing(f"{source}: its Core ML part cannot be unpacked", Malformed, OSError):
+    with reraising(f"{source}: its Core ML part cannot be unpacked", Malformed, OSError):
         for name, data in payload_files(payload).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def payload_files(payload: bytes) -> dict[str, bytes]:
         Malformed: the index is invalid, or a path is outside the folder.
     """
     kinds = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
-    with refusing(WHY, *kinds, into=Malformed):
+    with reraising(REASON, *kinds, into=Malformed):
         text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
         nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
         return dict(_files(nodes, len(nodes) - 1, payload, "", set()))

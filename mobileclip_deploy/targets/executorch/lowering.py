@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.errors import refusing
+from mobileclip_deploy.errors import reraising
 from mobileclip_deploy.targets.artifact import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import ETRECORD, PORTS, Backend, FreeShape, LoweringJob
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
@@ -110,7 +110,7 @@ class EtRecord(Attached):
         fresh = origin.converted().with_suffix(ETRECORD)
         kinds = OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
         message = f"{self.path} is not a readable ETRecord"
-        with refusing(message, *kinds), zipfile.ZipFile(self.path) as record, zipfile.ZipFile(fresh) as fresh_record:
+        with reraising(message, *kinds), zipfile.ZipFile(self.path) as record, zipfile.ZipFile(fresh) as fresh_record:
             return _differing(record, fresh_record)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
@@ -77,7 +77,7 @@ class ExecuTorchArtifact(Artifact):
     def graph(self) -> Graph:
         """Graph of the method. Features that no export here writes are refused: other methods, control flow, state,
         unused results."""
-        with refusing(f"{self.path} is not a usable .pte file", Malformed, IndexError):
+        with reraising(f"{self.path} is not a usable .pte file", Malformed, IndexError):
             return _Method(self.file).graph()
 
     @property

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.errors import NotRun, running
+from mobileclip_deploy.errors import NotRun, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, by_work
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, ProgramFile
 from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS, import_exir
@@ -51,7 +51,7 @@ class RuntimeRunner:
             if missing:
                 raise NotRun(f"needs {', '.join(missing)}; this build of ExecuTorch has {', '.join(sorted(available))}")
             SET_THREADS()(threads)
-            with running(f"ExecuTorch cannot load {path}"):
+            with wrapping_runtime_errors(f"ExecuTorch cannot load {path}"):
                 self._program = loaded.load_program(path)
                 self._method = self._program.load_method("forward")
         names = ", ".join(program.backends) or "portable kernels"
@@ -64,7 +64,7 @@ class RuntimeRunner:
     def _call(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         assert self._method is not None
         rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=self._input.dtype))
-        with running("ExecuTorch failed"), hold_back():
+        with wrapping_runtime_errors("ExecuTorch failed"), hold_back():
             (output,) = self._method.execute([rows])
         # Copied because the runtime writes every call's output to the same memory.
         return output.numpy().astype(np.float32, copy=True)

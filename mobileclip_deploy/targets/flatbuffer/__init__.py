@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 
 __all__ = ["Decoder", "Schema", "Table", "array", "at", "read", "read_file", "root", "schema"]
 
@@ -217,9 +217,9 @@ def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
     Raises:
         InvalidInput: it is missing, or `parse` raises Malformed or IndexError.
     """
-    with refusing(f"{path} cannot be read", OSError):
+    with reraising(f"{path} cannot be read", OSError):
         data = path.read_bytes()
-    with refusing(f"{path} is not a usable {kind} file", Malformed, IndexError):
+    with reraising(f"{path} is not a usable {kind} file", Malformed, IndexError):
         return parse(data)
 
 

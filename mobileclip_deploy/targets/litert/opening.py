@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import InvalidInput, refusing, running
+from mobileclip_deploy.errors import InvalidInput, reraising, wrapping_runtime_errors
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.flatbuffer import read_file
@@ -204,7 +204,7 @@ class QuantizedLiteRT(QuantizedFile):
     def __init__(self, artifact: LiteRTArtifact) -> None:
         self._path, self._model = artifact.path, artifact.model
         message = f"{artifact.path}: its quantized values cannot be read"
-        with refusing(message, ValueError, IndexError, KeyError):
+        with reraising(message, ValueError, IndexError, KeyError):
             self.values = tuple(_quantized_values(artifact.graph))
             self._plain = plain_model(artifact)
             self._floats = parse_model(self._plain)
@@ -225,7 +225,7 @@ class QuantizedLiteRT(QuantizedFile):
     def _run(
         self, content: bytes, model: ModelFile, row: npt.NDArray[np.generic], places: Collection[int]
     ) -> dict[int, npt.NDArray[Any]]:
-        with running(f"{self.engine} failed on {self._path}"):
+        with wrapping_runtime_errors(f"{self.engine} failed on {self._path}"):
             (computed,) = computed_values(content, model, row, places)
         return computed
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import running
+from mobileclip_deploy.errors import wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE, OpenedModel
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -35,7 +35,7 @@ class LiteRTRunner:
         version = importlib.metadata.version("ai-edge-litert")
         self.engine = f"LiteRT {version} (CPU{how}, {threads} thread{'s' if threads > 1 else ''})"
         data = path.read_bytes() if content is None else content
-        with running(f"{self.engine} cannot load {path}"), quiet(), hold_back():
+        with wrapping_runtime_errors(f"{self.engine} cannot load {path}"), quiet(), hold_back():
             from ai_edge_litert.interpreter import Interpreter
 
             self._interpreter = Interpreter(model_content=data, num_threads=threads)
@@ -44,7 +44,7 @@ class LiteRTRunner:
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         require_shape(inputs, self._tensor.taken_shape)
-        with running(f"{self.engine} failed"):
+        with wrapping_runtime_errors(f"{self.engine} failed"):
             rows = self._tensor.as_taken(inputs)
             answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]
         return np.concatenate(answers).astype(np.float32)

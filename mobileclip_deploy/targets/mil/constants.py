@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, readable_reason
 from mobileclip_deploy.targets.mil.types import BY_NAME, DType, ValueType, numel, read_type
 
 _IN_BYTES = {"float16", "int8", "uint8", "uint32", "int4", "uint1", "uint2", "uint3", "uint4", "uint6"}
@@ -198,7 +198,7 @@ class WeightFile:
                     raise InvalidInput(f"{path} is truncated: {self.size} bytes")
                 self._map = mmap.mmap(stream.fileno(), self.size, access=mmap.ACCESS_COPY)
         except OSError as error:
-            raise InvalidInput(f"{path} cannot be read: {worded(error)}") from None
+            raise InvalidInput(f"{path} cannot be read: {readable_reason(error)}") from None
         version = _HEADER.unpack_from(self._map, 0)[1]
         if version != _VERSION:
             raise InvalidInput(f"{path} has storage version {version}, expected {_VERSION}")

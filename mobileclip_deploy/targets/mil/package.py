@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mobileclip_deploy.base.files.json_text import RepeatedKey, parse_json
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, readable_reason
 
 _MANIFEST_LIMIT = 16 * 2**20
 _MODEL_LIMIT = 2**31 - 1  # protobuf's own limit for one message
@@ -73,7 +73,7 @@ def _read(path: Path, limit: int) -> bytes:
             raise InvalidInput(f"{path} holds {size} bytes; expected 1 to {limit}")
         return path.read_bytes()
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from None
+        raise InvalidInput(f"{path} cannot be read: {readable_reason(error)}") from None
 
 
 def open_package(path: str | Path) -> Package:
@@ -107,7 +107,7 @@ def open_package(path: str | Path) -> Package:
     try:
         specification.ParseFromString(_read(file, _MODEL_LIMIT))
     except (DecodeError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"{file} is not a Core ML specification: {worded(error)}") from None
+        raise InvalidInput(f"{file} is not a Core ML specification: {readable_reason(error)}") from None
     return Package(root, file.parent.relative_to(root), specification)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
@@ -95,7 +95,7 @@ def read_function(path: Path) -> MlxFunction:
         InvalidInput: it is damaged, or has a feature that no export here writes: several functions, named inputs, an
             operation that no tower has.
     """
-    with refusing(f"{path} is not a readable MLX function", OSError, ValueError, struct.error):
+    with reraising(f"{path} is not a readable MLX function", OSError, ValueError, struct.error):
         return _Reader(path.read_bytes()).function()
 
 

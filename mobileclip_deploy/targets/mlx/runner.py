@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.errors import Malformed, first_sentence, refusing, running
+from mobileclip_deploy.errors import Malformed, first_sentence, reraising, wrapping_runtime_errors
 from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, rewritten
 from mobileclip_deploy.targets.values import require_shape
 
@@ -45,7 +45,7 @@ class MlxRunner:
         self._device = mx.gpu if available and function.device == "gpu" and not wide else mx.cpu
         unit = function.device.upper() if available else "CPU instead of the GPU"
         self.engine = f"MLX {importlib.metadata.version('mlx')} ({unit})"
-        with refusing(f"{path}", Malformed), mx.stream(STREAMS[mx.cpu]):  # nothing is computed yet
+        with reraising(f"{path}", Malformed), mx.stream(STREAMS[mx.cpu]):  # nothing is computed yet
             replayed(function, mx.zeros(self._input.shape, getattr(mx, self._input.dtype)))
         self._imported: Any = None
         if not wide:
@@ -53,7 +53,7 @@ class MlxRunner:
 
     def _import(self, path: Path, here: bool) -> None:
         """Imports the file in MLX, or an adapted copy for this version or this machine."""
-        with running(f"{self.engine} cannot load {path}"), temporary_folder() as folder:
+        with wrapping_runtime_errors(f"{self.engine} cannot load {path}"), temporary_folder() as folder:
             copy, device = folder / path.name, self._function.device if here else "cpu"
             if not here or self._function.metadata is None:
                 metadata = self._function.metadata or ""
@@ -64,7 +64,7 @@ class MlxRunner:
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         require_shape(inputs, self._input.shape)
-        with running(f"{self.engine} failed"):
+        with wrapping_runtime_errors(f"{self.engine} failed"):
             return np.concatenate([self._ask(row[None].astype(self._input.dtype)) for row in inputs])
 
     def _ask(self, row: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -18,7 +18,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, helper, numpy_helper
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, refusing, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, readable_reason, reraising
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
@@ -46,7 +46,7 @@ class OnnxArtifact(Artifact):
     @cached_property
     def model(self) -> onnx.ModelProto:
         """Protobuf message of the file; must not be changed."""
-        with refusing(f"{self.file} is not a readable ONNX file", OSError, DecodeError):
+        with reraising(f"{self.file} is not a readable ONNX file", OSError, DecodeError):
             model = onnx.load(self.file, load_external_data=False)
         if not model.graph.node:  # an empty file parses as a message, too
             raise InvalidInput(f"{self.file} is not a readable ONNX file: it has no operations")
@@ -83,7 +83,7 @@ class OnnxArtifact(Artifact):
         except onnx.checker.ValidationError as error:
             raise InvalidInput(f"{self.file} is rejected by onnx's checker: {first_sentence(error)}") from error
         except (ValueError, TypeError) as error:  # a name that is not valid text is not a str
-            raise InvalidInput(f"{self.file} is not a valid ONNX model: {worded(error)}") from error
+            raise InvalidInput(f"{self.file} is not a valid ONNX model: {readable_reason(error)}") from error
 
     def runner(self) -> Runner:
         return OnnxRunner(self.file)

@@ -17,7 +17,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
@@ -77,7 +77,7 @@ def plain_model(artifact: OnnxFile) -> onnx.ModelProto:
 def _raise(tensor: onnx.TensorProto, path: Path) -> None:
     if tensor.data_type != TensorProto.FLOAT16:
         return
-    with refusing(f"{path}: the elements of {tensor.name} cannot be read", ValueError):
+    with reraising(f"{path}: the elements of {tensor.name} cannot be read", ValueError):
         values = numpy_helper.to_array(tensor).astype(np.float32)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
@@ -114,7 +114,7 @@ class QuantizedOnnx(QuantizedFile):
 
     def __init__(self, artifact: OnnxFile) -> None:
         path, graph = artifact.file, artifact.graph
-        with refusing(f"{path}: its quantized values cannot be read", KeyError, ValueError):
+        with reraising(f"{path}: its quantized values cannot be read", KeyError, ValueError):
             self.values, self.bias_steps = tuple(quantized_values(graph, PAIR)), dict(_bias_steps(graph))
             kinds = {
                 graph.names[Wire(index)]: TYPES[_zero_point(node).dtype]

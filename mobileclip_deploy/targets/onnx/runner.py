@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.errors import running
+from mobileclip_deploy.errors import wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, Work, by_work
 from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo, as_bytes, require_shape
@@ -52,7 +52,7 @@ class OnnxRunner:
     ) -> None:
         self._alone: OnnxRunner | None = None
         self._path = path if content is None else None  # contents are not stored: they may be large
-        with running(f"ONNX Runtime cannot load {path}"):
+        with wrapping_runtime_errors(f"ONNX Runtime cannot load {path}"):
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
         self._input = self._session.get_inputs()[0]
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
@@ -86,7 +86,7 @@ class OnnxRunner:
         return embedding
 
     def _all(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
-        with running("ONNX Runtime failed"):
+        with wrapping_runtime_errors("ONNX Runtime failed"):
             return list(self._session.run(None, {self._input.name: values}))
 
 

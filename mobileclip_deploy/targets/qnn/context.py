@@ -18,7 +18,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import InvalidInput, Malformed, reraising
 from mobileclip_deploy.targets.flatbuffer import Table, read
 from mobileclip_deploy.targets.onnx.opening import ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
@@ -42,7 +42,7 @@ def source_of(folder: Path) -> Path:
     Raises:
         InvalidInput: the folder does not hold exactly one, or holds files that do not belong to an artifact.
     """
-    with refusing(f"{folder} is not a readable folder of context binaries", OSError):
+    with reraising(f"{folder} is not a readable folder of context binaries", OSError):
         names = {path.name for path in folder.iterdir()}
         odd = sorted(name for name in names if (folder / name).is_symlink() or not (folder / name).is_file())
     if odd:
@@ -134,7 +134,7 @@ def beside(source: Path, label: str) -> Path:
 def _context(path: Path, label: str, cpu: bool) -> Context:
     name, _, tokens = label.partition("-")
     chip = LABELS[name]
-    with refusing(f"{path} cannot be used", OSError, DecodeError, ValueError):
+    with reraising(f"{path} cannot be used", OSError, DecodeError, ValueError):
         model = onnx.load(path, load_external_data=False)
         context = Context(label, chip, path, model)
         require_own(model, context.binary.name, cpu)
@@ -196,7 +196,7 @@ def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> 
     Raises:
         Malformed: the text says how.
     """
-    with refusing(f"{name} is not a context binary of a known form", Malformed, into=Malformed):
+    with reraising(f"{name} is not a context binary of a known form", Malformed, into=Malformed):
         end = TABLE + read(data, "<Q", HEAD)
         if len(data) != read(data, "<Q", REST) + read(data, "<Q", REST + 8):
             raise Malformed("its length differs from its header")

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 from mobileclip_deploy.targets.flatbuffer import read
 from mobileclip_deploy.targets.qnn.chips import numbers
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, chips_told, require_own, require_part
@@ -52,7 +52,7 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
     binary = path.with_suffix(".bin")
     if not path.exists() and not binary.exists():
         return None
-    with refusing(f"{path} cannot be used", OSError, DecodeError, ValueError):
+    with reraising(f"{path} cannot be used", OSError, DecodeError, ValueError):
         model = onnx.load(path, load_external_data=False)
         require_own(model, binary.name)
         if chips_told(model) != numbers([context.chip for context in contexts]):
@@ -76,7 +76,7 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
 def _parts(data: bytes, name: str) -> dict[str, bytes]:
     """Returns the parts of an uncompressed archive; its checksums are all zero, so `zipfile` cannot read the parts."""
     kinds = (zipfile.BadZipFile, NotImplementedError, struct.error)
-    with refusing(f"{name} is not an archive of binaries", *kinds, into=Malformed):
+    with reraising(f"{name} is not an archive of binaries", *kinds, into=Malformed):
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     parts: dict[str, bytes] = {}
     for entry in entries:

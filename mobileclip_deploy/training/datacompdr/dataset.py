@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mobileclip_deploy.base.files.tars import member_name, read_extent
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, reraising
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.training.datacompdr import members
@@ -193,7 +193,7 @@ class PublishedDataset(TrainingData):
     def _sample(self, row: int, choice: Drawn, skipped: int) -> Sample:
         stored = self.said(row)
         view = int(choice.view * len(stored.augmentations))
-        with refusing(WHY, ValueError, into=_Unusable):
+        with reraising(REASON, ValueError, into=_Unusable):
             crop = replay(
                 members.image(self._read(row, "image")), stored.augmentations[view], self.variant.preprocess.size
             )

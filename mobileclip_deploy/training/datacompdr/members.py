@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from mobileclip_deploy.base.files.arrays import plain_array
-from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing, worded
+from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, readable_reason, reraising
 from mobileclip_deploy.network.model.preprocessing import MAX_PIXELS
 from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, parse
 
@@ -93,7 +93,7 @@ def image(content: bytes) -> Image.Image:
         ValueError: it cannot be decoded.
     """
     # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-    with refusing(f"the image cannot be decoded ({WHY})", Exception, into=Malformed), warnings.catch_warnings():
+    with reraising(f"the image cannot be decoded ({REASON})", Exception, into=Malformed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
@@ -102,7 +102,7 @@ def image(content: bytes) -> Image.Image:
 
 
 def _json(content: str | bytes) -> Any:
-    with refusing(WHY, ValueError, RecursionError, into=Malformed):
+    with reraising(REASON, ValueError, RecursionError, into=Malformed):
         return json.loads(content)
 
 
@@ -116,13 +116,13 @@ def _object(content: bytes) -> Mapping[str, Any]:
 def _npz(content: bytes) -> dict[str, Tensor]:
     kinds = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
     with (
-        refusing(f"the npz is damaged ({WHY})", *kinds, into=Malformed),
+        reraising(f"the npz is damaged ({REASON})", *kinds, into=Malformed),
         zipfile.ZipFile(io.BytesIO(content)) as archive,
     ):
         if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
             raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
         contents = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
-    with refusing(f"the npz contains {WHY}", ValueError, into=Malformed):
+    with reraising(f"the npz contains {REASON}", ValueError, into=Malformed):
         arrays = {name: plain_array(value, "f") for name, value in contents.items()}
     return {name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for name, array in arrays.items()}
 
@@ -139,7 +139,7 @@ def _torch(content: bytes) -> dict[str, Tensor]:
     except Malformed:
         raise
     except Exception as error:  # a damaged pickle can raise any exception
-        raise Malformed(f"the pth.gz is damaged ({worded(error)})") from error
+        raise Malformed(f"the pth.gz is damaged ({readable_reason(error)})") from error
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided and value.is_contiguous()
         for name, value in tensors.items()
@@ -150,7 +150,7 @@ def _torch(content: bytes) -> dict[str, Tensor]:
 
 def _gunzipped(content: bytes) -> bytes:
     """Unpacks gzip up to `LIMIT` bytes and refuses more, so that a bomb cannot fill the memory."""
-    with refusing(f"the pth.gz is damaged ({WHY})", OSError, EOFError, zlib.error, into=Malformed):
+    with reraising(f"the pth.gz is damaged ({REASON})", OSError, EOFError, zlib.error, into=Malformed):
         unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LIMIT + 1)
     if len(unpacked) > LIMIT:
         raise Malformed(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
@@ -160,6 +160,6 @@ def _gunzipped(content: bytes) -> bytes:
 def refusal(shard: object, name: str, error: ValueError) -> InvalidInput:
     """Returns the error for one bad member of a shard."""
     return InvalidInput(
-        f"{shard}: {name}: {worded(error)}; download the shard again, or leave such samples out with "
+        f"{shard}: {name}: {readable_reason(error)}; download the shard again, or leave such samples out with "
         "`skip_bad: true` in the recipe"
     )

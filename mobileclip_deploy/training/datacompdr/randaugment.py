@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.errors import Malformed, reraising
 
 MAGNITUDE, BINS = 9, 31
 """torchvision's defaults, used for the published datasets: one strength for all operations, the tenth of 31."""
@@ -100,7 +100,7 @@ def parse(stored: Any) -> Augmentation:
         ValueError: it is of another form.
     """
     form = "top, left, height and width of a crop, and operations as pairs of index and magnitude, or none"
-    with refusing(f"an augmentation is {form}", ValidationError, into=Malformed):
+    with reraising(f"an augmentation is {form}", ValidationError, into=Malformed):
         augmentation = Augmentation(*_STORED.validate_python(stored))
     for index, magnitude in augmentation.operations or ():
         if index == _POSTERIZE and not 0 <= magnitude <= 8:

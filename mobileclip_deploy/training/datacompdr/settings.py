@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
-from mobileclip_deploy.errors import WHY, refusing
+from mobileclip_deploy.errors import REASON, reraising
 from mobileclip_deploy.training.reinforcement.index import TeacherEntry
 
 
@@ -47,6 +47,6 @@ class ShardSettings(BaseModel, frozen=True, extra="forbid"):
     @field_validator("captions")
     @classmethod
     def _expression(cls, value: str) -> str:
-        with refusing(WHY, re.error, into=ValueError):
+        with reraising(REASON, re.error, into=ValueError):
             re.compile(value)
         return value

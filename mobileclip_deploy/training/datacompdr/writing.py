@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mobileclip_deploy.base.files import file_sha256, read_regular, write_whole
 from mobileclip_deploy.base.files.tars import read_extent, scan
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, readable_reason
 from mobileclip_deploy.evaluation.pairs import Pair
 from mobileclip_deploy.network.model.preprocessing import decode_image
 from mobileclip_deploy.training.datacompdr import members
@@ -102,7 +102,7 @@ def _image(content: bytes, file: Path) -> tuple[str, bytes]:
     except InvalidInput:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise InvalidInput(f"{file}: {worded(error)}") from error
+        raise InvalidInput(f"{file}: {readable_reason(error)}") from error
 
 
 def _json(value: Any) -> bytes:

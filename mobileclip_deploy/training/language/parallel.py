@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from mobileclip_deploy.base.files import content_sha256
-from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, reraising
 from mobileclip_deploy.evaluation.tables import read_parquet
 from mobileclip_deploy.network.model.tokenizer import cleaned
 
@@ -229,8 +229,8 @@ def _rows(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
     if not file.is_file():
         raise InvalidInput(f"no file at {file}")
     read = {".tsv": _tsv, ".jsonl": _json_lines, ".parquet": _parquet}[file.suffix.lower()]
-    coded = f"{file} is not UTF-8 ({WHY}); save it again as UTF-8"
-    with refusing(f"{file} cannot be read", OSError, csv.Error), refusing(coded, UnicodeDecodeError):
+    coded = f"{file} is not UTF-8 ({REASON}); save it again as UTF-8"
+    with reraising(f"{file} cannot be read", OSError, csv.Error), reraising(coded, UnicodeDecodeError):
         yield from read(file, known)
 
 

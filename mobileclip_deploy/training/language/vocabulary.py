@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from mobileclip_deploy.errors import InvalidInput, needed
+from mobileclip_deploy.errors import InvalidInput, import_optional
 from mobileclip_deploy.network.model.tokenizer import CLIP, PIECES, cleaned
 from mobileclip_deploy.network.model.variants import FIRST_MERGE, TokenizerSpec
 
@@ -24,7 +24,7 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
     """
     if not FIRST_MERGE + 2 < size <= MOST_TOKENS:
         raise InvalidInput(f"a vocabulary has from {FIRST_MERGE + 3} to {MOST_TOKENS:,} tokens, not {size:,}")
-    tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
+    tokenizers = import_optional("tokenizers", "mobileclip-deploy[language]")
     splits = tokenizers.pre_tokenizers
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix=END))
     tokenizer.pre_tokenizer = splits.Sequence(

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mobileclip_deploy.base.files import read_regular, write_whole
-from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, reraising
 from mobileclip_deploy.training.reinforcement.index import Index, ShardEntry
 
 SHARDS = f"shard-{'[0-9]' * 8}*.safetensors"
@@ -58,8 +58,8 @@ def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
         InvalidInput: missing, changed since it was written, or with embeddings of another size than the teachers'.
     """
     file = folder / entry.file
-    absent, damaged = f"{file} cannot be read ({WHY}); {_AGAIN}", f"{file} is damaged ({WHY}); {_AGAIN}"
-    with refusing(absent, OSError), refusing(damaged, SafetensorError):
+    absent, damaged = f"{file} cannot be read ({REASON}); {_AGAIN}", f"{file} is damaged ({REASON}); {_AGAIN}"
+    with reraising(absent, OSError), reraising(damaged, SafetensorError):
         content = read_regular(file, SHARD_BYTES)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise InvalidInput(f"{file} is damaged (its checksum differs from the index's); {_AGAIN}")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing
+from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, reraising
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import fold, is_folded
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -160,7 +160,7 @@ def loaded(teacher: Teacher | SharedTeacher) -> Teacher:
     if file not in _LOADED:
         for other in [path for path in _LOADED if path.parent != file.parent]:
             del _LOADED[other]  # of an earlier run, in a process that serves many
-        with refusing(f"the teacher's weights {file} cannot be read here ({WHY})", OSError):
+        with reraising(f"the teacher's weights {file} cannot be read here ({REASON})", OSError):
             tensors = load_file(file)
         model = teacher.teacher.model.to_empty(device="cpu")
         for name, value in _tensors(model):

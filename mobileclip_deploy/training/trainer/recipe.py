@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mobileclip_deploy.base.files import read_regular
-from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, refusing, suggestion
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, reraising, suggestion
 from mobileclip_deploy.training.datacompdr.settings import Beside, ShardSettings
 from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
 
@@ -222,8 +222,8 @@ def read_fields(path: Path) -> Any:
     Raises:
         InvalidInput: missing, or not YAML.
     """
-    with refusing(f"{path} is not YAML", yaml.YAMLError, ValueError, RecursionError):
-        with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+    with reraising(f"{path} is not YAML", yaml.YAMLError, ValueError, RecursionError):
+        with reraising(f"{path} cannot be read", OSError, UnicodeDecodeError):
             text = read_regular(path, RECIPE_BYTES).decode("utf-8")
         if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner's time grows with their square
             raise InvalidInput(f"{path} is nested too deeply for a recipe")

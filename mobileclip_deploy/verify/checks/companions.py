@@ -13,7 +13,7 @@ from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.artifacts.towers.labels import labels_json
 from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.base.files.json_text import parse_json
-from mobileclip_deploy.errors import WHY, refusing
+from mobileclip_deploy.errors import REASON, reraising
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.tokenizer import Padding
 from mobileclip_deploy.parity import Check
@@ -72,7 +72,7 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
         return None
     if want.suffix != ".json":
         return f"{name} does not match the checkpoint"
-    with refusing(f"{have} cannot be read: {WHY}; export the bundle again", OSError, ValueError, RecursionError):
+    with reraising(f"{have} cannot be read: {REASON}; export the bundle again", OSError, ValueError, RecursionError):
         actual, expected = parse_json(have.read_text(encoding="utf-8")), parse_json(want.read_text(encoding="utf-8"))
     if actual == expected:  # equal in another format
         return None

@@ -21,7 +21,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.tensors import read_tensors
-from mobileclip_deploy.errors import WHY, InvalidInput
+from mobileclip_deploy.errors import REASON, InvalidInput
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
@@ -66,7 +66,7 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
     Raises:
         InvalidInput: the file is damaged, or of another network.
     """
-    message = f"{bundle.floats} cannot be read: {WHY}; export the bundle again"
+    message = f"{bundle.floats} cannot be read: {REASON}; export the bundle again"
     recorded, _ = read_tensors(bundle.floats, message)
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     for key, values in recorded.items():

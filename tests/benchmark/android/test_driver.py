@@ -222,7 +222,10 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
     chosen = AndroidSettings.of({"MOBILECLIP_ANDROID_PLACES": "onnxruntime-xnnpack, onnxruntime-webgpu"})
     found = AndroidDriver(settings=chosen).places("onnx", {})
     assert [place.label for place in found] == ["onnxruntime-cpu", "onnxruntime-xnnpack", "onnxruntime-webgpu"]
-    with pytest.raises(UsageError, match="is not available on Android phones; known: executorch-xnnpack, litert-cpu, litert-gpu, onnxruntime-cpu"):
+    with pytest.raises(
+        UsageError,
+        match="is not available on Android phones; known: executorch-xnnpack, litert-cpu, litert-gpu, onnxruntime-cpu",
+    ):
         AndroidDriver(settings=AndroidSettings(places=("onnxruntime-qnn",))).places("executorch", {})
     result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", backends=("cpu", "xnnpack", "webgpu")))
     assert [cell.status for cell in result.cells] == ["done", "failed", "failed"]
