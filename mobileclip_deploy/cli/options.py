@@ -303,4 +303,7 @@ def _option(field: Field[Any]) -> click.Option:
             [metadata["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text
         )
     offered = completion.lists(metadata["names"])
-    return click.Option([metadata["flag"], field.name], metavar=metadata["metavar"], help=text, shell_complete=offered)
+    bare = {} if metadata["bare"] is None else {"is_flag": False, "flag_value": metadata["bare"]}
+    return click.Option(
+        [metadata["flag"], field.name], metavar=metadata["metavar"], help=text, shell_complete=offered, **bare
+    )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.artifacts.bundle.licences import write_licences
-from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
+from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, AttachmentEntry, Measurements, TowerEntry
 from mobileclip_deploy.artifacts.towers.labels import labels_json
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.files.staging import temporary_folder
@@ -236,11 +236,13 @@ def describe(work: ExportState) -> None:
     """Writes the manifest, and the files that clients read: tokenizer, preprocessing, golden embeddings."""
     plan, reference = work.plan, work.evidence.reference
     entries: dict[TowerName, TowerEntry] = {}
+    joint = plan.target.join(work.folder, work.files, work.source.model.scores.scale)
     for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
     work.manifest = make_manifest(plan, work.source, entries, work.folder)
-    updates: dict[str, Any] = {"int8_scale": int8_scale_of(plan, work.source, reference)}
+    updates: dict[str, Any] = {"joint": None if joint is None else AttachmentEntry.of(joint, work.folder)}
+    updates |= {"int8_scale": int8_scale_of(plan, work.source, reference)}
     if work.rounded is not None:
         updates["rounding"] = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
     if plan.relevance is not None:

@@ -46,6 +46,7 @@ class Check(BaseModel, frozen=True):
     - `files`: those that a library reads, against the manifest's
     - `companions`: files next to the artifacts
     - `golden`: the stored inputs and reference
+    - `joint`: the file of both towers, against theirs and the checkpoint
     - `relevance`: background pictures and threshold of "nothing found"
     - `shipped`: the artifact as written; one check for each engine here
     - `contexts`: the same for prompts at a shorter length of ids; one check for each length

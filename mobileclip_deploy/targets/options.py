@@ -18,6 +18,7 @@ def option(
     metavar: str | None = None,
     names: Collection[str] = (),
     attaches: str | None = None,
+    bare: str | None = None,
 ) -> Any:
     """Returns a field of a target's options.
 
@@ -30,8 +31,9 @@ def option(
         names: values that a shell completes; several may be given, separated by commas.
         attaches: suffix of an optional file next to each artifact that the option requests; the attachment has the
             option's name.
+        bare: value if the flag is given without one; None if it needs a value.
     """
-    metadata = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches}
+    metadata = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches, "bare": bare}
     return field(default=default, metadata=metadata)
 
 

@@ -57,6 +57,9 @@ from mobileclip_deploy.targets.values import (
 )
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
+    import numpy as np
+    import numpy.typing as npt
+
     from mobileclip_deploy.artifacts.layouts import Layout
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
@@ -228,6 +231,26 @@ class Target(ABC):
             files: path of each tower, relative to the folder.
         """
         return {tower: Place(file) for tower, file in files.items()}
+
+    def join(self, folder: Path, files: Mapping[TowerName, str], scale: float) -> Path | None:
+        """Writes the file of both towers together that the options request, and returns it. None if they request none.
+
+        Args:
+            folder, files: as in `place`, which is called next.
+            scale: factor of a cosine in a logit.
+        """
+        return None
+
+    def joint_answers(
+        self, path: Path, images: npt.NDArray[np.generic], ids: npt.NDArray[np.generic]
+    ) -> tuple[dict[str, npt.NDArray[np.float32]], str]:
+        """Runs a file that `join` wrote. Returns its outputs by name, and the engine.
+
+        Raises:
+            NotRun: this target does not write such files.
+            RuntimeFailed: the runtime refused it.
+        """
+        raise NotRun(f"{self.title} has no joint files")
 
     def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
         """Writes the optional files that the options request next to an artifact, and returns them.

@@ -18,6 +18,7 @@ from mobileclip_deploy.verify.checks.fit import check_fit
 from mobileclip_deploy.verify.checks.folded import check_folded
 from mobileclip_deploy.verify.checks.golden import check_golden
 from mobileclip_deploy.verify.checks.graph import check_graph
+from mobileclip_deploy.verify.checks.joint import check_joint
 from mobileclip_deploy.verify.checks.measured import check_measured
 from mobileclip_deploy.verify.checks.padding import check_padding, pads_or_might
 from mobileclip_deploy.verify.checks.pictures import check_pictures
@@ -94,6 +95,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         sound = not any(check.tower == tower.name and check.status == "failed" for check in checks)
         checks += _tower_checks(tower, sound)
         tower.drop()
+    checks += _timed(check_joint, subject)
     for check_accuracy in (check_task, check_sampled):
         checks += _timed(check_accuracy, subject)
     if isinstance(subject, OpenedSubject):

@@ -231,7 +231,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     """Content of manifest.json. The same for the same checkpoint, options and versions.
 
     `embedding_space`: embeddings of different ids must not be compared. `layout`: names of files and tensors, and files
-    next to them, if an app's were requested; None for the target's own. `axes`: the file of the axes that both
+    next to them, if an app's were requested; None for the target's own. `joint`: the file of both towers together, if
+    requested; a tower whose `function` names it is in that file alone. `axes`: the file of the axes that both
     projections were cut to; `checkpoint.compacted` describes them. `licence`: None in bundles of earlier versions.
     `int8_scale`: of the embedding space, to store its embeddings as int8: an integer times this is a component of a
     unit vector. None in earlier versions, and if no picture gets an embedding. `logit_bias`: of a model trained with a
@@ -249,6 +250,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     options: dict[Name, LongPath] = {}
     layout: Layout | None = None
     towers: dict[TowerName, TowerEntry] = Field(min_length=1)
+    joint: AttachmentEntry | None = None
     classifier: ClassifierEntry | None = None
     rounding: RoundingEntry | None = None
     axes: AttachmentEntry | None = None
@@ -303,7 +305,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         for entry in self.towers.values():
             yield from (entry.attachments or {}).values()
         rounding, relevance = self.rounding, self.relevance
-        entries = (rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
+        entries = (self.joint, rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
         yield from (entry_or_none for entry_or_none in entries if entry_or_none is not None)
         yield from () if self.licence is None else self.licence.files
 
