@@ -57,6 +57,8 @@ class Cells:
         manifest = bundle.manifest
         if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
             raise NotRun(f"its image tower takes pictures of any size, which cannot be sent to {self._driver.devices}")
+        if manifest.layout is not None and manifest.layout.applied is not None:
+            raise NotRun("its app applies mean and std; measure an export without `layout`, which computes the same")
         places = self._driver.places(manifest.target, manifest.options)
         name, head = self._name(bundle.path.name), head_of(bundle)
         gate_at = partial(_gate, manifest.gates, probabilities=bool(head.names))

@@ -164,6 +164,8 @@ def _with_variant_head(request: ExportRequest, source: Source) -> ExportRequest:
         raise UsageError(f"{variant.name} outputs {other}, but the layout {request.layout.name} needs embeddings")
     if variant.classes is not None and request.searched:
         raise UsageError(f"{variant.name} is a classifier, but `precision='smallest'` searches towers; name one")
+    if request.layout is not None:
+        request.layout.require_variant(variant)
     head = request.head.of(variant)
     if head is not request.head:
         request = replace(request, head=head)

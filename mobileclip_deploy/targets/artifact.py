@@ -103,6 +103,12 @@ class Artifact(ABC):
         return {}
 
     @property
+    def applied(self) -> str | None:
+        """Mean and std that the file says an app has applied to its pixels, as JSON. None if it takes pixels in [0,
+        1]."""
+        return None
+
+    @property
     def inspection(self) -> PackageInspection | None:
         """Full report of the file for `inspect`. None if there is nothing beyond inputs, outputs and operators."""
         return None

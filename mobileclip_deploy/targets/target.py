@@ -191,6 +191,8 @@ class Target(ABC):
             named = form.layout.artifact("classifier" if form.labels else tower)
             source = replace(source, name=named.input.name, dtype=named.input.dtype or source.dtype)
             result = replace(result, name=named.output.name)
+            if named.input.applied is not None:
+                source = replace(source, range=named.input.applied.range)
         if form.normalised:
             result = replace(result, normalised=True)
         if form.pictures and tower == "image":
@@ -327,6 +329,8 @@ def _require_layout(target: Target, layout: Layout) -> None:
                 f"{target.title} artifacts have no tensor names of their own: name those of {name} in the layout "
                 f"{layout.name} {ports.image} and {ports.embedding}"
             )
+    if layout.applied is not None and not ports.undoes_applied:
+        raise UsageError(f"{target.title} takes pixels in [0, 1]; leave `applied` out of the layout {layout.name}")
     for tower in layout.towers:
         dtype, dtypes = layout.artifact(tower).input.dtype, ports.input_types.get(tower, ())
         if dtype is not None and dtype not in dtypes and not layout.artifact(tower).input.any_size:

@@ -86,6 +86,7 @@ class Ports:
         why_no_pictures: reason why image towers cannot take pictures of any size (`Form.pictures`); None if they can.
         why_no_contexts: reason why text towers cannot take ids of several lengths (`Form.contexts`); None if they can.
         pads_inside: True if a text tower's graph cuts and pads ids itself (`Form.pads_inside`).
+        undoes_applied: True if an image tower's graph can undo a mean and std that an app has applied to the pixels.
     """
 
     image: str = "image"
@@ -100,6 +101,7 @@ class Ports:
     why_no_pictures: str | None = "its artifacts take pixels of one size only"
     why_no_contexts: str | None = "its text towers take ids of one length only"
     pads_inside: bool = False
+    undoes_applied: bool = False
 
     def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         """Returns input and output: see `Target.tensors`."""

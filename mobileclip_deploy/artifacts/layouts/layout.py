@@ -37,7 +37,22 @@ DEEPEST = 50
 """Limit of nested objects and lists in a side file's content."""
 
 Precision = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{1,40}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(ge=0.01, le=10)]
 Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{0,40}$")]
+
+
+class Normalisation(BaseModel, frozen=True, extra="forbid"):
+    """Mean and standard deviation that an app applies to pixels in [0, 1], for red, green and blue."""
+
+    mean: tuple[Share, Share, Share]
+    std: tuple[Deviation, Deviation, Deviation]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value of a pixel after it."""
+        channels = tuple(zip(self.mean, self.std, strict=True))
+        return min(-mean / std for mean, std in channels), max((1 - mean) / std for mean, std in channels)
 
 
 class TensorLayout(BaseModel, frozen=True, extra="forbid"):
@@ -45,12 +60,14 @@ class TensorLayout(BaseModel, frozen=True, extra="forbid"):
 
     `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside the artifact. `any_length`: ids
     [N, L] of any length, if the target pads them inside the artifact; otherwise ids have the context's length.
+    `applied`: the app has already applied this mean and std to the pixels; the artifact undoes it.
     """
 
     name: PlainText = Field(min_length=1, max_length=200)
     dtype: Literal["float32", "uint8", "int32", "int64"] | None = None
     any_size: bool = False
     any_length: bool = False
+    applied: Normalisation | None = None
 
 
 class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
@@ -100,6 +117,7 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
     it without a named layout. `precision`: used if none is requested; the target's default if None. `options`: of the
     target. `normalised`: embeddings leave the artifacts at length 1. `suffixes`: value of `{suffix}` by precision; if
     empty, any precision is allowed. Artifacts that are left out do not exist. `files`: files next to them, by path.
+    `needs`: values of the variant that the app has as constants.
     """
 
     schema_version: Literal[1] = 1
@@ -116,6 +134,7 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
     text: ArtifactLayout | None = None
     classifier: ArtifactLayout | None = None
     files: dict[PlainPath, SideFile] = Field({}, max_length=200)
+    needs: dict[Literal["image_size", "embed_dim"], Annotated[int, Field(ge=1, le=100_000)]] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Layout:
@@ -128,6 +147,8 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
                 source.any_size and (name == "text" or source.dtype not in (None, "uint8"))
             ):
                 raise ValueError(f"`any_size` is for an image input of dtype uint8; {name} sets it")
+            if artifact.output.applied or (source.applied and (name == "text" or source.any_size)):
+                raise ValueError(f"`applied` is for an image input of pixels; {name} sets it")
             if artifact.output.any_length or (source.any_length and name != "text"):
                 raise ValueError(f"`any_length` is for a text input; {name} sets it")
         for artifact in artifacts:
@@ -161,6 +182,21 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
         """Artifacts that it has, by name."""
         layouts: dict[ArtifactName, ArtifactLayout | None] = {name: getattr(self, name) for name in ARTIFACTS}
         return {name: artifact for name, artifact in layouts.items() if artifact is not None}
+
+    @property
+    def applied(self) -> Normalisation | None:
+        """Mean and std that the app has applied to the pixels of its image tower. None if it applies none."""
+        return None if self.image is None else self.image.input.applied
+
+    def require_variant(self, variant: Variant) -> None:
+        """Refuses a variant that the app cannot load.
+
+        Raises:
+            UsageError: it has another image size, or embeddings of another size.
+        """
+        for name, needed in self.needs.items():
+            if (actual := OF_THE_MODEL[name](variant)) != needed:
+                raise UsageError(f"the layout {self.name} needs {name} {needed}; {variant.name} has {actual}")
 
     def artifact(self, name: str) -> ArtifactLayout:
         """Returns the layout of one artifact: a tower, or a classifier.

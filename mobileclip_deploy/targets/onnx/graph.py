@@ -5,6 +5,7 @@ At every precision, convolutions that double channels are split. Also converts a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mobileclip_deploy.targets.onnx.ids import take_any_ids
 from mobileclip_deploy.targets.onnx.lowering import lower
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
+from mobileclip_deploy.targets.onnx.runner import APPLIED
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
@@ -61,11 +63,30 @@ def write_graph(
             lower(model, opset)
         if job.form.pictures:
             take_pictures(model, job.variant.preprocess)
+        if job.tower == "image" and job.form.layout is not None and (applied := job.form.layout.applied) is not None:
+            undo(model, applied.mean, applied.std)
+            model.metadata_props[APPLIED] = applied.model_dump_json()
         if job.form.pads_inside:
             take_any_ids(model, job.variant.tokens, any_length)
         write_model(model, path)
         del model
         onnx.checker.check_model(str(path))
+
+
+def undo(model: ir.Model, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Inserts two operations at the start of an image tower that undo a mean and std, which an app has applied."""
+    editor, graph = Editor(model), model.graph
+    tower_input = graph.inputs[0]
+    source = ir.Value(name=tower_input.name, type=tower_input.type, shape=tower_input.shape)
+    scaled, pixels = editor.value("pixels_scaled"), editor.value("pixels")
+    factor, shift = (
+        editor.constant(f"pixels_{name}", np.array(values, np.float32).reshape(1, 3, 1, 1))
+        for name, values in (("std", std), ("mean", mean))
+    )
+    tower_input.replace_all_uses_with(pixels)
+    tower_input.name = None
+    graph.inputs[0] = source
+    graph.insert_before(graph[0], [op("Mul", [source, factor], [scaled]), op("Add", [scaled, shift], [pixels])])
 
 
 def captured(job: TowerJob, source: TensorInfo, result: TensorInfo, batch: int = 0) -> ir.Model:

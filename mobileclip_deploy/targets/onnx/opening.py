@@ -22,7 +22,7 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, re
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
-from mobileclip_deploy.targets.onnx.runner import OnnxRunner, OnnxSession
+from mobileclip_deploy.targets.onnx.runner import APPLIED, OnnxRunner, OnnxSession
 from mobileclip_deploy.targets.onnx.stored import TABLE
 from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.values import Runner, TensorInfo
@@ -69,6 +69,10 @@ class OnnxArtifact(Artifact):
         type_name = onnx.TensorProto.DataType.Name
         items = self.model.graph.initializer
         return counted(self.operators, ((type_name(item.data_type).lower(), len(item.raw_data)) for item in items))
+
+    @property
+    def applied(self) -> str | None:
+        return next((entry.value for entry in self.model.metadata_props if entry.key == APPLIED), None)
 
     @cached_property
     def graph(self) -> Graph:

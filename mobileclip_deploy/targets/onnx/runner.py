@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.errors import wrapping_runtime_errors
+from mobileclip_deploy.errors import reraising, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, Work, by_work
 from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo, as_bytes, require_shape
@@ -44,6 +44,21 @@ PICTURE = "tensor(uint8)"
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
+APPLIED = "applied"
+"""Key of a file's metadata: mean and std that an app applies to pixels, which the graph undoes."""
+
+
+def _normalisation(text: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Reads mean and std, [3, 1, 1] each.
+
+    Raises:
+        InvalidInput: the text is not three numbers each.
+    """
+    with reraising(f"the metadata `{APPLIED}` of an ONNX file is invalid", ValueError, KeyError, TypeError):
+        mean, std = (np.array(json.loads(text)[name], np.float32).reshape(3, 1, 1) for name in ("mean", "std"))
+    return mean, std
+
+
 class OnnxRunner:
     """ONNX Runtime session of a file, or of `content` instead of it; see `open_session`."""
 
@@ -55,6 +70,8 @@ class OnnxRunner:
         with wrapping_runtime_errors(f"ONNX Runtime cannot load {path}"):
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
         self._input = self._session.get_inputs()[0]
+        applied = self._session.get_modelmeta().custom_metadata_map.get(APPLIED)
+        self._applied = None if applied is None else _normalisation(applied)
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
     def values(self, row: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
@@ -86,6 +103,8 @@ class OnnxRunner:
         return embedding
 
     def _all(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
+        if self._applied is not None:  # as the app does
+            values = (values.astype(np.float32) - self._applied[0]) / self._applied[1]
         with wrapping_runtime_errors("ONNX Runtime failed"):
             return list(self._session.run(None, {self._input.name: values}))
 

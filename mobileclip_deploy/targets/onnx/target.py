@@ -82,6 +82,7 @@ class OnnxTarget(Target):
             why_no_pictures=None,
             why_no_contexts=None,
             pads_inside=True,
+            undoes_applied=True,
         ),
         storing=Storing(
             precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
