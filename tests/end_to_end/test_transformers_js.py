@@ -18,6 +18,7 @@ from firefox import FirefoxPage, open_firefox
 from PIL import Image
 from programs import output
 from transformers_client import CLIENT, install
+from writing import chosen
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.contexts import ended
@@ -213,3 +214,29 @@ def test_the_client_s_zero_shot_pipeline_gives_the_probabilities_of_classify(
     found = {one["label"]: one["score"] for one in json.loads(printed)}
     wanted = mcd.classify(bundle, [image], labels, template=template)[0].probabilities
     assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+def test_the_client_s_pipeline_runs_a_joint_file_without_other_code(
+    client: Callable[[dict[str, Any]], list[dict[str, Any]]],
+    exports: Exports,
+    image: Path,
+    tmp_path: Path,
+    precision: str,
+) -> None:
+    alone, labels, template = exports.unverified("onnx", precision, "both"), ["cat", "dog", "rocket"], "a photo of a {}"
+    folder = Path(shutil.copytree(alone.path, tmp_path / alone.path.name))
+    files = {tower: entry.file for tower, entry in alone.manifest.towers.items()}
+    target = chosen("onnx", joint="only")
+    joint = target.join(folder, files, alone.manifest.logit_scale)
+    target.place(folder, load_variant("nano"), files)
+    assert [path for path in folder.glob("onnx/*")] == [joint]
+    shutil.copy(HERE / "joint.mjs", CLIENT)
+    arguments = [str(tmp_path), folder.name, DTYPES[precision], str(image), template]
+    program = shutil.which("node")
+    assert program is not None
+    printed = output(program, "joint.mjs", *arguments, *labels, cwd=CLIENT, timeout=300)
+    found = {one["label"]: one["score"] for one in json.loads(printed)}
+    wanted = mcd.classify(alone, [image], labels, template=template)[0].probabilities
+    assert found == pytest.approx(wanted, abs=1e-5 if precision == "fp32" else 1e-3)

@@ -23,10 +23,11 @@ CPU = RuntimePlace("litert", "cpu")
 RULES = StorageRules(
     # A scale of four bytes, and a zero point of eight, which every runtime requires although it is 0.
     eight=integers(8, scale_bytes=12),
-    # Blocks of XNNPACK's kernels. A block's scale is searched; the range reaches one step further at its lower end.
+    # Blocks of XNNPACK's kernels, which LiteRT's look-up of words takes too. A block's scale is searched; the range
+    # reaches one step further at its lower end.
     four=Shared(Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True, bfloat16=True), (32,)),
-    # Convolutions have kernels for 8 bits only. Layers on the main path keep 8 bits everywhere.
-    coarse=lambda layer, tower, precision: layer.is_linear and not layer.is_on_main_path,
+    # Convolutions have kernels for 8 bits only. Layers on the main path keep 8 bits everywhere, but for the word table.
+    coarse=lambda layer, tower, precision: (layer.is_linear or layer.is_table) and not layer.is_on_main_path,
     # XNNPACK has no kernel for depthwise integers with float activations, and LiteRT's own takes five times as long as
     # XNNPACK's in float32. With measured ranges there is one, but depthwise channels have different ranges, and all
     # would share one scale.
