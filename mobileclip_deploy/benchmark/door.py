@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
@@ -43,19 +43,21 @@ def benchmark(
     engine: str | None = None,
     profile: bool = False,
     progress: Progress = silent,
+    announce: Callable[[str], None] | None = None,
 ) -> BenchmarkOutcome:
     """Times the towers of bundles on a device, in turns, each in a process of its own, and writes the result.
 
     Args:
         bundles: as returned by `export`, or their folders; or one.
-        device: `host`, `android:SERIAL`, ..., as `devices` lists them.
+        device: `host`, `android:SERIAL`, ..., as `devices` lists them. Of rented phones several: `ddp:ID,ID`.
         protocol: standard, paced, paper or mlperf; `quick` makes a smoke test of it.
         tower: image, text or both.
         threads: number of threads of the runtime, or several; each is a cell of its own.
         against: foreign files, .onnx, .pte or .tflite.
         torch: forms of `TORCH_FORMS` in which the bundles' checkpoint is timed too.
         checkpoint: path of the checkpoint, if it is not found.
-        output: file of the result; `benchmark-<kind>-<UTC time>.json` in the working directory when None.
+        output: file of the result; `benchmark-<kind>-<UTC time>.json` in the working directory when None. Of several
+            phones each has a file, with `-ID` before the suffix.
         force: replace an existing result.
         resume: continue an interrupted run with the same `output`.
         seed: seed of the order of the rounds; random when None.
@@ -67,6 +69,7 @@ def benchmark(
             their hashes.
         engine: `qnn-net-run`, with which a phone's NPU runs bundles of qnn; the programs of this project when None.
         profile: measure operator times too, in one more inference.
+        announce: gets a line before a rented phone starts: the longest time that is asked for, and the price list.
 
     Returns:
         The result, and its path. `Outcome.failure` is an error if a cell had wrong answers or failed.
@@ -93,6 +96,7 @@ def benchmark(
     )
     from mobileclip_deploy.benchmark.running import run_benchmark  # imports torch, so arguments are checked before
 
+    driver.announce = announce or progress
     return run_benchmark(request, driver, options, progress)
 
 

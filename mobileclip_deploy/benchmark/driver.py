@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ DRIVERS: dict[str, str] = {
     "ios": "mobileclip_deploy.benchmark.ios.driver:IosDriver",
     "mac": "mobileclip_deploy.benchmark.ios.mac:MacDriver",
     "browser": "mobileclip_deploy.benchmark.browser.driver:BrowserDriver",
+    "ddp": "mobileclip_deploy.benchmark.ddp.driver:DdpDriver",
 }
 """Device kind -> `module:class`, imported on demand."""
 ENGINES = {("qnn-net-run", "android"): "mobileclip_deploy.benchmark.android.netrun:NetRunDriver"}
@@ -74,6 +75,12 @@ class Driver(ABC):
     """True if it can time the checkpoint itself, in torch."""
     takes_pictures: ClassVar[bool] = False
     """True if it feeds image towers that take pictures of any size: one picture, without a batch."""
+    places_of: ClassVar[str | None] = None
+    """Kind of device whose places it has, as in `Target.places`; None for its own."""
+    takes_runners: ClassVar[bool] = False
+    """True if programs are pushed to its devices."""
+    announce: Callable[[str], None] = staticmethod(lambda _: None)
+    """Gets a line that a user should see before a run, such as what it may cost."""
     team: str | None = None
     """Apple developer team that signs an app for the device; None if no app is signed."""
     runners: Path | None = None
@@ -102,11 +109,10 @@ class Driver(ABC):
             NotRun: there is no place, or the target is unknown here; the message has the reason.
         """
         with reraising(REASON, UsageError, DependencyMissing, into=NotRun):
-            usable = get_target(target).places(self.kind, options)
+            usable = get_target(target).places(self.places_of or self.kind, options)
         if not usable:
-            others = [
-                name for name, other in targets().items() if self.kind != "host" and found_places(other, self.kind, {})
-            ]
+            kind = self.places_of or self.kind
+            others = [name for name, other in targets().items() if kind != "host" and found_places(other, kind, {})]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
         return usable
 
@@ -119,7 +125,8 @@ class Driver(ABC):
             UsageError: a name belongs to no target.
             NotRun: see `places`.
         """
-        valid = {place.label for each in targets().values() for place in found_places(each, self.kind, {})}
+        kind = self.places_of or self.kind
+        valid = {place.label for each in targets().values() for place in found_places(each, kind, {})}
         for label in named:
             if label not in valid:
                 raise UsageError(
@@ -127,6 +134,19 @@ class Driver(ABC):
                 )
         first, *others = Driver.places(self, target, options)
         return (first, *(place for place in others if place.label in named))
+
+    def each(self) -> tuple[Driver, ...]:
+        """Returns a driver for each device that the selector names.
+
+        Raises:
+            UsageError: a device is unknown.
+            RuntimeFailed: the devices are out of reach.
+        """
+        return (self,)
+
+    def start(self, plan: Plan, progress: Progress) -> None:
+        """Starts a run on a device that works by itself, so that others can start before `run` waits for it."""
+        return
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         """Writes `into`/<run_id>, a job with real files, to be started on the device by hand.
@@ -177,9 +197,9 @@ def get_driver(
         engines = ", ".join(f"{name} for `device='{owner}'`" for name, owner in ENGINES)
         raise UsageError(f"`engine='{engine}'` does not run on {kind} devices; known: {engines}")
     driver = _load(ENGINES[engine, kind] if engine is not None else DRIVERS[kind])(selector or None)
-    if runners is not None and kind != "android":
+    if runners is not None and not driver.takes_runners:
         raise UsageError(f"`runners` are for Android phones, but `device` is {device}; leave `runners` out")
-    if runtime_versions and (kind != "android" or engine is not None):
+    if runtime_versions and (not driver.takes_runners or engine is not None):
         raise UsageError("`runtime_versions` are for the ready runners of Android phones; leave them out")
     driver.team, driver.runners, driver.runtime_versions = team, runners, dict(runtime_versions or {})
     return driver

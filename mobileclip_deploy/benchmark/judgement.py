@@ -134,7 +134,10 @@ def run_warnings(result: Result) -> tuple[str, ...]:
         warnings.append(
             "self-reported: the device measured without this computer, and its answers were not checked here"
         )
-    if result.device.kind == "android" and result.harness.c_library == "glibc":
+    if rental := result.device.rental:
+        phone = f"{rental.model} of {rental.provider} on {rental.date}"
+        warnings.append(f"rented: {phone}; another phone of the model may differ")
+    if result.device.is_android and result.harness.c_library == "glibc":
         warnings.append(
             "glibc: measured by the ready runners, on Linux builds of the runtimes, but an app uses Android's; compare "
             "it only with other glibc results"

@@ -15,6 +15,8 @@ from mobileclip_deploy.benchmark.documents import append, outstanding, parse_doc
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, RoundResult, Run, Snapshot
 
+SESSION = "session.json"
+"""File in a plan's folder that names a run which goes on without this computer."""
 ROUNDS_BYTES = 64 << 20
 """Maximum bytes of all rounds without their answers: eight million samples and their names."""
 

@@ -38,15 +38,25 @@ class Browser(Frozen):
     shader_f16: bool | None = None
 
 
+class Rental(Frozen):
+    """Where and when a phone was rented. `model`: identifier in the provider's catalog; any phone of that model may
+    have run the job."""
+
+    provider: Literal["Google Developer Device Platform"]
+    model: Identifier
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    session: Identifier
+
+
 class Device(Frozen):
     """Device of the measurements. `simulated`: a simulation answered, so the figures are not latencies of any device.
 
     `browser`: for the kind browser only; the other fields then describe this machine, as far as the browser reports it.
     `instructions`: of a host, the instruction sets that decide the speed of multiplications, by Linux's names
-    (`avx512_vnni`).
+    (`avx512_vnni`). `rental`: for the kind ddp only, a rented Android phone; the other fields are its own properties.
     """
 
-    kind: Literal["host", "android", "ios", "mac", "browser"]
+    kind: Literal["host", "android", "ios", "mac", "browser", "ddp"]
     simulated: bool
     name: Name
     model: Name
@@ -60,6 +70,20 @@ class Device(Frozen):
     memory_bytes: Count | None = None
     browser: Browser | None = None
     instructions: Annotated[tuple[Name, ...], Field(fail_fast=True)] = ()
+    rental: Rental | None = None
+
+    @model_validator(mode="after")
+    def _identified(self) -> Device:
+        if (self.kind == "ddp") != (self.rental is not None):
+            raise ValueError("a device of the kind ddp has a rental, and no other")
+        if self.rental and not self.simulated and (self.build is None or "unknown" in (self.model, self.os_version)):
+            raise ValueError("a rented phone without properties of its own may be simulated")
+        return self
+
+    @property
+    def is_android(self) -> bool:
+        """True for Android phones, rented or not."""
+        return self.kind in ("android", "ddp")
 
 
 class Harness(Frozen):
@@ -351,23 +375,29 @@ class Result(_Measured):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result, its path, and a line for everything that could not be run on the device."""
+    """A result, its path, and a line for everything that could not be run on the device.
+
+    `others`: outcomes of the other phones of the same call. `lost`: errors of those without a result.
+    """
 
     result: Result
     output: Path
     left_out: tuple[str, ...]
+    others: tuple[Outcome, ...] = ()
+    lost: tuple[MobileClipDeployError, ...] = ()
 
     @property
     def failure(self) -> MobileClipDeployError | None:
-        """GateFailed if a cell had wrong answers, else RuntimeFailed if one failed, to be raised or printed; None if
-        all cells are done."""
+        """GateFailed if a cell had wrong answers, else RuntimeFailed if one failed or a phone was lost, to be raised or
+        printed; None if all cells are done."""
         kinds: tuple[tuple[str, type[MobileClipDeployError]], ...] = (
             ("invalid", GateFailed),
             ("failed", RuntimeFailed),
         )
         for status, error in kinds:
-            cells = [cell for cell in self.result.cells if cell.status == status]
+            results = (self.result, *(other.result for other in self.others))
+            cells = [cell for result in results for cell in result.cells if cell.status == status]
             if cells:
                 more = f"; and {len(cells) - 1} more" if len(cells) > 1 else ""
                 return error(f"{status.upper()}: {cells[0].id}: {cells[0].error}{more}")
-        return None
+        return self.lost[0] if self.lost else None

@@ -10,6 +10,8 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,64 +26,116 @@ from mobileclip_deploy.benchmark.documents import read_job, read_stream, write_d
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.offline_jobs import save_expected, with_shown_answers
-from mobileclip_deploy.benchmark.plan import Plan
+from mobileclip_deploy.benchmark.plan import SESSION, Plan
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome, Result
-from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.errors import MobileClipDeployError, NotRun, UsageError
 from mobileclip_deploy.targets import get_target
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A run on one device whose job is written."""
+
+    plan: Plan
+    driver: Driver
+    output: Path
+    left_out: tuple[str, ...]
+
+
 def run_benchmark(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Outcome:
-    """Runs a request and writes the result.
+    """Runs a request and writes the result, of several phones one for each. All start before the first is waited for.
 
     Until then everything is in `<output>.partial/`: `resume` continues from the files that an interruption leaves
-    there.
+    there. Of several devices the outputs have the device's name, and one that fails does not end the others.
 
     Raises:
         UsageError: the output exists; an interrupted run exists and `resume` was not given, or the other way round; the
             interrupted run has another job; or another process writes the output.
         NotRun: the device runs none of the cells.
-        RuntimeFailed: the device was lost.
+        RuntimeFailed: the device was lost; of several devices, all of them.
     """
+    outcomes: list[Outcome] = []
+    lost: list[MobileClipDeployError] = []
+    prepared: list[_Prepared] = []
+    drivers = driver.each()
+    with ExitStack() as stack:
+        for one in drivers:
+            with _noting(lost, several=len(drivers) > 1):
+                own = options if len(drivers) == 1 else replace(options, output=_of_device(options.output, one))
+                prepared.append(stack.enter_context(_prepare(request, one, own, progress)))
+        for run in prepared:
+            with _noting(lost, several=len(drivers) > 1):
+                outcomes.append(_finish(run, progress))
+    if not outcomes:
+        raise lost[0]
+    return replace(outcomes[0], others=tuple(outcomes[1:]), lost=tuple(lost))
+
+
+@contextmanager
+def _noting(lost: list[MobileClipDeployError], several: bool) -> Iterator[None]:
+    """Adds an error to `lost` if there are several devices."""
+    try:
+        yield
+    except MobileClipDeployError as error:
+        if not several:
+            raise
+        lost.append(error)
+
+
+def _of_device(output: Path, driver: Driver) -> Path:
+    return output.with_name(f"{output.stem}-{driver.selector}{output.suffix}")
+
+
+@contextmanager
+def _prepare(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Iterator[_Prepared]:
+    """Writes the job of a device, new or resumed, and starts it. Removes it at the end unless it can be resumed."""
     replaces = options.force or options.resume
     check_file_destination(options.output, replaces)
     with sole_writer(options.output, "benchmark", force=replaces):
-        return _run(request, driver, options, progress)
+        output, seed = options.output, options.seed
+        folder = output.with_name(f"{output.name}.partial")
+        stored = _interrupted(folder, options.resume)
+        run_id = stored.run_id if stored else _run_id(driver.kind)
+        if stored and seed not in (None, stored.seed):
+            raise UsageError(f"`seed` {seed}: the interrupted run has the seed {stored.seed}; leave `seed` out")
+        chosen = stored.seed if stored else secrets.randbelow(2**31) if seed is None else seed
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            job, expected, left_out = build_job(request, driver, options.protocol, chosen, run_id, folder)
+            if stored and job != stored:
+                raise UsageError(
+                    f"{folder} belongs to a run with other bundles or options; repeat those, or choose another `output`"
+                )
+            write_document(folder / "job.json", job)
+            plan = Plan(folder, job, options.profile, _versions(request, job), expected)
+            driver.start(plan, progress)
+            yield _Prepared(plan, driver, output, left_out)
+        except KeyboardInterrupt as stopped:
+            if _is_resumable(folder):
+                stopped.add_note(f"finished rounds are kept; go on with `output={output}` and `resume=True`")
+            raise
+        finally:
+            if not _is_resumable(folder):
+                shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 
-def _run(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Outcome:
-    output, seed = options.output, options.seed
-    folder = output.with_name(f"{output.name}.partial")
-    stored = _interrupted(folder, options.resume)
-    run_id = stored.run_id if stored else _run_id(driver.kind)
-    if stored and seed not in (None, stored.seed):
-        raise UsageError(f"`seed` {seed}: the interrupted run has the seed {stored.seed}; leave `seed` out")
-    chosen = stored.seed if stored else secrets.randbelow(2**31) if seed is None else seed
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        job, expected, left_out = build_job(request, driver, options.protocol, chosen, run_id, folder)
-        if stored and job != stored:
-            raise UsageError(
-                f"{folder} belongs to a run with other bundles or options; repeat those, or choose another `output`"
-            )
-        write_document(folder / "job.json", job)
-        plan = Plan(folder, job, options.profile, _versions(request, job), expected)
-        result = assemble(driver.run(plan, progress)).model_copy(update={"left_out": left_out})
-    except KeyboardInterrupt as stopped:
-        if any(folder.glob("*.rounds.jsonl")):
-            stopped.add_note(f"finished rounds are kept; go on with `output={output}` and `resume=True`")
-        raise
-    finally:
-        if not any(folder.glob("*.rounds.jsonl")):  # no round was finished, so there is nothing to resume
-            shutil.rmtree(folder)
-    write_document(output, result)
-    shutil.rmtree(folder)
-    return Outcome(result, output, (*left_out, *_other_versions(plan, result)))
+def _finish(run: _Prepared, progress: Progress) -> Outcome:
+    """Waits for the run of a device, and writes its result."""
+    result = assemble(run.driver.run(run.plan, progress)).model_copy(update={"left_out": run.left_out})
+    write_document(run.output, result)
+    shutil.rmtree(run.plan.folder)
+    return Outcome(result, run.output, (*run.left_out, *_other_versions(run.plan, result)))
+
+
+def _is_resumable(folder: Path) -> bool:
+    """Returns whether rounds are finished, or go on without this computer."""
+    return any(folder.glob("*.rounds.jsonl")) or (folder / SESSION).exists()
 
 
 def _other_versions(plan: Plan, result: Result) -> Iterator[str]:
     """Yields a note for each runtime of a phone with another version than the bundles were proven with."""
-    for runtime, version in result.runtimes.items() if result.device.kind == "android" else ():
+    for runtime, version in result.runtimes.items() if result.device.is_android else ():
         others = sorted(plan.proven.get(runtime, frozenset()) - {version.partition("+")[0]})
         if others:
             yield f"{runtime} {version} ran on the phone, but bundles were verified with {', '.join(others)}"
@@ -190,7 +244,7 @@ def _interrupted(folder: Path, resume: bool) -> Job | None:
     done = len(read_stream(folder / f"{job.run_id}.rounds.jsonl", job))
     if resume:
         return job
-    if done:
+    if _is_resumable(folder):
         progress = f"{folder} has {done} of {len(job.order)} rounds of an interrupted run"
         raise UsageError(f"{progress}; add `resume=True`, or choose another `output`")
     shutil.rmtree(folder)

@@ -25,6 +25,12 @@ THERMAL_STATES: tuple[ThermalState, ...] = ("nominal", "fair", "fair", "serious"
 """States for Android's none, light, moderate, severe, and (the last) critical, emergency or shutdown."""
 STANDINS = ("goldfish", "ranchu", "cutf_cvm", "vsoc", "waydroid", "redroid", "nox", "vbox86")
 """Beginnings of ro.hardware of emulators and containers."""
+FACTS = (
+    "uname -m; grep MemTotal /proc/meminfo; cat /sys/devices/system/cpu/possible; "
+    "[ -e /system/bin/linker64 ] && echo bionic; "
+    "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null"
+)
+"""Script for a phone's shell: its machine, memory and cores."""
 MAXIMUM = re.compile(r"^/sys/devices/system/cpu/cpu(\d+)/cpufreq/cpuinfo_max_freq:(\d+)$", re.MULTILINE)
 
 
@@ -47,18 +53,13 @@ class AndroidPhone:
 
 def describe(adb: Adb) -> AndroidPhone:
     """Returns the phone's description, without serial number and owner's name, since results are published."""
-    properties, facts = _answers(
-        adb,
-        "getprop",
-        "uname -m; grep MemTotal /proc/meminfo; cat /sys/devices/system/cpu/possible; "
-        "[ -e /system/bin/linker64 ] && echo bionic; "
-        "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null",
-    )
+    properties, facts = _answers(adb, "getprop", FACTS)
     with parsing_device_output(f"the phone {adb.serial}"):
-        return _described(properties, facts)
+        return described(properties, facts)
 
 
-def _described(told: str, facts: str) -> AndroidPhone:
+def described(told: str, facts: str) -> AndroidPhone:
+    """Returns the description in the output of getprop and of `FACTS`. Raises ValueError and the like for others."""
     properties = {name: one_line(value, WORD) for name, value in PROPERTY.findall(told)}
     frequencies = {int(core): int(khz) for core, khz in MAXIMUM.findall(facts)}
     memory = re.search(r"^MemTotal:\s*(\d+) kB", facts, re.MULTILINE)

@@ -54,6 +54,7 @@ class AndroidDriver(Driver):
 
     kind = "android"
     devices = "Android phones"
+    takes_runners = True
 
     def __init__(self, selector: str | None = None, settings: AndroidSettings | None = None) -> None:
         super().__init__(selector)

@@ -18,7 +18,7 @@ pin=
 @KEEP_AWAKE@
 @COMMAND@ $pin 2>&1 >/dev/null
 code=$?
-mkdir -p results && cp job/*.run.json results/
+mkdir -p results && cp job/*.run.json results/ 2>/dev/null
 @LET_SLEEP@
 echo "mobileclip-shell-ended $code"
 exit $code

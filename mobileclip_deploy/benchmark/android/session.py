@@ -168,19 +168,22 @@ def _read(stream: IO[str], is_output: bool, lines: queue.Queue[tuple[bool, str |
     lines.put((is_output, None))
 
 
-def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, into: Path) -> Path:
+def write_job_folder(
+    plan: Plan, runners: Runners, settings: AndroidSettings, into: Path, most_seconds: float = float("inf")
+) -> Path:
     """Writes `into`/<run_id> with `job`, `bin` and the script that runs the job by these programs.
 
     Args:
         plan: cells of one thread.
         settings: time limits of a round and of the whole run.
+        most_seconds: time limit of the whole run, if it is shorter.
     """
     folder = into / plan.job.run_id
     (folder / "bin").mkdir(parents=True)
     for program in runners.files:
         shutil.copyfile(program, folder / "bin" / program.name)
     plan.copy_to(folder / "job")
-    limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")
+    limit = ("timeout", "-k", "5", f"{min(settings.total_limit(plan.job), most_seconds):.0f}")
     programs = Programs(".", loader_among(path.name for path in runners.files))
     command = programs.command(PLAN, *programs.plan_words(settings.turn_limit(plan.job.protocol)), under=limit)
     script = TEMPLATE.read_text(encoding="utf-8")

@@ -48,7 +48,7 @@ def _by_runtime(_context: click.Context, _option: click.Parameter, words: tuple[
     show_default=True,
     metavar="KIND[:ID]",
     shell_complete=completion.names("benchmark.driver", "DRIVERS"),
-    help="Device to measure on, as listed by `devices`.",
+    help="Device to measure on, as listed by `devices`. Of rented phones several: ddp:ID,ID.",
 )
 @click.option(
     "--protocol", default="standard", show_default=True, help="Measuring protocol: standard, paced, paper or mlperf."
@@ -159,6 +159,8 @@ def benchmark(
         say(f"wrote {written}")
         return
     printed = output == Path("-")
+    if printed and "," in choices["device"]:
+        raise click.UsageError("--json - prints one result; name a file for several phones, as in --json rented.json")
     with progress() as update:
         outcome = measure(
             bundles,
@@ -166,15 +168,20 @@ def benchmark(
             torch=forms or (),
             output=None if printed else output,
             progress=update,
+            announce=note,
             **choices,
         )
+    outcomes = (outcome, *outcome.others)
     if printed:
         say(shown_json(outcome.result.model_dump_json()))
     else:
-        print_result(outcome.result)
-    say(f"wrote {outcome.output}", err=printed)
-    left_out = (text for text in outcome.left_out if text not in outcome.result.left_out)
-    for text in (*run_warnings(outcome.result), *left_out):
-        note(f"Note: {text}")
+        print_result(*(one.result for one in outcomes))
+    for one in outcomes:
+        say(f"wrote {one.output}", err=printed)
+        left_out = (text for text in one.left_out if text not in one.result.left_out)
+        for text in (*run_warnings(one.result), *left_out):
+            note(f"Note: {text}" if len(outcomes) == 1 else f"Note: {one.output.name}: {text}")
+    for error in outcome.lost:
+        note(f"Note: {error.line}")
     if (failure := outcome.failure) is not None:
         conclude(failure)

@@ -16,29 +16,36 @@ FIGURES = ("threads", "ms", "MB", "%")
 """Ends of the names of columns that are right-aligned."""
 
 
-def print_result(result: Result) -> None:
-    """One row per cell; what a figure's reader should know stands under the table."""
+def print_result(*results: Result) -> None:
+    """One row per cell, of several phones in one table; what a figure's reader should know stands under the table."""
     from mobileclip_deploy.benchmark.neural_engine import neural_engine_use, planned_placement
     from mobileclip_deploy.benchmark.report.points import device_name
     from mobileclip_deploy.benchmark.report.table import columns, rows
 
-    names, table = columns(result), rows(result)
-
-    simulated = " SIMULATED" if result.device.simulated else ""
-    device = device_name(result).partition(": ")[2]
-    title = f"{device}:{simulated} protocol {result.job.protocol.name}, seed {result.job.seed}"
+    names, job = columns(results[0]), results[0].job
+    simulated = " SIMULATED" if any(result.device.simulated for result in results) else ""
+    devices = [device_name(result).partition(": ")[2] for result in results]
+    several = len(results) > 1
+    shown = f"{len(results)} phones" if several else devices[0]
+    title = f"{shown}:{simulated} protocol {job.protocol.name}, seed {', '.join(str(r.job.seed) for r in results)}"
     chosen = [index for index, name in enumerate(names) if name not in LEFT_OUT]
     heads = [f">{names[index]}" if names[index].endswith(FIGURES) else names[index] for index in chosen]
-    print_table(title, heads, [[row[index].text for index in chosen] for row in table])
-    for asked, found in result.pairs():
-        if found.error:
-            say(f"{asked.label}: {found.status}: {found.error}")
-        if found.profile:
-            _print_profile(asked, found)
-    versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
-    say(f"run {result.run_id}; {versions}")
-    for label, text in (*planned_placement(result), *((one.label, one.text) for one in neural_engine_use(result))):
-        say(f"{label}: {text}")
+    cells = [
+        [device] * several + [row[index].text for index in chosen]
+        for device, result in zip(devices, results, strict=True)
+        for row in rows(result)
+    ]
+    print_table(title, ["phone"] * several + heads, cells)
+    for result in results:
+        for asked, found in result.pairs():
+            if found.error:
+                say(f"{asked.label}: {found.status}: {found.error}")
+            if found.profile:
+                _print_profile(asked, found)
+        versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
+        say(f"run {result.run_id}; {versions}")
+        for label, text in (*planned_placement(result), *((one.label, one.text) for one in neural_engine_use(result))):
+            say(f"{label}: {text}")
     say("for the meaning of warnings see `mobileclip-deploy report` or docs/measuring.md")
 
 

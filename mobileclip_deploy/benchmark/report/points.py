@@ -43,7 +43,8 @@ def device_name(result: Result) -> str:
     device = result.device
     mark = ("SIMULATED " if device.simulated else "") + ("self-reported " if result.self_reported else "")
     model = f"{device.name} on {device.model}" if device.browser and device.name != device.model else device.model
-    return f"{mark}{device.kind}: {model}, {device.os} {device.os_version}".rstrip()
+    rental = f" ({device.rental.model}, rented {device.rental.date})" if device.rental else ""
+    return f"{mark}{device.kind}: {model}, {device.os} {device.os_version}{rental}".rstrip()
 
 
 def milliseconds(found: CellResult, statistic: str) -> float | None:

@@ -1,0 +1,1 @@
+"""Phones that Google rents by the minute: its Developer Device Platform."""

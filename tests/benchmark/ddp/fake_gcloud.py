@@ -1,0 +1,191 @@
+"""The stand-in for `gcloud` that standin.py installs: its commands, flags and messages; the sources are named there.
+
+It refuses what gcloud refuses: a command or flag that is not there, to work without `gcloud auth login`, a missing
+bucket. Its sessions are those of the stand-in service, which it reaches as the signed-in account.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, NoReturn
+
+ACCESS = "ya29.access-of-a-user"
+
+
+def main() -> None:
+    file, words = Path(sys.argv[1]), [word for word in sys.argv[2:] if word != "--quiet"]
+    state = json.loads(file.read_text())
+    commands = {
+        ("auth", "login"): login,
+        ("auth", "application-default"): adc,
+        ("config", "get"): config_get,
+        ("config", "set"): config_set,
+        ("services", "enable"): lambda state, words: None,
+        ("storage", "cp"): copy,
+        ("storage", "cat"): cat,
+        ("storage", "buckets"): create_bucket,
+        ("beta", "device-run"): run,
+    }
+    command = commands.get((words[0], words[1]))
+    if command is None:
+        fail(f"(gcloud) Invalid choice: '{words[0]}'.", 2)
+    if words[0] in ("storage", "beta") and not state["account"]:
+        fail(
+            f"({'.'.join(('gcloud', *words[:3]))}) You do not currently have an active account selected.\n"
+            "Please run:\n\n  $ gcloud auth login\n\nto obtain new credentials."
+        )
+    command(state, words[2:])
+    file.write_text(json.dumps(state))
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    print(f"ERROR: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def login(state: dict[str, Any], _: list[str]) -> None:
+    state["account"] = True
+
+
+def adc(state: dict[str, Any], words: list[str]) -> None:
+    if words != ["login"]:
+        fail(f"(gcloud.auth.application-default) Invalid choice: '{words[0]}'.", 2)
+
+
+def config_get(state: dict[str, Any], words: list[str]) -> None:
+    if words != ["project"]:
+        fail("(gcloud.config.get) Section [core] has no such property.")
+    print(state["project"] or "(unset)", file=sys.stdout if state["project"] else sys.stderr)
+
+
+def config_set(state: dict[str, Any], words: list[str]) -> None:
+    state["project"] = words[1]
+
+
+def create_bucket(state: dict[str, Any], words: list[str]) -> None:
+    if words[0] != "create" or not words[1].startswith("gs://"):
+        fail(f"(gcloud.storage.buckets) Invalid choice: '{words[0]}'.", 2)
+    Path(state["bucket"]).mkdir(parents=True, exist_ok=True)
+
+
+def copy(state: dict[str, Any], words: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recursive", action="store_true")
+    parser.add_argument("--no-clobber", action="store_true")
+    parser.add_argument("places", nargs="+")
+    chosen = parser.parse_args(words)
+    *sources, target = chosen.places
+    bucket = Path(state["bucket"])
+    if target != f"gs://{bucket.name}/" or not bucket.is_dir():
+        fail(f"(gcloud.storage.cp) {target.rstrip('/')} not found: 404.")
+    for source in map(Path, sources):
+        for file in sorted(source.rglob("*")):
+            place = bucket / source.name / file.relative_to(source)
+            if file.is_file() and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
+
+
+def cat(state: dict[str, Any], words: list[str]) -> None:
+    bucket = Path(state["bucket"])
+    file = bucket / words[0].removeprefix(f"gs://{bucket.name}/")
+    if not file.is_file():
+        fail(f"(gcloud.storage.cat) The following URLs matched no objects or files:\n{words[0]}")
+    sys.stdout.buffer.write(file.read_bytes())
+
+
+def run(state: dict[str, Any], words: list[str]) -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--location", choices=["global"])
+    parser.add_argument("--format")
+    if words[:2] == ["devices", "list"]:
+        chosen = parser.parse_args(words[2:])
+        entries: list[Any] = []
+        page = {"nextPageToken": "0"}
+        while "nextPageToken" in page:
+            query = f"pageToken={page['nextPageToken']}"
+            page = call(state, "GET", f"projects/{chosen.project}/locations/global/devices?{query}")
+            entries += page["devices"]
+        print(json.dumps(entries))
+    elif words[:2] == ["sessions", "describe"]:
+        parser.add_argument("session")
+        parser.add_argument("--full", action="store_true", required=True)
+        chosen = parser.parse_args(words[2:])
+        reply = call(state, "GET", f"projects/{chosen.project}/locations/global/operations/operation-{chosen.session}")
+        running = {"name": reply["metadata"]["target"], "sessionReport": {"status": {"statusType": "RUNNING"}}}
+        print(json.dumps(reply.get("response", running)))
+    elif words[:3] == ["sessions", "submit", "android-executable"]:
+        submit(state, parser, words[3:])
+    else:
+        fail(f"(gcloud.beta.device-run) Invalid choice: '{words[0]}'.", 2)
+
+
+def submit(state: dict[str, Any], parser: argparse.ArgumentParser, words: list[str]) -> None:
+    for name in ("device", "executable", "executable-args", "executable-timeout", "other-files-to-push"):
+        parser.add_argument(f"--{name}", required=True)
+    for name in ("paths-to-pull", "bucket-name", "labels"):
+        parser.add_argument(f"--{name}", default="")
+    parser.add_argument("--flaky-test-attempts", type=int)
+    parser.add_argument("--async", action="store_true", required=True)
+    chosen = parser.parse_args(words)
+    if "/" in chosen.bucket_name:
+        fail("(gcloud.beta.device-run.sessions.submit.android-executable) Must be a bucket name only")
+    pushed = dict(item.split("=", 1) for item in chosen.other_files_to_push.split(","))
+
+    def stored(path: str) -> dict[str, Any]:
+        return {"gcsInputFile": {"path": path}}
+
+    files = [{"sourceFile": stored(source), "destinationPath": place} for source, place in sorted(pushed.items())]
+    actions: list[Any] = [{"androidLogcat": {}}, {"androidPushFiles": {"fileConfigs": files}}]
+    actions.append({"androidPullFiles": {"paths": chosen.paths_to_pull.split(",")}})
+    binary = {
+        "androidNativeBinary": stored(chosen.executable),
+        "args": chosen.executable_args.split(","),
+        "executionTimeout": chosen.executable_timeout,
+    }
+    retries = {"flakyTestRetryStrategy": {"flakyTestAttempts": chosen.flaky_test_attempts}}
+    jobs = [
+        {
+            "allocationConfig": {"deviceConfigs": [{"requirement": {"deviceId": device}, "actions": actions}]},
+            "action": {"androidNativeBinary": binary},
+            "labels": dict(item.split("=", 1) for item in chosen.labels.split(",")),
+            "settings": {"retrySettings": retries},
+        }
+        for device in chosen.device.split(",")
+    ]
+    directory = {"gcsOutputDirectory": {"path": f"gs://{chosen.bucket_name}/automation/sessions"}}
+    config = {"displayName": "android-executable-session", "jobConfigs": jobs, "outputDirectoryConfig": directory}
+    reply = call(state, "POST", f"projects/{chosen.project}/locations/global/sessions", {"sessionConfig": config})
+    operation, session = (reply["name"].rpartition("/")[2], reply["metadata"]["target"].rpartition("/")[2])
+    print(f"\nInitiated long-running operation [{operation}] to create session.", file=sys.stderr)
+    print(f"Creating session [{session}] in location [global].", file=sys.stderr)
+    print(
+        f"Result files will be stored at [gs://{chosen.bucket_name}/automation/sessions/{session}/].", file=sys.stderr
+    )
+
+
+def call(state: dict[str, Any], method: str, path: str, body: Any = None) -> Any:
+    request = urllib.request.Request(
+        f"{state['address']}/v1alpha/{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"Authorization": f"Bearer {ACCESS}"},
+        method=method,
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=150) as reply:
+            return json.load(reply)
+    except urllib.error.HTTPError as error:
+        found = json.load(error)["error"]
+        reasons = "".join(f"\n- reason: {item['reason']}" for item in found["details"])
+        fail(f"(gcloud.beta.device-run) {found['status']}: {found['message']}{reasons} (HTTPError {error.code})")
+
+
+if __name__ == "__main__":
+    main()
