@@ -23,10 +23,11 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\.json")
 COLUMNS = ("device", "model", "tower", "runs in", "ms", "95% of median", "answers", "file")
 HEAD = """## Devices
 
-What people measured on devices that they have: `mobileclip-deploy benchmark BUNDLE --device ios --json
-benchmarks/devices/iphone15pro-s0.json`, and a pull request with that file. Nobody repeated these measurements here. A
-file is taken when its figures are those of its own rounds, when every answer is right, and when it was measured by a
-whole protocol on a real device. `self-reported`: the device alone compared its answers."""
+What people measured on devices that they have, or [rented](../farms.md#phones-by-the-minute): `mobileclip-deploy
+benchmark BUNDLE --device ios --json benchmarks/devices/iphone15pro-s0.json`, and a pull request with that file. Nobody
+repeated these measurements here. A file is taken when its figures are those of its own rounds, when every answer is
+right, and when it was measured by a whole protocol on a real device. `self-reported`: the device alone compared its
+answers."""
 
 
 def refusal(path: Path, result: Result) -> str | None:
@@ -72,10 +73,11 @@ def _rows(file: str, result: Result) -> Iterator[str]:
         if found.summary and not cell.competitor:
             place = " ".join(part for part in (cell.runtime, cell.backend, cell.compute_units) if part)
             interval = found.summary.median_interval_ns
+            rented = f", rented: {device.rental.model}, {device.rental.date}" if device.rental else ""
             chip = (device.soc or "chip unknown")[:80]
             yield markdown_row(
                 (
-                    f"{device.model[:80]}, {chip}, {device.os[:80]} {device.os_version[:80]}",
+                    f"{device.model[:80]}, {chip}, {device.os[:80]} {device.os_version[:80]}{rented}",
                     (cell.bundle or cell.label)[:80],
                     cell.tower,
                     f"{place[:80]}, threads: {cell.threads}",

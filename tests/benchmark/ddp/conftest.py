@@ -16,20 +16,25 @@ from mobileclip_deploy.benchmark.ddp import driver
 
 
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """The service for a signed-in user without gcloud."""
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The service, and a user who is not signed in."""
     harness.needs("mksh", headers=False)
-    for name in ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CONFIG", "APPDATA", "MOBILECLIP_DDP_BUCKET"):
+    for name in ("GOOGLE_CLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "MOBILECLIP_DDP_BUCKET"):
         monkeypatch.delenv(name, raising=False)
-    home = tmp_path / "home"
-    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
+    with device_run(tmp_path / "cloud") as found:
+        yield found
+
+
+@pytest.fixture
+def cloud(service: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """The service for a signed-in user without gcloud."""
     shown = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name, *more: None if name == "gcloud" else shown(name, *more))
-    with device_run(tmp_path / "cloud") as (service, address):
-        monkeypatch.setenv("MOBILECLIP_DDP_SERVER", address)
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(sign_in(home / "adc.json")))
-        yield service
+    monkeypatch.setenv("MOBILECLIP_DDP_SERVER", service.address)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(sign_in(tmp_path / "home" / "adc.json")))
+    return service
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import urllib.error
@@ -25,8 +26,9 @@ def main() -> None:
         ("auth", "login"): login,
         ("auth", "application-default"): adc,
         ("config", "get"): config_get,
-        ("config", "set"): config_set,
-        ("services", "enable"): lambda state, words: None,
+        ("projects", "create"): create_project,
+        ("billing", "projects"): link_billing,
+        ("services", "enable"): enable,
         ("storage", "cp"): copy,
         ("storage", "cat"): cat,
         ("storage", "buckets"): create_bucket,
@@ -64,8 +66,20 @@ def config_get(state: dict[str, Any], words: list[str]) -> None:
     print(state["project"] or "(unset)", file=sys.stdout if state["project"] else sys.stderr)
 
 
-def config_set(state: dict[str, Any], words: list[str]) -> None:
-    state["project"] = words[1]
+def create_project(state: dict[str, Any], words: list[str]) -> None:
+    if words[1:] != ["--set-as-default"]:
+        fail(f"(gcloud.projects.create) unrecognized arguments: {words[1:]}", 2)
+    state["project"] = words[0]
+
+
+def link_billing(state: dict[str, Any], words: list[str]) -> None:
+    if words[:2] != ["link", state["project"]] or not re.fullmatch(r"--billing-account=(\w{6}-){2}\w{6}", words[2]):
+        fail("(gcloud.billing.projects.link) argument --billing-account: Must be specified.", 2)
+    state["billing"] = True
+
+
+def enable(state: dict[str, Any], words: list[str]) -> None:
+    state["enabled"] = words == ["devicerun.googleapis.com"]
 
 
 def create_bucket(state: dict[str, Any], words: list[str]) -> None:
@@ -101,6 +115,8 @@ def cat(state: dict[str, Any], words: list[str]) -> None:
 
 
 def run(state: dict[str, Any], words: list[str]) -> None:
+    if not state["enabled"]:
+        fail(f"(gcloud.beta.device-run) Device Run API has not been used in project {state['project']} before.")
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--project", required=True)
     parser.add_argument("--location", choices=["global"])
@@ -137,6 +153,10 @@ def submit(state: dict[str, Any], parser: argparse.ArgumentParser, words: list[s
     chosen = parser.parse_args(words)
     if "/" in chosen.bucket_name:
         fail("(gcloud.beta.device-run.sessions.submit.android-executable) Must be a bucket name only")
+    if not state["billing"]:
+        fail("(gcloud.beta.device-run.sessions.submit) PERMISSION_DENIED: This API method requires billing.")
+    if not Path(state["bucket"]).is_dir():
+        fail(f"(gcloud.beta.device-run.sessions.submit) Bucket [{chosen.bucket_name}] does not exist.")
     pushed = dict(item.split("=", 1) for item in chosen.other_files_to_push.split(","))
 
     def stored(path: str) -> dict[str, Any]:

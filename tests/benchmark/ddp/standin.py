@@ -97,6 +97,7 @@ class Cloud:
     """
 
     folder: Path
+    address: str = ""
     fault: str = ""
     unreachable: int = 0
     signed_in: bool = True
@@ -401,12 +402,13 @@ def _handler(cloud: Cloud) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def device_run(folder: Path) -> Iterator[tuple[Cloud, str]]:
-    """The service, with a bucket, and its address."""
+def device_run(folder: Path) -> Iterator[Cloud]:
+    """The service, with a bucket."""
     cloud = Cloud(folder)
     cloud.bucket.mkdir(parents=True)
     with serving(_handler(cloud)) as address:
-        yield cloud, address
+        cloud.address = address
+        yield cloud
 
 
 def sign_in(file: Path) -> Path:
@@ -425,10 +427,11 @@ def sign_in(file: Path) -> Path:
     return file
 
 
-def install_gcloud(folder: Path, address: str, cloud: Cloud) -> Path:
+def install_gcloud(folder: Path, cloud: Cloud) -> Path:
     """Puts a `gcloud` into a folder, and returns the folder."""
     state = folder / "state.json"
-    state.write_text(json.dumps({"address": address, "bucket": str(cloud.bucket), "account": False, "project": ""}))
+    unknown = dict.fromkeys(("account", "billing", "enabled"), False)
+    state.write_text(json.dumps(unknown | {"address": cloud.address, "bucket": str(cloud.bucket), "project": ""}))
     program = Path(__file__).with_name("fake_gcloud.py")
     script(folder / "gcloud", f'exec {sys.executable} {program} {state} "$@"')
     return folder
