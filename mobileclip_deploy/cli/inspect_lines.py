@@ -194,7 +194,10 @@ def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
         ("licence", f"of the weights: {found.licence}{_uses(found)}"),
         ("sha256", found.sha256),
         *(("note", in_flags(text)) for text in found.notes),
-        ("next", f"mobileclip-deploy export --target all --checkpoint {_word(path)} -o out/"),
+        (
+            "next",
+            " ".join([f"mobileclip-deploy export --target all --checkpoint {_word(path)}", *found.options, "-o out/"]),
+        ),
     ]
     print_terms(rows)
 

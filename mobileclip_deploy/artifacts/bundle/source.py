@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle.opening import Bundle
-from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
 from mobileclip_deploy.network.checkpoints.preprocessing import CARD
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_sha256
 
 
 def find_checkpoint(bundle: Bundle) -> Path | None:
@@ -23,7 +22,9 @@ def find_checkpoint(bundle: Bundle) -> Path | None:
     folders = (*bundle.path.absolute().parents[:2], Path.cwd())  # a bundle may lie in the root folder
     name = Path(provenance.file).name  # the manifest's path is not trusted
     candidates = [builtin_checkpoint()] if provenance.builtin else [folder / name for folder in folders]
-    return next((path for path in candidates if os.path.isfile(path) and file_sha256(path) == provenance.sha256), None)
+    return next(
+        (path for path in candidates if os.path.isfile(path) and checkpoint_sha256(path) == provenance.sha256), None
+    )
 
 
 def is_source(bundle: Bundle, checkpoint: Path) -> bool:
@@ -34,7 +35,7 @@ def is_source(bundle: Bundle, checkpoint: Path) -> bool:
         CheckpointError: it cannot be read.
     """
     expected = bundle.manifest.checkpoint
-    if checkpoint.is_file() and file_sha256(checkpoint) == expected.sha256:
+    if checkpoint.is_file() and checkpoint_sha256(checkpoint) == expected.sha256:
         return True
     return expected.weights is not None and Source.of(load(checkpoint, preprocess=CARD)).provenance.same_weights(
         expected

@@ -16,6 +16,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.scores import TrainedHead
 from mobileclip_deploy.network.model.tokenizer import encode
 
 
@@ -56,6 +57,23 @@ class Classifier(nn.Module):
         return torch.softmax(unit_length(self.tower(pixels)) @ self.weights, dim=1)
 
 
+class HeadClassifier(nn.Module):
+    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of a head that was trained on the tower."""
+
+    weights: Tensor
+    bias: Tensor
+
+    def __init__(self, tower: ImageTower, head: TrainedHead) -> None:
+        super().__init__()
+        self.tower, self.normalised = tower, head.normalised
+        self.register_buffer("weights", torch.from_numpy(head.weights.T.astype(np.float32)), persistent=False)
+        self.register_buffer("bias", torch.from_numpy(head.bias.astype(np.float32)), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.tower(pixels)
+        return torch.softmax((unit_length(features) if self.normalised else features) @ self.weights + self.bias, dim=1)
+
+
 class OwnClassifier(nn.Module):
     """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of the classes that the network was trained on,
     rows that sum to 1."""
@@ -68,14 +86,16 @@ class OwnClassifier(nn.Module):
         return torch.softmax(self.tower(pixels), dim=1)
 
 
-def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
-    """Makes the classifier of a folded model, in eval mode.
+def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier | HeadClassifier:
+    """Makes the classifier of a folded model, in eval mode: by its trained head if it has one.
 
     Raises:
         UsageError: the model is not folded, or lacks one of its towers.
     """
     tower = make_tower(model, "image")
     assert isinstance(tower, ImageTower)
+    if model.trained_head is not None:
+        return HeadClassifier(tower, model.trained_head).eval()
     embeddings = torch.from_numpy(label_embeddings(model, labels))
     return Classifier(tower, embeddings, model.logit_factor).eval()
 
@@ -103,7 +123,8 @@ _LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[n
 
 
 def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns the checkpoint's probabilities, in float64: its scores of the cosines with the labels.
+    """Returns the checkpoint's probabilities, in float64: its scores of the cosines with the labels, or its trained
+    head's.
 
     Args:
         images: the checkpoint's image embeddings [N, D].
@@ -112,5 +133,7 @@ def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.fl
         [N, L].
     """
     rows = images.astype(np.float64)
+    if model.trained_head is not None:
+        return model.trained_head.of(rows)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return model.scores.of(rows @ label_embeddings(model, labels).astype(np.float64).T)

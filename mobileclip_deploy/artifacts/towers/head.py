@@ -85,6 +85,13 @@ class Head:
         """
         if self.own or self.labels is None:
             return
+        if (head := model.trained_head) is not None and tuple(towers) == ("image",):
+            if head.classes != len(self.names):
+                raise UsageError(
+                    f"the checkpoint's head has {head.classes} classes, and `labels` has {len(self.names)}; give their "
+                    "names in the order of training"
+                )
+            return
         if model.variant.text is None:
             raise no_text_tower(model.variant.name)
         if tuple(towers) != ("image",) or "text" not in model.towers:

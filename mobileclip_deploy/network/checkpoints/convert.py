@@ -9,18 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.base.files import StrPath, check_file_destination, file_sha256
+from mobileclip_deploy.base.files import StrPath, check_file_destination
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.cutting import Languages, cut_vocabulary
+from mobileclip_deploy.network.checkpoints.finetuned import merged
 from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.network.checkpoints.identity import Identity, identify
 from mobileclip_deploy.network.checkpoints.loading import Origin, load, load_identified, read_weight
-from mobileclip_deploy.network.checkpoints.preprocessing import METADATA, chosen_preprocess
+from mobileclip_deploy.network.checkpoints.mixing import MixCurve, check_ratio
+from mobileclip_deploy.network.checkpoints.mixing import mix as mix_weights
+from mobileclip_deploy.network.checkpoints.preprocessing import CARD, METADATA, chosen_preprocess
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.checkpoints.vocabulary import described, distilled, distilled_from
+from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, checkpoint_sha256
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.variants import load_variant
@@ -32,7 +36,8 @@ TOKENS = "token_embedding.weight"
 
 @dataclass(frozen=True)
 class Conversion:
-    """Result of a conversion: `tensors` of `variant`, from one layout to the other; `notes` for the user."""
+    """Result of a conversion: `tensors` of `variant`, from one layout to the other; `notes` for the user. `ratio`:
+    share of the source's weights in a mix with its original. `curve`: measurements that chose it."""
 
     output: Path
     variant: str
@@ -40,14 +45,19 @@ class Conversion:
     layout: str
     tensors: int
     notes: tuple[str, ...]
+    ratio: float | None = None
+    curve: MixCurve | None = None
 
 
 def convert(
     source: StrPath,
-    layout: str,
+    layout: str | None,
     output: StrPath,
     variant: str | None = None,
     *,
+    base: StrPath | None = None,
+    mix: StrPath | None = None,
+    ratio: float = 0.5,
     preprocess: str | None = None,
     languages: Languages | None = None,
     force: bool = False,
@@ -57,9 +67,12 @@ def convert(
 
     Args:
         source: a checkpoint in any layout.
-        layout: "apple", "open_clip", "transformers" (SigLIP2) or "folded" (which folds).
+        layout: "apple", "open_clip", "transformers" (SigLIP2) or "folded" (which folds); the source's own when None.
         output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
         variant: as for `load`.
+        base: the checkpoint into which the source, a LoRA adapter of PEFT, is merged in float32.
+        mix: the original from which the source was fine-tuned; the output has (1 - `ratio`) of its weights and `ratio`
+            of the source's (WiSE-FT), in float32.
         preprocess: as for `load`; recorded in the metadata of the output.
         languages: cuts a SentencePiece vocabulary. Embeddings stay comparable with the source's; texts whose pieces all
             stay keep theirs exactly. `notes` report the captions' losses.
@@ -70,18 +83,23 @@ def convert(
         CheckpointError: the source cannot be read, or the other layout cannot hold its network.
         InvalidInput: the output cannot be written.
     """
-    layout = layout.lower()
-    if layout not in LAYOUTS:
+    layout = layout and layout.lower()
+    if layout is not None and layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
-    source, output = Path(source), Path(output)
+    source, output = checkpoint_file(Path(source)), Path(output)
     check_file_destination(output, force)
     card = None if variant is None else load_variant(variant)
+    check_ratio(ratio)
     progress(f"reading {source.name}")
-    identity = identify(open_tensors(source), card)
+    file = open_tensors(source)
+    identity = identify(file if base is None else merged(open_tensors(checkpoint_file(Path(base))), file), card)
+    layout = identity.layout if layout is None else layout
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
     if layout == folded.NAME and languages is not None:
         raise UsageError("a vocabulary cannot be cut while folding; cut it first, then fold the written file")
+    if layout == folded.NAME and (base is not None or mix is not None):
+        raise UsageError("weights cannot be merged while folding; write another layout first, then fold that file")
     if layout == folded.NAME:
         with sole_writer(output, "convert", force=force):
             return _fold(identity, source, output, preprocess, progress)
@@ -93,8 +111,10 @@ def convert(
         for ours, entry in identity.candidate.expected.items()
         if entry.key in identity.file.shapes or not entry.optional
     }
+    if mix is not None:
+        weights = _mixed(identity, weights, Path(mix), ratio)
     tensors, notes = _mapped(identity, layout, weights)
-    metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
+    metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": checkpoint_sha256(source)}
     made = distilled(identity.file.metadata, {}, source)
     if languages is not None:
         progress("cutting the vocabulary")
@@ -112,7 +132,17 @@ def convert(
     progress(f"writing {output.name}")
     with sole_writer(output, "convert", force=force):
         write_tensors(output, tensors, metadata)
-    return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), (*identity.notes, *notes))
+    share = None if mix is None else ratio
+    notes = (*identity.notes, *notes)
+    return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), notes, share)
+
+
+def _mixed(identity: Identity, tuned: Mapping[str, Tensor], mix: Path, ratio: float) -> dict[str, Tensor]:
+    """Returns weights between those of the checkpoint `mix` and the tuned ones, by our names."""
+    original = load(mix, identity.variant.name, preprocess=CARD).state_dict()
+    if BIAS in tuned and BIAS not in original:  # open_clip's form has a bias that Apple's lacks
+        original[BIAS] = torch.zeros_like(tuned[BIAS])
+    return mix_weights({name: value for name, value in original.items() if name in tuned}, tuned, ratio)
 
 
 def _fold(identity: Identity, source: Path, output: Path, preprocess: str | None, progress: Progress) -> Conversion:

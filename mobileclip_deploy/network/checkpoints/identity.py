@@ -10,10 +10,12 @@ from typing import NoReturn
 
 from mobileclip_deploy.errors import CheckpointError, UsageError, listed
 from mobileclip_deploy.network.checkpoints import folded, llava, open_clip, siglip, transformers
+from mobileclip_deploy.network.checkpoints.finetuned import plain_tower
 from mobileclip_deploy.network.checkpoints.fitting import TABLE, Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.network.checkpoints.vocabulary import TOKENIZER, with_file_beside, with_vocabulary
 from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.scores import TrainedHead
 from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
 
 # A hub cache puts a file three folders below the one that names its repository.
@@ -81,12 +83,13 @@ REPARAMETERIZED = (".reparam_conv.", ".lkb_reparam.")
 @dataclass(frozen=True)
 class Identity:
     """Identity of a checkpoint. `file` has the names that its layout's key map uses. `source` is a folded file's record
-    of the checkpoint it was made from."""
+    of the checkpoint it was made from. `head`: a classifier's, which is in the file next to the towers."""
 
     file: TensorFile
     candidate: Candidate
     notes: tuple[str, ...] = ()
     source: Provenance | None = None
+    head: TrainedHead | None = None
 
     @property
     def variant(self) -> Variant:
@@ -115,6 +118,7 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         CheckpointError: it is of no known layout, or does not fit the variant (or any); with the differences, and a
             variant that would fit.
     """
+    file, head = plain_tower(file)
     if any(map(siglip.KEYS.match, file.shapes)):
         file = siglip.joined(file)
     elif any(map(transformers.KEYS.match, file.shapes)):
@@ -123,7 +127,7 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         layout = find_layout(file.shapes)
     except CheckpointError as error:
         advice = _advice(file.shapes)
-        raise CheckpointError(f"{file.path}: {f'not a MobileCLIP checkpoint; {advice}' if advice else error}") from None
+        raise CheckpointError(f"{file.path}: {f'cannot be used as it is: {advice}' if advice else error}") from None
     done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
     if done and layout not in (folded.NAME, llava.NAME):
         raise CheckpointError(
@@ -140,7 +144,13 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
     candidate, notes = _by_keys(file, layout, repository) if card is None else (_required(file, layout, card), ())
     candidate = _with_pieces(file, candidate)
-    return Identity(file, candidate, (*file.notes, *notes, *_missing_tower(candidate), *_converted(file, candidate)))
+    if head is not None and head.weights.shape[1] != candidate.variant.embed_dim:
+        raise CheckpointError(
+            f"{file.path}: its head takes {head.weights.shape[1]} values, and {candidate.variant.name}'s embedding has "
+            f"{candidate.variant.embed_dim}; train the head on embeddings (of `encode_image`), or delete it"
+        )
+    texts = (*file.notes, *notes, *_missing_tower(candidate), *_converted(file, candidate))
+    return Identity(file, candidate, texts, head=head)
 
 
 def _with_file_vocabulary(file: TensorFile, card: Variant | None) -> Variant:
@@ -210,20 +220,36 @@ def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
             f"{file.path} is {' or '.join(others)}, not {wanted.variant.name}; say so with `variant`, or leave it out"
         )
     fit = wanted.fit(file.shapes)
-    hint = _advice(file.shapes)
-    if hint is None and fit.unexpected and not fit.missing and not fit.misshaped:
+    if (advice := _advice(file.shapes)) is not None:
+        raise CheckpointError(f"{file.path} cannot be used as it is: {advice}")
+    if fit.unexpected and not fit.missing and not fit.misshaped:
         names = f"{file.path} has {len(fit.unexpected)} tensors that {wanted.variant.name} does not have"
         hint = f"{listed(fit.unexpected, 4)} (a head of your own?)"
         raise CheckpointError(f"{names}: {hint}; delete them from the state_dict and save it again")
-    hint = hint or "give a checkpoint of a known variant (`variants` lists them)"
+    hint = "give a checkpoint of a known variant (`variants` lists them)"
     raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {fit.describe()}; {hint}")
 
 
 ADVICE = (
     # Names that PEFT, loralib and diffusers give the factors of a low-rank update.
     (
-        re.compile(r"(^|\.)lora_|^base_model\.model\.|\.base_layer\."),
-        "it has LoRA factors: merge them into the weights before saving (PEFT: `merge_and_unload()`)",
+        re.compile(r"\.base_layer\.weight$"),
+        "it has LoRA factors next to the weights: merge them before saving (PEFT: `merge_and_unload()`)",
+    ),
+    (
+        re.compile(r"(^|\.)lora_"),
+        "it has the factors of a LoRA adapter alone: merge them into the checkpoint that it was trained on with "
+        "`convert` and `base`, then use the written file",
+    ),
+    (
+        re.compile(r"^visual\.layer4\.\d+\.conv|^visual\.attnpool\."),
+        "it is one of CLIP's ResNets, such as RN50, which are not supported; give a MobileCLIP or a ViT (`variants` "
+        "lists them)",
+    ),
+    (
+        re.compile(r"^adapter\.(fc|down|0)|(^|\.)adapter_(down|up)"),
+        "it has a CLIP-Adapter alone, which takes embeddings: export the checkpoint that it was trained on, and "
+        "apply it to the output",
     ),
     # ema-pytorch and Lightning modules keep a second, averaged network.
     (

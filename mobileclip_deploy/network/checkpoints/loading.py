@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.network.checkpoints import llava
@@ -21,7 +20,7 @@ from mobileclip_deploy.network.checkpoints.identity import Identity, identify
 from mobileclip_deploy.network.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile, open_tensors
 from mobileclip_deploy.network.checkpoints.vocabulary import distilled
-from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_file, checkpoint_sha256
 from mobileclip_deploy.network.folding import fold_structure
 from mobileclip_deploy.network.model.architecture import FIRST_LOGIT_BIAS, MobileCLIP
 from mobileclip_deploy.network.model.provenance import Provenance, TakenPreprocess, tensors_sha256
@@ -95,7 +94,7 @@ def load_identified(
         pictures = with_fields(model.variant.preprocess, **values)
         model.variant = with_fields(model.variant, preprocess=pictures)
         record = with_fields(record, preprocess=taken, notes=(*record.notes, *_told(taken)))
-    model.provenance = record
+    model.provenance, model.trained_head = record, identity.head
     return model
 
 
@@ -221,13 +220,13 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
             "research_only": card.licence.research_only,
         }
         if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
-            update |= {"file": path.name, "sha256": origin.sha256 or file_sha256(path), "builtin": False}
+            update |= {"file": path.name, "sha256": origin.sha256 or checkpoint_sha256(path), "builtin": False}
             update["weights"] = weights
         return with_fields(identity.source, **update)
     return Provenance(
         variant=card.name,
         layout=identity.layout,
-        sha256=origin.sha256 or file_sha256(path),
+        sha256=origin.sha256 or checkpoint_sha256(path),
         file=path.name,
         licence=card.licence.name,
         research_only=card.licence.research_only,

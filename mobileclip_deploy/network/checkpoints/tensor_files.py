@@ -3,6 +3,7 @@ read through its restricted unpickler, memory-mapped, and the state dict is foun
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import re
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, readable_reason, reraising
-from mobileclip_deploy.network.checkpoints.weights_files import container_of
+from mobileclip_deploy.network.checkpoints.weights_files import container_of, shard_files
 
 Made = tuple[tuple[int, ...], Callable[[], Tensor]]
 """Shape of a tensor, and the function that reads it."""
@@ -61,6 +62,8 @@ def open_tensors(path: Path) -> TensorFile:
     container = container_of(path)
     if container == "safetensors":
         return _open_safetensors(path)
+    if container == "shards":
+        return _open_shards(path)
     return _open_pickle(path, zipped=container == "zip")
 
 
@@ -82,6 +85,17 @@ def _open_safetensors(path: Path) -> TensorFile:
     return TensorFile(path, shapes, _reader(path, handle.get_tensor, names), metadata, traces=_prefix(names))
 
 
+def _open_shards(path: Path) -> TensorFile:
+    """Opens every shard of an index, as one file. Raises as `open_tensors`, or if two shards have the same tensor."""
+    files = [_open_safetensors(shard) for shard in shard_files(path)]
+    owners = {name: file for file in files for name in file.shapes}
+    if len(owners) < sum(len(file.shapes) for file in files):
+        raise CheckpointError(f"{path}: two shards have the same tensor; save the model again")
+    shapes = {name: file.shapes[name] for name, file in owners.items()}
+    traces = tuple(dict.fromkeys(trace for file in files for trace in file.traces))
+    return TensorFile(path, shapes, lambda name: owners[name].read(name), files[0].metadata, traces=traces)
+
+
 def _reader(path: Path, get: Callable[[str], Tensor], names: Mapping[str, str]) -> Callable[[str], Tensor]:
     def read(name: str) -> Tensor:
         try:
@@ -97,18 +111,18 @@ def _prefix(names: Mapping[str, str]) -> tuple[str, ...]:
     return ("the prefix `module.`",) if any(name.startswith("module.") for name in names.values()) else ()
 
 
-# Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, TinyCLIP.
+# Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, PEFT, TinyCLIP.
 # TinyCLIP keeps its towers and the temperature in modules of their own.
 WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
 # Stripped only if every key has it: `model.` may also be a part of a layout's own names.
-COMMON = ("model.", "clip.", "net.")
+COMMON = ("base_model.model.", "model.", "clip.", "clip_model.", "net.")
 
 
 def _plain_names(path: Path, names: Sequence[str]) -> dict[str, str]:
     """Returns the names without wrappers' prefixes: {plain: name in the file}."""
     stripped = {_unwrapped(name): name for name in names}
-    common = next((prefix for prefix in COMMON if all(plain.startswith(prefix) for plain in stripped)), "")
-    stripped = {_unwrapped(plain.removeprefix(common)): name for plain, name in stripped.items()}
+    while common := next((prefix for prefix in COMMON if all(plain.startswith(prefix) for plain in stripped)), ""):
+        stripped = {_unwrapped(plain.removeprefix(common)): name for plain, name in stripped.items()}
     if len(stripped) < len(names):
         raise CheckpointError(f"{path} holds weights twice, with and without the prefix `module.`; save one of the two")
     return stripped
@@ -124,10 +138,17 @@ def _unwrapped(name: str) -> str:
 EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema")
 STATE_DICT = ("state_dict", "model_state_dict", "model", "module")
 OPTIMIZER = {"optimizer", "optimizer_state_dict", "param_groups"}
+STATE_DICT_KEY, PICKLE_BYTES = b"\n\x00\x00\x00state_dict", 64 << 20
+"""A string of pickle: its length, then its characters."""
 TORCHSCRIPT_CODE = "/code/__torch__"
 DEEPEST = 4
 TRACES = ("epoch", "optimizer")
 """Entries of open_clip's training checkpoints that are not weights."""
+LIGHTNING = "pytorch-lightning_version"
+LIGHTNING_NOTE = (
+    "saved by Lightning, which does not record how pictures were preprocessed: the card's mean, std and interpolation "
+    "are used; `preprocess` sets others"
+)
 
 
 def _open_pickle(path: Path, zipped: bool) -> TensorFile:
@@ -158,7 +179,11 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
     notes = (f"{path.name} holds averaged weights ({used}); they are used, `{passed}` is not",) if passed else ()
     names = _plain_names(path, list(tensors))
     shapes = {plain: tuple(tensors[name].shape) for plain, name in names.items()}
-    left = tuple(trace for trace in TRACES if isinstance(data, Mapping) and trace in data)
+    if isinstance(data, Mapping) and LIGHTNING in data:
+        notes = (*notes, LIGHTNING_NOTE)
+        left: tuple[str, ...] = ()
+    else:
+        left = tuple(trace for trace in TRACES if isinstance(data, Mapping) and trace in data)
     reader = _reader(path, tensors.__getitem__, names)
     return TensorFile(path, shapes, reader, notes=notes, traces=(*left, *_prefix(names)))
 
@@ -180,8 +205,22 @@ def _check_archive(path: Path) -> None:
 def _unpickling(path: Path, message: str) -> str:
     code = re.search(r"GLOBAL (\S+)", message)
     if code:
-        return f"{path} holds pickled code ({code.group(1)}), which is never run; save its state_dict alone"
+        return (
+            f"{path} holds pickled code ({code.group(1)}), which is never run; save its state_dict alone, where you "
+            f"trust the file: torch.save(torch.load({path.name!r}, weights_only=False){_weights_of(path)}, "
+            "'weights.pt')"
+        )
     return f"{path} is truncated, or not written by torch.save; save the model's state_dict again"
+
+
+def _weights_of(path: Path) -> str:
+    """Returns the expression that takes the state dict out of a pickled object: an entry of a dict, or a model's."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile, StopIteration), zipfile.ZipFile(path) as archive:
+        pickled = next(entry for entry in archive.infolist() if entry.filename.endswith("data.pkl"))
+        with archive.open(pickled) as stream:
+            if STATE_DICT_KEY in stream.read(PICKLE_BYTES):
+                return "['state_dict']"
+    return ".state_dict()"
 
 
 def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]:

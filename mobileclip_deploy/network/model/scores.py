@@ -30,6 +30,27 @@ class Scores:
         return softmax(logits) if self.bias is None else sigmoid(logits + self.bias)
 
 
+@dataclass(frozen=True)
+class TrainedHead:
+    """A linear classifier that was trained on an image tower: `weights` [L, D] and `bias` [L], float64. `normalised`:
+    it takes embeddings of length 1."""
+
+    weights: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    normalised: bool
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.weights)
+
+    def of(self, embeddings: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """Returns probabilities [N, L] of image embeddings [N, D]."""
+        if self.normalised:
+            embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        return softmax(embeddings @ self.weights.T + self.bias)
+
+
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Returns the softmax of rows [N, L]."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))

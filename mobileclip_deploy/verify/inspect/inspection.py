@@ -14,8 +14,13 @@ from mobileclip_deploy.artifacts.bundle.opening import bundles_in
 from mobileclip_deploy.base.files import StrPath, artifact_bytes, check_there
 from mobileclip_deploy.base.files.names import INDEX_SUFFIX
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, container_of
+from mobileclip_deploy.errors import CheckpointError, InvalidInput
+from mobileclip_deploy.network.checkpoints.weights_files import (
+    checkpoint_file,
+    checkpoint_sha256,
+    container_of,
+    shard_files,
+)
 from mobileclip_deploy.network.model.licences import Answer, LicenceUse
 from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
@@ -36,7 +41,8 @@ class _Inspection(BaseModel):
 
 
 class CheckpointInspection(_Inspection):
-    """A file of trained weights. `uses`: uses that its licence allows. `notes`: assumptions, and ignored parts."""
+    """A file of trained weights. `uses`: uses that its licence allows. `notes`: assumptions, and ignored parts.
+    `options`: options that `export` needs for this file."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     layout: str
@@ -50,6 +56,7 @@ class CheckpointInspection(_Inspection):
     licence: str
     uses: dict[LicenceUse, Answer] | None = None
     notes: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
 
 class ArtifactInspection(_Inspection):
@@ -154,14 +161,25 @@ def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = s
 
 
 def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
-    container_of(path)  # refused before torch is imported
+    container = container_of(path)  # refused before torch is imported
 
-    from mobileclip_deploy.base.files import file_sha256
     from mobileclip_deploy.network.checkpoints.identity import identify
+    from mobileclip_deploy.network.checkpoints.loading import read_weight
+    from mobileclip_deploy.network.checkpoints.preprocessing import OPENAI, chosen_preprocess
     from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 
     file = open_tensors(path)
     identity = identify(file, None if variant is None else load_variant(variant))
+    for name, entry in identity.candidate.expected.items():
+        read_weight(identity.file, entry, name)  # NaN is refused here, too
+    options = () if variant is None else ("--variant", variant)
+    notes = identity.notes
+    try:
+        chosen_preprocess(identity, None)
+    except CheckpointError as error:  # nothing records it: the user must know
+        options, notes = (*options, "--preprocess", OPENAI), (*notes, str(error))
+    if identity.towers == ("image",) and identity.variant.text is not None:
+        options = (*options, "--tower", "image")
     return CheckpointInspection(
         layout=identity.layout,
         variant=identity.variant.name,
@@ -169,11 +187,12 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
         form="folded" if identity.layout == "folded" else "training",
         tensors=len(file.shapes),
         parameters=sum(prod(shape) for name, shape in file.shapes.items() if not name.endswith(BUFFERS)),
-        bytes=path.stat().st_size,
-        sha256=file_sha256(path),
+        bytes=sum(part.stat().st_size for part in (shard_files(path) if container == "shards" else (path,))),
+        sha256=checkpoint_sha256(path),
         licence=identity.variant.licence.name,
         uses=identity.variant.licence.uses_of_copy(),
-        notes=identity.notes,
+        notes=notes,
+        options=options,
     )
 
 

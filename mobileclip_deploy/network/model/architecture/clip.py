@@ -15,7 +15,7 @@ from mobileclip_deploy.network.model.architecture.fastvit import MCi
 from mobileclip_deploy.network.model.architecture.text import TextTransformer
 from mobileclip_deploy.network.model.architecture.vit import ViT
 from mobileclip_deploy.network.model.provenance import Provenance
-from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.scores import Scores, TrainedHead
 from mobileclip_deploy.network.model.variants import TOWERS, MCiTower, Variant, no_text_tower
 
 FIRST_LOGIT_BIAS = -10.0
@@ -29,10 +29,12 @@ class MobileCLIP(nn.Module):
     to logits) of a variant whose scores are sigmoids.
 
     `towers` names the existing ones: a checkpoint or a variant of one tower gives a model whose other tower is None.
-    `provenance` names the checkpoint of the weights; None if there was none.
+    `provenance` names the checkpoint of the weights; None if there was none. `trained_head`: a classifier's head in
+    that checkpoint; None if it has none.
     """
 
     provenance: Provenance | None = None
+    trained_head: TrainedHead | None = None
 
     def __init__(self, variant: Variant, towers: tuple[str, ...] = TOWERS) -> None:
         super().__init__()
