@@ -107,8 +107,6 @@ def convert(
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
-    if layout is None and base is None and mix is None:
-        raise UsageError("--layout is missing: apple, open_clip, transformers or folded; or give --base or --mix")
     if base is not None and mix is not None:
         raise UsageError("--base and --mix exclude each other; merge first, then mix the written file")
     if mix is None and (ratio is not None or dataset is not None):
@@ -117,6 +115,8 @@ def convert(
         raise UsageError(f"--keep {keep} is neither letters nor used; a dataset goes with --mix")
     if mix is not None and ((keep is None) != (dataset is None) or (keep is not None and ratio is not None)):
         raise UsageError("--mix takes --ratio, or both --keep and --dataset, which choose it")
+    if layout is None and base is None and mix is None:
+        raise UsageError("--layout is missing: apple, open_clip, transformers or folded; or give --base or --mix")
     for file in filter(None, (checkpoint, base, mix)):
         weights_file(variant, file)
 

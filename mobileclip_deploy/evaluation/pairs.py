@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import InvalidInput, reraising
+from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.network.model.image_files import image_files, walk_images
 from mobileclip_deploy.pictures.text_files import read_text
 
@@ -59,7 +60,10 @@ def check_pairs(source: Path) -> None:
     if not source.is_file() and not source.is_dir():
         raise InvalidInput(f"no folder or manifest of images at {source}")
     if (kind := source.suffix.upper()) in (".CSV", ".TSV"):
-        raise InvalidInput(f"{source} is a {kind[1:]} table; training reads .jsonl or a folder with dataset.json")
+        raise InvalidInput(
+            f"{source} is a {kind[1:]} table, which plain training reads (distillation: 0); teachers need .jsonl or a "
+            "folder with dataset.json"
+        )
     if source.is_dir() and not any(source.glob("*.json*")) and next(walk_images(source), None) is None:
         raise _nothing_in(source)
 
@@ -88,6 +92,27 @@ def read_pairs(source: Path) -> Pairs:
     if not files:
         raise _nothing_in(source)
     return Pairs(source, tuple(Pair(image=file.relative_to(source).as_posix()) for file in files))
+
+
+def pairs_of(dataset: Dataset, source: Path, template: str) -> Pairs:
+    """Returns the pairs of a dataset that was read from `source`: its captions, or its classes in the template.
+
+    Raises:
+        InvalidInput: its images are inside of archives.
+    """
+    folder = source if source.is_dir() else source.parent
+    texts: list[list[str]] = [[] for _ in dataset.images]
+    for caption, index in zip(dataset.captions, dataset.caption_images, strict=True):
+        texts[index].append(caption)
+    template = dataset.templates[0] if dataset.templates else template
+    rows = []
+    for number, image in enumerate(dataset.images):
+        if not isinstance(image, Path):
+            raise InvalidInput(f"{image} is inside of an archive, which training cannot read; unpack it")
+        listed = texts[number] or [template.replace("{}", dataset.classes[dataset.labels[number]])]
+        relative = image.relative_to(folder) if image.is_relative_to(folder) else image.absolute()
+        rows.append(Pair(image=relative.as_posix(), text=listed[0], captions=tuple(listed[1:])))
+    return Pairs(folder, tuple(rows))
 
 
 def parse_pairs(text: str, folder: Path, where: str) -> Pairs:

@@ -62,9 +62,11 @@ def _json_lines(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
 
 def _separated(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
     lines = read_lines(path, bad, TABLE_BYTES)
-    reader = csv.reader(
-        (f"{text}\n" for _, text in lines), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
+    header = next(iter(lines), (0, ""))[1]
+    # Excel writes semicolons where the comma is the decimal separator.
+    comma = ";" if ";" in header and "," not in header else ","
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else comma
+    reader = csv.reader((f"{text}\n" for _, text in lines), delimiter=delimiter, strict=True)
     rows: list[DatasetRow] = []
     places: dict[str, int] | None = None
     width = 0

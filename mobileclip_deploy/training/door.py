@@ -15,7 +15,10 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import require_scheduler, require_tls
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
 from mobileclip_deploy.evaluation.pairs import read_pairs
+from mobileclip_deploy.network.checkpoints.identity import identify
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.training.datacompdr.writing import BFLOAT16, FLOAT32
 from mobileclip_deploy.training.language.distilling import DistilledTower, TowerRow, distil
@@ -31,7 +34,8 @@ from mobileclip_deploy.training.reinforcement.index import INDEX
 from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.teachers import Teacher
 from mobileclip_deploy.training.trainer.ranks import PeerFailed, is_rank_zero
-from mobileclip_deploy.training.trainer.recipe import read_recipe
+from mobileclip_deploy.training.trainer.recipe import Recipe, read_recipe
+from mobileclip_deploy.training.trainer.recipe import finetune_recipe as build_recipe
 from mobileclip_deploy.training.trainer.running import LogRow, Trained
 from mobileclip_deploy.training.trainer.running import train as _train
 
@@ -127,30 +131,52 @@ def reinforce(
 
 
 def train(
-    recipe: StrPath,
+    recipe: StrPath | Recipe,
     output: StrPath,
     *,
     data: StrPath | None = None,
     images: StrPath | None = None,
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
+    announce: Callable[[str], None] = silent,
 ) -> Trained:
     """Trains on a reinforced dataset, on shards as Apple publishes them or on plain pairs (docs/reinforcement.md).
     Resumes a stopped run of the same training. Under torchrun all processes train together, to the weights of one.
 
     Args:
-        recipe: a YAML file, see `trainer.recipe.Recipe`.
+        recipe: a YAML file, see `trainer.recipe.Recipe`; or a recipe from `finetune_recipe`.
         output: folder for the checkpoint, the log and the trained weights.
         data: replaces the recipe's `data`.
         images: of published shards, the folder of the shards that hold images and true captions.
         measured: called with loss and held-out recall at each measurement.
+        announce: called once with steps, hours and memory, after the first steps.
 
     Raises:
         InvalidInput: the recipe or its data cannot be used.
         UsageError: the folder holds another training.
     """
-    read = _raise_on_first_rank(lambda: read_recipe(Path(recipe), optional_path(data), optional_path(images)))
-    return _train(read, Path(output), progress, measured)
+    options = optional_path(data), optional_path(images)
+    read = recipe if isinstance(recipe, Recipe) else _raise_on_first_rank(lambda: read_recipe(Path(recipe), *options))
+    return _train(read, Path(output), progress, measured, announce)
+
+
+def finetune_recipe(
+    data: StrPath, checkpoint: StrPath, *, held_out: StrPath | None = None, preprocess: str | None = None
+) -> Recipe:
+    """Returns the recipe of a fine-tune (docs/finetune.md): frozen BatchNorm statistics, rates by layer, an early stop.
+
+    Args:
+        data: pairs or class folders, in a form of docs/evaluation.md.
+        checkpoint: in training form, with both towers.
+        held_out: data to measure on; every third picture of `data` when None.
+        preprocess: as for `load_model`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    start = checkpoint_file(Path(checkpoint))
+    variant = identify(open_tensors(start)).variant.name
+    return build_recipe(variant, start, Path(data), optional_path(held_out), preprocess)
 
 
 def _raise_on_first_rank(read: Callable[[], R]) -> R:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.options import FILE, json_option, preprocess_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
     from mobileclip_deploy.base.progress import Progress
     from mobileclip_deploy.training.language.distilling import DistilledTower
+    from mobileclip_deploy.training.trainer.recipe import Recipe
     from mobileclip_deploy.training.trainer.running import Trained
 
 
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="With DataCompDR shards: folder of the matching DataComp shards (images and captions).",
 )
+@click.option("--recipe", "preset", type=click.Choice(["finetune"]), help="Preset to train by, instead of RECIPE.")
+@click.option(
+    "--held-out",
+    type=FILE,
+    metavar="PATH",
+    help="With --recipe: data to measure on. [default: every third picture of --data]",
+)
+@preprocess_option
 @click.option("--text-tower", is_flag=True, help="Train the text tower for other languages; RECIPE is then optional.")
 @click.option(
     "--parallel",
@@ -44,7 +53,7 @@ if TYPE_CHECKING:
     "--checkpoint",
     type=FILE,
     metavar="FILE",
-    help="With --text-tower: checkpoint to learn from. [default: built-in nano]",
+    help="With --recipe and --text-tower: checkpoint to start or to learn from. [default: built-in nano]",
 )
 @json_option
 def train(
@@ -52,6 +61,9 @@ def train(
     output: Path,
     data: Path | None,
     images: Path | None,
+    preset: str | None,
+    held_out: Path | None,
+    preprocess: str | None,
     text_tower: bool,
     parallel: tuple[Path, ...],
     languages: str | None,
@@ -69,6 +81,7 @@ def train(
     \b
     Example:
       mobileclip-deploy train recipe.yaml -o runs/first
+      mobileclip-deploy train --recipe finetune --data photos/ --checkpoint mobileclip_s0.pt -o tuned
       mobileclip-deploy train recipe.yaml --data DataCompDR-12M --images DataComp-12M -o runs/dr
       torchrun --nproc-per-node 8 -m mobileclip_deploy train recipe.yaml -o runs/eight
       mobileclip-deploy train --text-tower --parallel pairs.tsv --languages de,fr --checkpoint mobileclip_s0.pt -o tower
@@ -78,25 +91,47 @@ def train(
 
     if text_tower and (data is not None or images is not None):
         raise UsageError("--data and --images go with images; a text tower needs --parallel")
-    if not text_tower and (parallel or languages or checkpoint is not None):
-        raise UsageError("--parallel, --languages and --checkpoint go with --text-tower")
+    if not text_tower and (parallel or languages):
+        raise UsageError("--parallel and --languages go with --text-tower")
+    if preset is None and (held_out is not None or preprocess is not None):
+        raise UsageError("--held-out and --preprocess go with --recipe finetune; a RECIPE has fields for them")
+    if preset is None and not text_tower and checkpoint is not None:
+        raise UsageError("--checkpoint goes with --recipe or --text-tower; a RECIPE names it with start")
+    if preset is not None and (recipe is not None or text_tower or images is not None or data is None):
+        raise UsageError("--recipe finetune needs --data, and no RECIPE, --text-tower or --images")
     listed = tuple(part.strip() for part in languages.split(",")) if languages else ()
     try:
         if text_tower:
             _text_tower(recipe, output, parallel, listed, checkpoint, as_json)
+        elif preset is not None and data is not None:
+            _network(_finetune(data, checkpoint, held_out, preprocess), output, None, None, as_json)
         elif recipe is None:
-            raise UsageError("a training needs RECIPE, or --text-tower with --parallel and --languages")
+            raise UsageError(
+                "a training needs RECIPE, --recipe finetune, or --text-tower with --parallel and --languages"
+            )
         else:
             _network(recipe, output, data, images, as_json)
     except PeerFailed as error:
         raise SystemExit(error.exit_code) from error  # the process that failed has printed why
 
 
-def _network(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
+def _finetune(data: Path, checkpoint: Path | None, held_out: Path | None, preprocess: str | None) -> Recipe:
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
+    from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+
+    start = builtin_checkpoint() if checkpoint is None else checkpoint
+    weights_file(None, start)  # refused before torch is imported
+
+    from mobileclip_deploy.training.door import finetune_recipe
+
+    return finetune_recipe(data, start, held_out=held_out, preprocess=preprocess)
+
+
+def _network(recipe: Path | Recipe, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
     from mobileclip_deploy.training.trainer.ranks import is_rank_zero
     from mobileclip_deploy.training.trainer.recipe import read_recipe
 
-    if is_rank_zero():
+    if isinstance(recipe, Path) and is_rank_zero():
         read_recipe(recipe, data, images)
 
     # Code from here on imports torch, which takes more than a second: earlier refusals did not wait for it.
@@ -111,7 +146,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
         note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1 {recalls}")
 
     with _progress() as update:
-        result = run(recipe, output, data=data, images=images, progress=update, measured=show)
+        result = run(recipe, output, data=data, images=images, progress=update, measured=show, announce=note)
     if not is_rank_zero():
         return
     left = result.left_out

@@ -49,7 +49,8 @@ class _Asked(type(BaseModel)):  # type: ignore[misc]  # pydantic's own metaclass
 
 class AugmentationPolicy(BaseModel, metaclass=_Asked):
     """Bounds of augmentations. Each affine and colour operation is applied with `probability`, at a magnitude that is
-    uniform up to its bound. `scale` and `ratio` are the crop's share of the area and its aspect in pixels."""
+    uniform up to its bound. `scale` and `ratio` are the crop's share of the area and its aspect in pixels. Angles,
+    of hue too, are in radians."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -57,9 +58,9 @@ class AugmentationPolicy(BaseModel, metaclass=_Asked):
     ratio: Rising = (3 / 4, 4 / 3)
     mirror: float = Field(default=0.5, ge=0, le=1)
     probability: float = Field(default=0.5, ge=0, le=1)
-    angle: float = 0.25
-    shear: float = 0.15
-    brightness: float = 0.2
-    contrast: float = 0.4
-    saturation: float = 0.5
-    hue: float = 0.3
+    angle: float = Field(default=0.25, ge=0, le=3.15)
+    shear: float = Field(default=0.15, ge=0, le=1)
+    brightness: float = Field(default=0.2, ge=0, le=1)
+    contrast: float = Field(default=0.4, ge=0, le=1)
+    saturation: float = Field(default=0.5, ge=0, le=1)
+    hue: float = Field(default=0.3, ge=0, le=1.6)

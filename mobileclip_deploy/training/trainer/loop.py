@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -20,13 +22,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mobileclip_deploy.base.files import replacing
 from mobileclip_deploy.base.files.writers import sole_writer
-from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.training.trainer.network import optimizer, schedule
 from mobileclip_deploy.training.trainer.processes import Processes, normalise_across
 from mobileclip_deploy.training.trainer.recipe import Optimisation
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
+FORECAST_STEPS = 3
 Network = TypeVar("Network", bound=nn.Module)
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -58,6 +61,7 @@ class Training(ABC, Generic[Network, Item, Row]):
         self.optimizer = optimizer(network, objective, recipe)
         self.schedule = schedule(self.optimizer, recipe)
         self.step, self.losses, self.log = 0, list[float](), list[Row]()
+        self.announce: Callable[[str], None] = silent
 
     @abstractmethod
     def gradients(self, item: Item) -> Tensor:
@@ -131,21 +135,50 @@ class Training(ABC, Generic[Network, Item, Row]):
         self.processes.raise_if_any_failed(bad)
         return loss
 
+    def improved(self) -> bool:
+        """Returns whether the training goes on after a measurement."""
+        return True
+
     def run(self, items: Iterable[Item], progress: Progress, measured: Callable[[Row], None]) -> int:
-        """Makes all remaining steps. Returns the index of the first one."""
-        first, steps = self.step, self.settings.steps
+        """Makes all remaining steps. Returns the index of the first one. After the third step
+        `announce` gets a forecast."""
+        first, steps, started = self.step, self.settings.steps, time.perf_counter()
         for item in items:
             self.update(item)
             last = self.step == steps
+            if self.processes.first and self.step == first + FORECAST_STEPS:
+                self.announce(self._forecast((time.perf_counter() - started) / FORECAST_STEPS))
             if self.processes.first and (self.step % self.settings.evaluate_every == 0 or last):
                 self.log.append(self.measure())
                 self.losses.clear()
                 measured(self.log[-1])
+                last = last or not self.improved()
             if self.processes.first and (self.step % self.settings.checkpoint_every == 0 or last):
                 self.save()
             if self.losses:
                 progress(f"step {self.step} of {steps}, loss {self.losses[-1]:.3f}")
+            if last:
+                break
         return first
+
+    def _forecast(self, seconds: float) -> str:
+        """Returns one line about the whole training: steps, hours on this machine, and memory."""
+        hours = seconds * (self.settings.steps - self.step) / 3600
+        memory = _peak_memory() if self.settings.device == "cpu" else ""
+        return (
+            f"{self.settings.steps:,} steps of {self.settings.batch:,}: about {hours:.2g} hours on this machine "
+            f"({seconds:.2g} s a step){memory}"
+        )
+
+
+def _peak_memory() -> str:
+    """Returns the largest memory of this process so far, in words; empty on Windows, where Python cannot know."""
+    if sys.platform == "win32":
+        return ""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB of memory"
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +13,12 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.fitting import Candidate
 from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.checkpoints.preprocessing import METADATA
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.network.model.provenance import Provenance
-from mobileclip_deploy.network.model.variants import Variant, load_variant
+from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
 from mobileclip_deploy.training.trainer.recipe import Optimisation, Recipe
 
 EMBEDDING_STD = 0.02
@@ -34,9 +37,10 @@ def start(recipe: Recipe) -> MobileCLIP:
         model = build_model(variant)
         _draw(model, recipe.layer_scale)
     else:
-        model = load(recipe.start, recipe.variant)
+        model = load(recipe.start, recipe.variant, preprocess=recipe.preprocess)
         if is_folded(model):
             raise UsageError(f"{recipe.start} is folded; give a checkpoint in training form")
+    preprocess = None if model.provenance is None else model.provenance.preprocess
     model.provenance = Provenance(
         variant=variant.name,
         layout=_layout(variant),
@@ -44,8 +48,14 @@ def start(recipe: Recipe) -> MobileCLIP:
         file="in training",
         licence=variant.licence.name,
         research_only=variant.licence.research_only,
+        preprocess=preprocess,
     )
-    return model.requires_grad_(True).train()
+    model.requires_grad_(True).train()
+    if recipe.statistics is not None:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    return model
 
 
 @torch.no_grad()
@@ -64,7 +74,36 @@ def optimizer(model: nn.Module, objective: nn.Module, recipe: Optimisation) -> t
     chosen = {id(parameter) for parameter in decaying}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen] + [*objective.parameters()]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    if isinstance(recipe, Recipe) and recipe.layer_decay is not None:
+        groups = _by_layer(model, groups, recipe)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas or (0.9, 0.98), fused=True)
+
+
+LAYER = re.compile(r"^(image|text)\.(?:stages|blocks)\.(\d+)\.")
+FIRST = ("image.stem.", "image.class_token", "image.positional_", "image.pre_norm.", "text.token_", "text.positional_")
+
+
+def _by_layer(model: nn.Module, groups: list[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns the groups divided by layer: the rate falls by `layer_decay` from each layer to the one before it."""
+    matches = {name: LAYER.match(name) for name, _ in model.named_parameters()}
+    depth = {
+        tower: 1 + max((int(m[2]) for m in matches.values() if m and m[1] == tower), default=-1) for tower in TOWERS
+    }
+    below = {}  # number of layers between a parameter and the end of its tower
+    for name, parameter in model.named_parameters():
+        match, tower = matches[name], name.partition(".")[0]
+        if match is not None:
+            below[id(parameter)] = depth[tower] - int(match[2])
+        elif name.startswith(FIRST):
+            below[id(parameter)] = depth[tower] + 1
+    divided: list[dict[str, Any]] = []
+    for group in groups:
+        layers: dict[int, list[Tensor]] = {}
+        for parameter in group["params"]:
+            layers.setdefault(below.get(id(parameter), 0), []).append(parameter)
+        rates = {layer: recipe.learning_rate * (recipe.layer_decay or 1) ** layer for layer in layers}
+        divided += [group | {"params": layers[layer], "lr": rates[layer]} for layer in sorted(layers)]
+    return divided
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Optimisation) -> torch.optim.lr_scheduler.LRScheduler:
@@ -73,7 +112,7 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: Optimisation) -> torch.op
     if recipe.warmup_steps is None:
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
-            recipe.learning_rate,
+            [group["lr"] for group in optimizer.param_groups],
             total_steps=recipe.steps,
             pct_start=recipe.warmup,
             cycle_momentum=False,
@@ -97,7 +136,10 @@ def write_weights(model: MobileCLIP, path: Path) -> None:
     layout, state = _layout(model.variant), model.state_dict()
     candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
     tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})
-    write_tensors(path, tensors, {"variant": model.variant.name, "layout": layout, "form": "training"})
+    metadata = {"variant": model.variant.name, "layout": layout, "form": "training"}
+    if model.provenance is not None and (taken := model.provenance.preprocess) is not None:
+        metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
+    write_tensors(path, tensors, metadata)
 
 
 def _layout(variant: Variant) -> str:

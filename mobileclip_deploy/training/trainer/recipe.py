@@ -40,9 +40,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "datacompdr-1b": _1B,
     "datacompdr-1b-vit": _1B | {"distillation": 0.75},
     "dfndr-12m": _12M | {"datacompdr": {"teachers": _V2}},
+    "finetune": {
+        "distillation": 0.0,
+        "steps": 300,
+        "batch": 64,
+        "learning_rate": 1e-4,
+        "average": 0.98,
+        "statistics": "frozen",
+        "layer_decay": 0.8,
+        "patience": 4,
+        "evaluate_every": 50,
+        "checkpoint_every": 50,
+    },
     "dfndr-2b": _1B | {"datacompdr": {"teachers": _V2, "captions": "^syn_text_dfn_mscoco38k$"}},
 }
-"""Presets of the papers' runs: `datacompdr-1b` is for the S variants, `datacompdr-1b-vit` for ViT-B/16."""
+"""Presets. Those of the papers' runs: `datacompdr-1b` is for the S variants, `datacompdr-1b-vit` for ViT-B/16.
+`finetune` continues from a checkpoint on few pictures (docs/finetune.md)."""
+FINETUNE = "finetune"
 
 
 class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -99,6 +113,11 @@ class Recipe(Optimisation, frozen=True):
     papers' runs, whose fields replace those that the recipe leaves out. With `schedule` "cosine" the rate rises
     linearly over `warmup_steps`, as open_clip's. `accumulate`: number of parts in which a batch passes the towers, for
     devices with little memory; the loss is that of the whole batch. `autocast`: type in which the towers compute.
+
+    For a fine-tune: `statistics` "frozen" keeps the means and variances of BatchNorm as in `start`. `layer_decay` is
+    the factor of the learning rate from each layer to the one before it. `patience` is the number of measurements
+    without a better recall after which the training stops; the best weights are written. With `patience` and without
+    `evaluation` every third picture of `data` is held out. `preprocess`: as for `load`. `template`: caption of a class.
     """
 
     variant: str
@@ -115,11 +134,20 @@ class Recipe(Optimisation, frozen=True):
     accumulate: int | None = Field(default=None, gt=0)
     autocast: Literal["bfloat16"] | None = None
     workers: int = Field(default=0, ge=0)
+    statistics: Literal["frozen"] | None = None
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    patience: int | None = Field(default=None, gt=0)
+    preprocess: str | None = Field(default=None, max_length=4096)
+    template: str | None = Field(default=None, max_length=1000)
 
     @model_validator(mode="after")
     def _anchors_or_teachers(self) -> Recipe:
         if self.anchors is not None and self.distillation > 0:
             raise ValueError("anchors cannot be combined with teachers; set distillation to 0")
+        if self.statistics is not None and (self.start is None or self.anchors is not None):
+            raise ValueError("frozen statistics need a start, and no anchors; name the checkpoint with start")
+        if self.template is not None and "{}" not in self.template:
+            raise ValueError("the template has no {} for the name of the class; write a photo of a {}")
         if self.anchors is not None and (self.accumulate or 1) > 1:
             raise ValueError("anchors cannot be combined with accumulate; leave accumulate out")
         if (self.schedule is None) != (self.warmup_steps is None):
@@ -158,6 +186,11 @@ EXAMPLES = {
     "languages": "[de, fr]",
     "teacher": "mobileclip_s0.pt",
     "held_out": "held_out.tsv",
+    "statistics": "frozen",
+    "layer_decay": "0.8",
+    "patience": "4",
+    "preprocess": "openai",
+    "template": "a photo of a {}",
 }
 """Examples of fields; a field without one here has a default, which is its example."""
 
@@ -251,6 +284,17 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
         if images is not None and isinstance(settings, dict):
             content["datacompdr"] = settings | {"images": str(images.absolute())}
     return recipe_of(Recipe, content, path)
+
+
+def finetune_recipe(variant: str, start: Path, data: Path, held_out: Path | None, preprocess: str | None) -> Recipe:
+    """Returns the preset `finetune` for a checkpoint and pictures.
+
+    Raises:
+        InvalidInput: a value is out of range.
+    """
+    given = {"preset": FINETUNE, "variant": variant, "start": start, "data": data}
+    given |= {"evaluation": held_out, "preprocess": preprocess}
+    return recipe_of(Recipe, {"version": 1} | PRESETS[FINETUNE] | given, None)
 
 
 def recipe_of(kind: type[_R], content: Any, path: Path | None) -> _R:

@@ -7,24 +7,26 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from mobileclip_deploy.base.files import write_whole
 from mobileclip_deploy.base.interpreter import safe_children
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.evaluation.pairs import check_pairs, read_pairs
+from mobileclip_deploy.evaluation.pairs import Pairs, check_pairs, pairs_of, read_pairs
 from mobileclip_deploy.network.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
-from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.network.model.variants import Variant, load_variant
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.training.datacompdr.dataset import PublishedDataset
 from mobileclip_deploy.training.datacompdr.joining import shard_files
@@ -85,7 +87,7 @@ class Trained:
     left_out: LeftOut | None = None
 
 
-class _Guarded(Dataset[Sample | InvalidInput]):
+class _Guarded(TorchDataset[Sample | InvalidInput]):
     """Dataset that returns a refusal as a value: torch would put the traceback of a loading process into its text."""
 
     def __init__(self, data: TrainingData) -> None:
@@ -127,7 +129,7 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
         known: dict[str, Any] | None = None,
     ) -> None:
         self.recipe, self.skipped = recipe, 0
-        self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
+        self.held_out, self.best = held_out(recipe), Best()
         device = processes.device(recipe.device)
         self.model = start(recipe).to(device)
         learned = objective(recipe, dataset, self.model).to(device)
@@ -199,18 +201,83 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
             self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels)
         )
 
+    def improved(self) -> bool:
+        """Keeps the weights of the best measurement. Returns whether the last `patience` measurements had it."""
+        if self.recipe.patience is None:
+            return True
+        row = self.log[-1]
+        recall = (row.image_to_text_recall + row.text_to_image_recall) / 2
+        if recall > self.best.recall:
+            weights = {name: value.clone() for name, value in self.averaged.state_dict().items()}
+            self.best = Best(recall, row.step, weights)
+        return sum(row.step > self.best.step for row in self.log) < self.recipe.patience
+
+    @property
+    def result(self) -> MobileCLIP:
+        """The averaged weights, at the best measurement if the recipe has `patience`."""
+        if self.best.weights:
+            self.averaged.load_state_dict(self.best.weights)
+        return self.averaged
+
+    def kept(self) -> dict[str, Any]:
+        return {} if self.recipe.patience is None else {"best": vars(self.best)}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        self.best = Best(**state["best"]) if self.recipe.patience is not None else self.best
+
     def measure(self) -> LogRow:
-        """Returns a log row of the averaged weights."""
-        figures = measure(model_embedder(self.averaged), self.held_out, ("retrieval",)).result.figures
+        """Returns a log row of the averaged weights. On a dataset of classes both recalls are its top-1."""
+        task = "retrieval" if "retrieval" in self.held_out.tasks else "classification"
+        figures = measure(model_embedder(self.averaged), self.held_out, (task,)).result.figures
+        names = (
+            [f"{one}_recall@1" for one in ("image_to_text", "text_to_image")] if task == "retrieval" else ["top1"] * 2
+        )
         return LogRow(
             step=self.step,
             samples=self.step * self.recipe.batch,
             loss=sum(self.losses) / len(self.losses),
             learning_rate=float(self.schedule.get_last_lr()[0]),
             scale=self.model.logit_factor,
-            image_to_text_recall=figures["image_to_text_recall@1"].value,
-            text_to_image_recall=figures["text_to_image_recall@1"].value,
+            image_to_text_recall=figures[names[0]].value,
+            text_to_image_recall=figures[names[1]].value,
         )
+
+
+@dataclass(frozen=True)
+class Best:
+    """Best measurement so far: mean of its recalls, its step, and the averaged weights."""
+
+    recall: float = -1.0
+    step: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def held_out(recipe: Recipe) -> Dataset:
+    """Returns the dataset on which a recipe measures.
+
+    Raises:
+        InvalidInput: it cannot be read.
+    """
+    if recipe.evaluation is not None:
+        return read_dataset(recipe.evaluation)
+    return builtin_dataset() if recipe.patience is None else _dataset(recipe.data).divided()[0]
+
+
+def _dataset(data: Path) -> Dataset:
+    manifest = data / "pairs.jsonl"
+    return read_dataset(manifest if manifest.is_file() and not (data / "dataset.json").is_file() else data)
+
+
+def _pairs(recipe: Recipe, variant: Variant) -> Pairs:
+    """Reads plain pairs, in their forms or in those of `evaluate`; without those that are held out."""
+    data = recipe.data
+    plain = data.suffix == ".jsonl" or any((data / name).is_file() for name in ("pairs.jsonl", "dataset.json"))
+    if recipe.patience is not None and recipe.evaluation is None:
+        return pairs_of(_dataset(data).divided()[1], data, recipe.template or variant.template)
+    if plain or (data.is_dir() and not any(path.is_dir() for path in data.iterdir())):
+        return read_pairs(data)
+    return pairs_of(read_dataset(data), data, recipe.template or variant.template)
 
 
 def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
@@ -230,7 +297,7 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
         dataset = PublishedDataset(recipe.data, variant, recipe.datacompdr, progress)
     elif not (recipe.data / INDEX).is_file() and recipe.distillation == 0:
         policy = recipe.augmentation or AugmentationPolicy()
-        dataset = PlainDataset(read_pairs(recipe.data), variant, policy, recipe.seed)
+        dataset = PlainDataset(_pairs(recipe, variant), variant, policy, recipe.seed)
     else:
         described = any((recipe.data / name).is_file() for name in ("pairs.jsonl", "dataset.json"))
         if indexed is None and (described or recipe.data.is_file()):
@@ -245,6 +312,11 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
         raise UsageError(f"{recipe.data} is reinforced and stores its augmentations; leave `augmentation` out")
     if not dataset.captioned:
         raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; give pairs with texts")
+    if not published and recipe.batch > len(dataset):
+        raise InvalidInput(
+            f"a batch of {recipe.batch:,} of {len(dataset):,} pairs would repeat each pair; set batch to at most "
+            f"{len(dataset):,}"
+        )
     return dataset
 
 
@@ -253,6 +325,7 @@ def train(
     folder: Path,
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
+    announce: Callable[[str], None] = silent,
 ) -> Trained:
     """Trains as `training.door.train` does, from a parsed recipe. On one thread of a CPU a stopped run resumes to the
     same bits.
@@ -263,6 +336,8 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(safe_children())  # covers the recipe's workers, too
         processes = stack.enter_context(joined(recipe.device))
+        if recipe.patience is not None and processes.count > 1:
+            raise UsageError("patience is for a training in one process; leave it out, or start without torchrun")
         if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
             raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
         report = progress if processes.first else silent
@@ -271,6 +346,7 @@ def train(
         processes.run_on_all(lambda: stack.enter_context(sole_training(folder, processes)))
         state = processes.run_on_all(lambda: read_state(folder))
         training = processes.run_on_all(lambda: _Training(recipe, dataset, folder, processes, state))
+        training.announce = announce
         loader = DataLoader(
             _Guarded(dataset),
             batch_sampler=_batches(dataset, recipe, training.step, processes),
@@ -285,7 +361,7 @@ def train(
         first = training.run(loader, report, told)
         if processes.first:
             _write_log(folder, training.log)
-            write_weights(training.averaged, folder / WEIGHTS)
+            write_weights(training.result, folder / WEIGHTS)
         skipped, left_out = processes.total(training.skipped), None
         if isinstance(dataset, PublishedDataset):
             joint = dataset.joined
@@ -295,7 +371,7 @@ def train(
 
 def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=[field.name for field in fields(LogRow)], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=[column.name for column in fields(LogRow)], lineterminator="\n")
     writer.writeheader()
     writer.writerows([asdict(row) for row in rows])
     write_whole(folder / LOG, text.getvalue())
