@@ -14,6 +14,12 @@ from mobileclip_deploy.cli.terminal import say
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
 @dataset_options
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="Checkpoint that the bundles were exported from.")
+@click.option(
+    "--baseline",
+    type=FILE,
+    metavar="FILE",
+    help="Original checkpoint that the bundles' checkpoint was fine-tuned from, to report what changed.",
+)
 @gate_option
 @click.option("--by-layer", is_flag=True, help="On Qualcomm's emulator: measure each layer's deviation from float32.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
@@ -22,6 +28,7 @@ def compare(
     bundles: tuple[Path, ...],
     data: DatasetChoice,
     checkpoint: Path | None,
+    baseline: Path | None,
     gate_texts: tuple[str, ...],
     by_layer: bool,
     markdown: bool,
@@ -37,6 +44,7 @@ def compare(
       mobileclip-deploy compare out/nano-onnx-fp32 out/nano-onnx-fp16
       mobileclip-deploy compare out/* --dataset imagenet/val --cache ~/.cache/embeddings --markdown
       mobileclip-deploy compare out/nano-qnn-w8a16 --by-layer
+      mobileclip-deploy compare out/nano-onnx-fp16 --checkpoint tuned.pt --baseline original.pt --dataset photos/
     """
     if by_layer:
         _compare_layers(bundles, as_json)
@@ -51,15 +59,17 @@ def compare(
     gates, dataset_arguments = parse_gates(gate_texts) if gate_texts else None, data.arguments()
     if data.dataset is not None:
         check_dataset(data.dataset)
-    if checkpoint is not None:
-        weights_file(None, checkpoint)
+    for file in filter(None, (checkpoint, baseline)):
+        weights_file(None, file)
 
     from mobileclip_deploy import compare as run
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_comparison
 
     with progress() as update:
-        comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **dataset_arguments)
+        comparison = run(
+            bundles, checkpoint=checkpoint, baseline=baseline, gates=gates, progress=update, **dataset_arguments
+        )
     for text in comparison.notes:
         note(f"Note: {text}")
     if as_json:

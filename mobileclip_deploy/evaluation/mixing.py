@@ -10,9 +10,10 @@ import numpy.typing as npt
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measuring, measure
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.mixing import MixCurve, MixPoint, mix
+from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedder import model_embedder
 
@@ -28,7 +29,7 @@ def choose_ratio(
 
     Args:
         original, tuned: two checkpoints of one network in training form.
-        keep, gain: held-out data of the original's and of the fine-tune's task. One third chooses, the rest confirms.
+        keep, gain: held-out data of the original's and of the fine-tune's task. A third chooses, the rest confirms.
 
     Raises:
         UsageError: the two checkpoints do not have the same towers.
@@ -42,10 +43,7 @@ def choose_ratio(
 
     def hits(ratio: float, dataset: Dataset) -> Hits:
         model.load_state_dict(mix(*states, ratio))
-        task = dataset.tasks[0]
-        result = measure(model_embedder(model), dataset, (task,)).hits
-        names = ("top1",) if task == "classification" else ("image_to_text_recall@1", "text_to_image_recall@1")
-        return np.concatenate([result[name] for name in names])
+        return _hits(model, dataset)
 
     points = []
     for ratio in RATIOS:
@@ -56,3 +54,37 @@ def choose_ratio(
     progress(f"confirming ratio {ratio:g}")
     kept, gained = (paired_difference(hits(ratio, part), hits(0, part)) for part in (keep_rest, gain_rest))
     return MixCurve(tuple(points), ratio, kept, gained)
+
+
+def _hits(model: MobileCLIP, dataset: Dataset, how: Measuring = IN_FULL) -> Hits:
+    task = dataset.tasks[0]
+    result = measure(model_embedder(model), dataset, (task,), how).hits
+    names = ("top1",) if task == "classification" else ("image_to_text_recall@1", "text_to_image_recall@1")
+    return np.concatenate([result[name] for name in names])
+
+
+def change_from(original: MobileCLIP, tuned: MobileCLIP, dataset: Dataset | None, how: Measuring = IN_FULL) -> str:
+    """Returns one line about a fine-tuned checkpoint: its accuracy against the original's, and its embedding space.
+
+    Args:
+        dataset: for the accuracy, measured as in `choose_ratio`; None to leave it out.
+
+    Raises:
+        CheckpointError: a model was not loaded from a checkpoint.
+        InvalidInput: the dataset cannot be used.
+    """
+    first, last = (Source.of(model).provenance for model in (original, tuned))
+    if first.embedding_space == last.embedding_space:
+        return f"{last.file} has the weights of {first.file}: the same embedding space."
+    changed = ""
+    if dataset is not None:
+        before, after = (_hits(model, dataset, how) for model in (original, tuned))
+        change = paired_difference(after, before)
+        changed = (
+            f"{100 * after.mean():.2f}% on {dataset.name} against {100 * before.mean():.2f}% of {first.file} "
+            f"({change.value:+.2f} points, {change.low:+.2f} to {change.high:+.2f}); "
+        )
+    return (
+        f"{last.file}: {changed}its embeddings cannot be compared with those of {first.file}: make each index again, or "
+        "`bridge` it."
+    )

@@ -14,7 +14,9 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring
+from mobileclip_deploy.evaluation.mixing import change_from
 from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
@@ -119,6 +121,7 @@ def compare(
     *,
     dataset: StrPath | None = None,
     checkpoint: StrPath | None = None,
+    baseline: StrPath | None = None,
     gates: Gates | None = None,
     templates: str | Sequence[str] = (),
     class_names: StrPath | None = None,
@@ -138,6 +141,8 @@ def compare(
         bundles: as returned by `export`, or their folders.
         dataset, templates, class_names, images, split, skip_bad, cache: as for `evaluate`.
         checkpoint: the source of the bundles; found as for `verify` when None.
+        baseline: the original that the bundles' checkpoint was fine-tuned from. The notes say how accuracy changed, and
+            that embeddings are not comparable.
         gates: the bounds; for each bundle those that it was exported with when None.
 
     Raises:
@@ -160,4 +165,12 @@ def compare(
     def source(bundle: Bundle) -> Source | None:
         return open_source(bundle, checkpoint_path if bundle.path in from_checkpoint else None)
 
-    return compare_bundles(subjects, data, source, gates, how, progress)
+    comparison = compare_bundles(subjects, data, source, gates, how, progress)
+    if baseline is None:
+        return comparison
+    original = load(Path(baseline))
+    sources = {bundle.manifest.embedding_space: opened for bundle in subjects if (opened := source(bundle)) is not None}
+    if not sources:
+        raise InvalidInput("the checkpoint of the bundles was not found, which `baseline` needs; give `checkpoint`")
+    notes = [change_from(original, tuned.model, data, how) for tuned in sources.values()]
+    return comparison.model_copy(update={"notes": (*comparison.notes, *notes)})

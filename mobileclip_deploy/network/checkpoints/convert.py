@@ -17,7 +17,7 @@ from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.cutting import Languages, cut_vocabulary
 from mobileclip_deploy.network.checkpoints.finetuned import merged
 from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS
-from mobileclip_deploy.network.checkpoints.identity import Identity, identify
+from mobileclip_deploy.network.checkpoints.identity import TUNED_FROM, Identity, identify
 from mobileclip_deploy.network.checkpoints.loading import Origin, load, load_identified, read_weight
 from mobileclip_deploy.network.checkpoints.mixing import MixCurve, check_ratio
 from mobileclip_deploy.network.checkpoints.mixing import mix as mix_weights
@@ -126,6 +126,8 @@ def convert(
             whole = load_identified(identity, source, Origin(sha256=metadata["source_sha256"]), read=weights)
             made = distilled_from(whole, languages.named, cut_from=full)
         tokens, notes = cut.tokens, (*notes, cut.summary(full))
+    if (original := base if mix is None else mix) is not None:
+        metadata[TUNED_FROM] = Path(original).name
     metadata |= described(tokens, made)
     if (pictures := chosen_preprocess(identity, preprocess)) is not None:
         metadata[METADATA] = pictures.model_dump_json(exclude={"taken_from"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -149,8 +149,22 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
             f"{file.path}: its head takes {head.weights.shape[1]} values, and {candidate.variant.name}'s embedding has "
             f"{candidate.variant.embed_dim}; train the head on embeddings (of `encode_image`), or delete it"
         )
-    texts = (*file.notes, *notes, *_missing_tower(candidate), *_converted(file, candidate))
+    texts = (*file.notes, *tuned_note(file.metadata), *notes, *_missing_tower(candidate), *_converted(file, candidate))
     return Identity(file, candidate, texts, head=head)
+
+
+TUNED_FROM, LONGEST_NAME = "tuned_from", 200
+"""Key of the metadata with the name of the file that a fine-tune began with."""
+
+
+def tuned_note(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns a note if a file's metadata name the original of a fine-tune."""
+    if (original := metadata.get(TUNED_FROM)) is None:
+        return ()
+    return (
+        f"fine-tuned from {original[:LONGEST_NAME]}, whose embeddings cannot be compared with these: make each index "
+        "again, or `bridge` it; `compare` with `baseline` reports the accuracy of both",
+    )
 
 
 def _with_file_vocabulary(file: TensorFile, card: Variant | None) -> Variant:

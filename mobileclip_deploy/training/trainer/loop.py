@@ -142,12 +142,12 @@ class Training(ABC, Generic[Network, Item, Row]):
     def run(self, items: Iterable[Item], progress: Progress, measured: Callable[[Row], None]) -> int:
         """Makes all remaining steps. Returns the index of the first one. After the third step
         `announce` gets a forecast."""
-        first, steps, started = self.step, self.settings.steps, time.perf_counter()
+        first, steps, started = self.step, self.settings.steps, (time.perf_counter(), time.process_time())
         for item in items:
             self.update(item)
             last = self.step == steps
             if self.processes.first and self.step == first + FORECAST_STEPS:
-                self.announce(self._forecast((time.perf_counter() - started) / FORECAST_STEPS))
+                self.announce(self._forecast(time.perf_counter() - started[0], time.process_time() - started[1]))
             if self.processes.first and (self.step % self.settings.evaluate_every == 0 or last):
                 self.log.append(self.measure())
                 self.losses.clear()
@@ -161,13 +161,13 @@ class Training(ABC, Generic[Network, Item, Row]):
                 break
         return first
 
-    def _forecast(self, seconds: float) -> str:
-        """Returns one line about the whole training: steps, hours on this machine, and memory."""
-        hours = seconds * (self.settings.steps - self.step) / 3600
+    def _forecast(self, seconds: float, cpu_seconds: float) -> str:
+        """Returns one line about the whole training, from the durations of the first steps."""
+        hours, cpu_hours = (self.settings.steps * one / FORECAST_STEPS / 3600 for one in (seconds, cpu_seconds))
         memory = _peak_memory() if self.settings.device == "cpu" else ""
         return (
-            f"{self.settings.steps:,} steps of {self.settings.batch:,}: about {hours:.2g} hours on this machine "
-            f"({seconds:.2g} s a step){memory}"
+            f"{self.settings.steps:,} steps of {self.settings.batch:,}: about {hours:.2g} hours at the speed of the "
+            f"first {FORECAST_STEPS} ({cpu_hours:.2g} CPU hours{memory})"
         )
 
 

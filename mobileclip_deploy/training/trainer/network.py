@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.checkpoints.identity import TUNED_FROM
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.preprocessing import METADATA
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
@@ -86,7 +87,7 @@ FIRST = ("image.stem.", "image.class_token", "image.positional_", "image.pre_nor
 def _by_layer(model: nn.Module, groups: list[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
     """Returns the groups divided by layer: the rate falls by `layer_decay` from each layer to the one before it."""
     matches = {name: LAYER.match(name) for name, _ in model.named_parameters()}
-    depth = {
+    depth: dict[str, int] = {
         tower: 1 + max((int(m[2]) for m in matches.values() if m and m[1] == tower), default=-1) for tower in TOWERS
     }
     below = {}  # number of layers between a parameter and the end of its tower
@@ -131,14 +132,17 @@ def _decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim > 1 and "embedding" not in name and "layer_scale" not in name
 
 
-def write_weights(model: MobileCLIP, path: Path) -> None:
-    """Writes a checkpoint in training form, float32, in the first layout that the variant's card names."""
+def write_weights(model: MobileCLIP, path: Path, tuned_from: str | None = None) -> None:
+    """Writes a checkpoint in training form, float32, in the first layout that the variant's card names. `tuned_from`:
+    name of the file that the training began with."""
     layout, state = _layout(model.variant), model.state_dict()
     candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
     tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})
     metadata = {"variant": model.variant.name, "layout": layout, "form": "training"}
     if model.provenance is not None and (taken := model.provenance.preprocess) is not None:
         metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
+    if tuned_from is not None:
+        metadata[TUNED_FROM] = tuned_from
     write_tensors(path, tensors, metadata)
 
 

@@ -361,7 +361,7 @@ def train(
         first = training.run(loader, report, told)
         if processes.first:
             _write_log(folder, training.log)
-            write_weights(training.result, folder / WEIGHTS)
+            write_weights(training.result, folder / WEIGHTS, None if recipe.start is None else recipe.start.name)
         skipped, left_out = processes.total(training.skipped), None
         if isinstance(dataset, PublishedDataset):
             joint = dataset.joined

@@ -1,0 +1,153 @@
+"""Measures a fine-tune of nano to a drawing style that it has not seen, and the mix with the original that keeps the
+old one.
+
+    python benchmarks/finetune.py --work FOLDER [--seeds 3] [-o benchmarks/results/finetune.json]
+
+The new style is Noto Emoji in one colour, a font (npm's @expo-google-fonts/noto-emoji, OFL-1.1): 1,384 drawings, of
+which half train, a sixth is held out for the early stop and the choice of the ratio, and a third tests. The old data
+are nano's evaluation set (Twemoji), a third to choose the ratio, the rest to test. Needs `npm` on the path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "models/nano"))
+
+from build_data import HELD_OUT, NAMES, Concept, made_captions, read_concepts
+from styles import SIZE, fetch
+
+from mobileclip_deploy import load_model
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.metrics import paired_difference
+from mobileclip_deploy.pictures.embedder import model_embedder
+
+FONT = "@expo-google-fonts/noto-emoji@0.4.7"
+FACE = "package/400Regular/NotoEmoji_400Regular.ttf"
+INK, FONT_SIZE = 34, 48
+NANO = ROOT / "models/nano"
+RATES = {"plain": {"preset": None}, "finetune": {"preset": "finetune"}}
+
+
+def draw(folder: Path, work: Path) -> list[dict[str, Any]]:
+    """Draws each concept of one character that is no flag; returns its rows."""
+    concepts = read_concepts(fetch(NAMES, work), fetch(HELD_OUT, work))
+    content = fetch(FONT, work).extractfile(FACE)
+    assert content is not None
+    font = ImageFont.truetype(io.BytesIO(content.read()), FONT_SIZE)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for concept in (one for one in concepts if "-" not in one.hexcode and one.group != "flags"):
+        picture = Image.new("L", (SIZE, SIZE), 255)
+        character = chr(int(concept.hexcode, 16))
+        ImageDraw.Draw(picture).text((SIZE // 2, SIZE // 2), character, font=font, fill=INK, anchor="mm")
+        if not font.getmask(character).getbbox():
+            continue
+        name = f"images/{concept.hexcode.lower()}.png"
+        picture.convert("RGB").save(folder / name)
+        rows.append(_row(name, concept))
+    return rows
+
+
+def _row(name: str, concept: Concept) -> dict[str, Any]:
+    return {"image": name, "text": concept.label, "captions": made_captions(concept)}
+
+
+def write_part(folder: Path, images: Path, rows: list[dict[str, Any]]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row | {"image": str(images / row["image"])}) for row in rows]
+    (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps({"name": folder.name, "pairs": "pairs.jsonl"}))
+    return folder
+
+
+def command(*words: str) -> tuple[str, float]:
+    """Runs a command of the toolkit; returns its stdout and its CPU minutes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-m", "mobileclip_deploy", *words], check=True, capture_output=True, text=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+
+
+def hits(weights: Path, dataset: Dataset) -> np.ndarray:
+    result = measure(model_embedder(load_model("nano", weights)), dataset, ("retrieval",)).hits
+    return np.concatenate([result[f"{way}_recall@1"] for way in ("image_to_text", "text_to_image")])
+
+
+def run_seed(seed: int, rows: list[dict[str, Any]], images: Path, folder: Path) -> dict[str, Any]:
+    rows = random.Random(seed).sample(rows, len(rows))
+    half, sixth = len(rows) // 2, len(rows) // 6
+    train = write_part(folder / "train", images, rows[:half])
+    bare = [{key: value for key, value in row.items() if key != "captions"} for row in rows[half:]]
+    held, test = write_part(folder / "held", images, bare[:sixth]), write_part(folder / "test", images, bare[sixth:])
+    old = [json.loads(line) for line in (NANO / "evaluation/pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    keep = write_part(folder / "keep", NANO / "evaluation", old[::3])
+    old_test = write_part(folder / "old", NANO / "evaluation", [row for number, row in enumerate(old) if number % 3])
+    original, minutes = NANO / "weights.safetensors", {}
+    files = {"original": original}
+    for name in ("plain", "finetune"):
+        recipe = {"version": 1, "variant": "nano", "start": str(original), "data": str(train), "seed": seed}
+        if name == "finetune":
+            recipe |= {"preset": "finetune", "evaluation": str(held)}
+        else:  # the same steps, at one rate, with the statistics of the new pictures
+            recipe |= {"distillation": 0, "steps": 300, "batch": 64, "learning_rate": 1e-4, "average": 0.98}
+            recipe |= {"evaluation": str(held), "evaluate_every": 300}
+        (folder / f"{name}.yaml").write_text(json.dumps(recipe))  # YAML reads JSON
+        _, minutes[name] = command("train", str(folder / f"{name}.yaml"), "-o", str(folder / name), "--quiet")
+        files[name] = folder / name / "weights.safetensors"
+    mixed = folder / "mixed.safetensors"
+    words = ("--mix", str(original), "--keep", str(keep), "--dataset", str(held), "-o", str(mixed), "--force", "--json")
+    stdout, minutes["mix"] = command("convert", str(files["finetune"]), *words)
+    files["mixed"] = mixed
+    parts = {"new": read_dataset(test), "old": read_dataset(old_test)}
+    found = {name: {part: hits(path, data) for part, data in parts.items()} for name, path in files.items()}
+    report: dict[str, Any] = {"seed": seed, "ratio": json.loads(stdout)["ratio"], "cpu_minutes": minutes}
+    for name, of_parts in found.items():
+        report[name] = {part: 100 * float(outcome.mean()) for part, outcome in of_parts.items()}
+        report[name] |= {
+            f"{part}_against_original": paired_difference(outcome, found["original"][part]).model_dump()
+            for part, outcome in of_parts.items()
+            if name != "original"
+        }
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks/results/finetune.json")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    folder = arguments.work.absolute()
+    rows = draw(folder, folder)
+    results = []
+    for seed in range(arguments.seeds):
+        started = time.perf_counter()
+        results.append(run_seed(seed, rows, folder, folder / f"seed{seed}"))
+        print(json.dumps(results[-1]), f"{time.perf_counter() - started:.0f} s", flush=True)
+        arguments.output.write_text(json.dumps({"pictures": len(rows), "seeds": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
