@@ -17,7 +17,7 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedder import model_embedder
 
-RATIOS = tuple(tenth / 10 for tenth in range(11))
+RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 Hits = npt.NDArray[np.bool_]
 
 

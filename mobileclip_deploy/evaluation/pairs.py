@@ -12,8 +12,10 @@ from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import InvalidInput, reraising
 from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.tables import read_table
 from mobileclip_deploy.network.model.image_files import image_files, walk_images
-from mobileclip_deploy.pictures.text_files import read_text
+from mobileclip_deploy.pictures.image_sources import ImageSource
+from mobileclip_deploy.pictures.text_files import BadRows, read_text
 
 PAIRS_BYTES = 2 << 30
 
@@ -55,15 +57,10 @@ def check_pairs(source: Path) -> None:
     """Refuses a path that cannot have pairs; reads nothing.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file, or one without pairs: a table, or a folder without images.
+        InvalidInput: there is neither a folder nor a file, or a folder without images.
     """
     if not source.is_file() and not source.is_dir():
         raise InvalidInput(f"no folder or manifest of images at {source}")
-    if (kind := source.suffix.upper()) in (".CSV", ".TSV"):
-        raise InvalidInput(
-            f"{source} is a {kind[1:]} table, which plain training reads (distillation: 0); teachers need .jsonl or a "
-            "folder with dataset.json"
-        )
     if source.is_dir() and not any(source.glob("*.json*")) and next(walk_images(source), None) is None:
         raise _nothing_in(source)
 
@@ -73,13 +70,19 @@ def read_pairs(source: Path) -> Pairs:
 
     Args:
         source: a folder with a dataset.json (docs/evaluation.md) or a pairs.jsonl; a .jsonl manifest of `image`, `text`
-            and `captions` with images relative to it; or a folder of images, which then have no captions.
+            and `captions` with images relative to it; a .csv or .tsv table of `image` and `text`; or a folder of
+            images, which then have no captions.
 
     Raises:
         InvalidInput: nothing of that kind, a row that cannot be used (named), an image that is missing, or captions for
             some rows only.
     """
     check_pairs(source)
+    if source.suffix.lower() in (".csv", ".tsv"):
+        rows = read_table(source, source.parent, BadRows(skip=False))
+        pairs = [Pair(image=_relative(row.image, source.parent), text=next(iter(row.texts), None)) for row in rows]
+        # The header is line 1.
+        return parse_pairs("\n" + "".join(f"{pair.model_dump_json()}\n" for pair in pairs), source.parent, str(source))
     if source.is_file():
         return parse_pairs(read_text(source, PAIRS_BYTES), source.parent, str(source))
     description, manifest = source / "dataset.json", source / "pairs.jsonl"
@@ -110,9 +113,13 @@ def pairs_of(dataset: Dataset, source: Path, template: str) -> Pairs:
         if not isinstance(image, Path):
             raise InvalidInput(f"{image} is inside of an archive, which training cannot read; unpack it")
         listed = texts[number] or [template.replace("{}", dataset.classes[dataset.labels[number]])]
-        relative = image.relative_to(folder) if image.is_relative_to(folder) else image.absolute()
-        rows.append(Pair(image=relative.as_posix(), text=listed[0], captions=tuple(listed[1:])))
+        rows.append(Pair(image=_relative(image, folder), text=listed[0], captions=tuple(listed[1:])))
     return Pairs(folder, tuple(rows))
+
+
+def _relative(image: ImageSource, folder: Path) -> str:
+    path = Path(str(image))
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()
 
 
 def parse_pairs(text: str, folder: Path, where: str) -> Pairs:

@@ -198,6 +198,7 @@ def train_text_tower(
     checkpoint: StrPath | None = None,
     progress: Progress = silent,
     measured: Callable[[TowerRow], None] = lambda _: None,
+    announce: Callable[[str], None] = silent,
 ) -> DistilledTower:
     """Distils a text tower for other languages over parallel sentences (docs/languages.md). Resumes a stopped run of
     the same training. The image tower stays byte for byte as it is. Under torchrun all processes train together.
@@ -209,6 +210,7 @@ def train_text_tower(
         languages: the columns to learn in addition to `en`; replaces the recipe's.
         checkpoint: the teacher, in training form with both towers. The recipe's, or else the built-in one, when None.
         measured: called with the recall on held-out sentences at each measurement.
+        announce: called once with steps, hours and memory, after the first steps.
 
     Raises:
         InvalidInput: the recipe or the sentences cannot be used.
@@ -218,7 +220,7 @@ def train_text_tower(
     files = (parallel,) if isinstance(parallel, str | PathLike) else parallel
     options = optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
     read = _raise_on_first_rank(lambda: read_tower_recipe(*options))
-    return distil(read, Path(output), progress, measured)
+    return distil(read, Path(output), progress, measured, announce)
 
 
 def recover(

@@ -121,6 +121,11 @@ def parse_precisions(
     Raises:
         UsageError: unknown precision or tower, or a tower left out; the text lists the known ones.
     """
+    if "=" not in text and "," in text:
+        raise UsageError(
+            f"`precision` {text}: give each precision on its own: "
+            + " ".join(f"--precision {name.strip()}" for name in text.split(","))
+        )
     if "=" not in text:
         precision = precision_of(_known(text, others))
         return {tower: precision.name if tower == "text" else precision.rest for tower in towers}

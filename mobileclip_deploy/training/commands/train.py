@@ -200,6 +200,7 @@ def _text_tower(
             checkpoint=checkpoint,
             progress=update,
             measured=show,
+            announce=note,
         )
     if not is_rank_zero():
         return

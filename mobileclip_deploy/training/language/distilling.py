@@ -233,6 +233,7 @@ def distil(
     folder: Path,
     progress: Progress = silent,
     measured: Callable[[TowerRow], None] = lambda _: None,
+    announce: Callable[[str], None] = silent,
 ) -> DistilledTower:
     """Distils as `training.door.train_text_tower` does, from a parsed recipe. The folder keeps the teacher's
     embeddings, too.
@@ -250,6 +251,7 @@ def distil(
         if recipe.batch % processes.count:
             raise UsageError(f"a batch of {recipe.batch} cannot be divided among {processes.count} processes")
         training = processes.run_on_all(lambda: _Training(recipe, source, data, state, (folder, processes)))
+        training.announce = announce
         first = training.run(range(training.step, recipe.steps), report, measured)
         if processes.first:
             check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
@@ -295,8 +297,8 @@ def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
     missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
     if missing or not learned:
         raise InvalidInput(
-            f"too few sentences for a held-out set ({', '.join(missing) or 'all'}); give more, or a recipe with a "
-            "table as `held_out`"
+            f"too few sentences for a held-out set ({', '.join(missing) or 'all'}), which takes one in {HELD_OUT_SHARE}; "
+            f"give {5 * HELD_OUT_SHARE} or more, or a recipe with a table as held_out"
         )
     return pairs.some(learned), pairs.some(out)
 
