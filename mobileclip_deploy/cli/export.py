@@ -190,16 +190,20 @@ def export(
       mobileclip-deploy export --layout immich --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
+    from mobileclip_deploy.artifacts.bundle.licences import require_product
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.export.request import choose, parse_request
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
+    from mobileclip_deploy.network.model.variants import load_variant
     from mobileclip_deploy.parity import parse_gates
 
     choices["contexts"], choices["gates"] = parse_contexts(contexts_text), parse_gates(gate_texts)
     choices["verify"], choices["options"] = not no_verify, target_options
     chosen = choose(parse_request(target_names, precisions, output, choices))
     weights_file(choice.variant, choice.checkpoint, choice.download)
+    if chosen.request.for_product and choice.variant is not None:
+        require_product(load_variant(choice.variant))  # before a download
 
     # From here on torch is needed, which takes more than a second to import: refusals above do not wait for it.
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export

@@ -85,6 +85,6 @@ def change_from(original: MobileCLIP, tuned: MobileCLIP, dataset: Dataset | None
             f"({change.value:+.2f} points, {change.low:+.2f} to {change.high:+.2f}); "
         )
     return (
-        f"{last.file}: {changed}its embeddings cannot be compared with those of {first.file}: make each index again, or "
-        "`bridge` it."
+        f"{last.file}: {changed}its embeddings cannot be compared with those of {first.file}: make each index "
+        "again, or `bridge` it."
     )

@@ -97,7 +97,8 @@ def main(folder: Path) -> None:
     save_file(model.state_dict(), folder / "base.safetensors")
 
     batch = torch.rand(2, 3, 256, 256), open_clip.get_tokenizer("MobileCLIP2-S0")(["a cat", "a dog"])
-    _open_clip_epoch(folder)
+    if not (folder / "epoch_1.pt").is_file():  # minutes, where other programs run
+        _open_clip_epoch(folder)
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder.absolute()}/.rank", rank=0, world_size=1)
     parallel = nn.parallel.DistributedDataParallel(copy.deepcopy(model))

@@ -17,16 +17,17 @@ from mobileclip_deploy.base.files import file_sha256, read_json, write_whole
 from mobileclip_deploy.base.files.names import Sha256
 from mobileclip_deploy.benchmark.sweep.result import Row, row_of
 from mobileclip_deploy.benchmark.sweep.specification import HUB, CheckpointChoice, Specification
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.errors import CheckpointError, DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.export.door import export_plan
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import CompactRequest, ExportRequest, Writing, asked_compact, choose
 from mobileclip_deploy.network.checkpoints.door import load_model
-from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.identity import Identity, identify
+from mobileclip_deploy.network.checkpoints.preprocessing import chosen_preprocess
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
-from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_file, checkpoint_sha256
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
@@ -162,8 +163,16 @@ def _content(name: str, choice: CheckpointChoice) -> str:
         load_variant(choice.variant)
         return choice.file or choice.variant
     variant_of(choice)
+    if choice.preprocess is None:
+        try:
+            chosen_preprocess(_identity(choice), None)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f'checkpoints.{name}: {_file(choice)} does not record its mean and std; add preprocess = "openai" or '
+                '"card", with which it was trained'
+            ) from error
     pixels = Path(choice.preprocess or "")
-    return file_sha256(_file(choice)) + (f"-{file_sha256(pixels)}" if pixels.is_file() else "")
+    return checkpoint_sha256(_file(choice)) + (f"-{file_sha256(pixels)}" if pixels.is_file() else "")
 
 
 def _compact(choice: CheckpointChoice) -> CompactRequest | None:
@@ -182,7 +191,7 @@ def _fitted(choice: CheckpointChoice) -> str:
 
 
 def _file(choice: CheckpointChoice) -> Path:
-    return builtin_checkpoint() if choice.file is None else Path(choice.file)
+    return builtin_checkpoint() if choice.file is None else checkpoint_file(Path(choice.file))
 
 
 def variant_of(choice: CheckpointChoice) -> Variant:
@@ -192,8 +201,11 @@ def variant_of(choice: CheckpointChoice) -> Variant:
         return load_variant(choice.variant)
     if choice.file is None and choice.variant is not None:
         load_model(choice.variant)  # refuses a variant without its weights
-    card = None if choice.variant is None else load_variant(choice.variant)
-    return identify(open_tensors(_file(choice)), card).variant
+    return _identity(choice).variant
+
+
+def _identity(choice: CheckpointChoice) -> Identity:
+    return identify(open_tensors(_file(choice)), None if choice.variant is None else load_variant(choice.variant))
 
 
 def cell_memory(cell: Cell) -> int:

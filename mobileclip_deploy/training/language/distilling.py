@@ -297,8 +297,8 @@ def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
     missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
     if missing or not learned:
         raise InvalidInput(
-            f"too few sentences for a held-out set ({', '.join(missing) or 'all'}), which takes one in {HELD_OUT_SHARE}; "
-            f"give {5 * HELD_OUT_SHARE} or more, or a recipe with a table as held_out"
+            f"too few sentences for a held-out set ({', '.join(missing) or 'all'}), which is one in "
+            f"{HELD_OUT_SHARE}; give {5 * HELD_OUT_SHARE} or more, or a recipe with a table as held_out"
         )
     return pairs.some(learned), pairs.some(out)
 
