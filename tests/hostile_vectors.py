@@ -37,7 +37,7 @@ def hostile_vectors() -> dict[str, Any]:
 
 
 def refusal_vectors() -> dict[str, Any]:
-    """Requests. `threshold` is a number or the name of one that JSON has not."""
+    """Requests. `threshold` is a number or the name of one that JSON has not; `prompts` need a vocabulary."""
     labels = ["a dog", "a cat"]
     return {
         "schema_version": 1,
@@ -48,6 +48,11 @@ def refusal_vectors() -> dict[str, Any]:
             {"what": "the same label twice", "names": ["a dog", "a cat", "a dog"], "template": "{}"},
             {"what": "one label", "names": ["a dog"], "template": "{}"},
             {"what": "no label", "names": [], "template": "{}"},
+        ],
+        "prompts": [
+            {"what": "labels that differ in capitals and blanks", "names": ["a dog", "A  Dog"], "template": "{}"},
+            {"what": "labels that are equal after being cut", "names": ["a " * 80 + one for one in labels]}
+            | {"template": "a photo of {}"},
         ],
         "search": [
             *({"what": f"the text {text!r}", "text": text, "top": 3, "threshold": None} for text in ("", " ", "\t\n ")),

@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from tokenizer_vectors import FILE, text_of_vectors
 
+from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.labels import given_labels
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.searching import search_index
 
@@ -104,6 +106,11 @@ def test_requests_without_an_answer_are_refused_by_python_too(tmp_path: Path) ->
     for case in REFUSALS["labels"]:
         with pytest.raises(UsageError):
             given_labels(case["names"], case["template"])
+            pytest.fail(case["what"])
+    for case in REFUSALS["prompts"]:
+        given_labels(case["names"], case["template"])
+        with pytest.raises(UsageError):
+            check_label_prompts(case["names"], case["template"], load_variant("nano").tokens)
             pytest.fail(case["what"])
     file = tmp_path / "library.mcdx"
     file.write_bytes(base64.b64decode(HOSTILE["holds"][1]["index"]))

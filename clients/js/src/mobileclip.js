@@ -6,7 +6,7 @@ import { GATES } from "./gates.js";
 import { Labels, ranked } from "./labels.js";
 import { check, understood } from "./manifest.js";
 import { rgb } from "./pictures.js";
-import { checkedTexts, checkLabels, checkQuery, checkThreshold } from "./refusals.js";
+import { checkedTexts, checkLabels, checkPrompts, checkQuery, checkThreshold } from "./refusals.js";
 import { Relevance } from "./relevance.js";
 import { prepare } from "./resize.js";
 import { parse } from "./safetensors.js";
@@ -133,7 +133,10 @@ export class MobileCLIP {
    * out. */
   async labels(names, template = this.manifest.template) {
     checkLabels(names, template);
-    const embedded = await this.embedTexts(names.map((name) => template.replaceAll("{}", () => name)));
+    this.#has("text");
+    const prompts = names.map((name) => template.replaceAll("{}", () => name));
+    checkPrompts(names, prompts.map((prompt) => this.tokenizer.ids(prompt).ids));
+    const embedded = await this.embedTexts(prompts);
     const vectors = embedded.map(({ values }) => values);
     const { logit_scale: scale, logit_bias: bias } = this.manifest;
     return new Labels({ names, vectors, scale, bias, embeddingSpace: this.embeddingSpace });

@@ -25,3 +25,13 @@ export function checkLabels(names, template) {
   if (typeof template !== "string" || !template.includes("{}")) throw refused("the template has no {}, where the label goes: every prompt would be the same");
   if (new Set(names).size !== names.length) throw refused("a label is there twice: it would share its probability with itself");
 }
+
+/** `rows`: the ids of each label's prompt. */
+export function checkPrompts(names, rows) {
+  const first = new Map();
+  rows.forEach((row, index) => {
+    const other = first.get(String(row));
+    if (other !== undefined) throw refused(`the labels ${other} and ${names[index]} are the same prompt to the tokenizer: leave one out, or rephrase it`);
+    first.set(String(row), names[index]);
+  });
+}

@@ -45,6 +45,8 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     assert.ok(Math.abs(found.reduce((sum, { probability }) => sum + probability, 0) - 1) < 1e-6);
     assert.ok(found[0].probability >= found[1].probability);
     assert.throws(() => labels.classify({ values: new Float32Array(128), embeddingSpace: "another" }), refused("space"));
+    const { prompts } = JSON.parse(readFileSync(new URL("../../vectors/refusals.json", import.meta.url)));
+    for (const { what, names, template } of prompts) await assert.rejects(model.labels(names, template), refused("query"), what);
   });
 
   test("embeds many with progress, until it is cancelled", async () => {

@@ -195,11 +195,17 @@ public final class MobileCLIP implements AutoCloseable {
         return labels(names, manifest.template);
     }
 
-    /** {@code names}: two or more, each once; {@code template}: with {} where the label goes. */
+    /** {@code names}: two or more, with different prompts; {@code template}: with {} where the label goes. */
     public Labels labels(List<String> names, String template) {
         Query.checkLabels(names, template);
+        model("text");
         List<String> prompts = new ArrayList<>();
-        for (String name : names) prompts.add(template.replace("{}", name));
+        List<int[]> rows = new ArrayList<>();
+        for (String name : names) {
+            prompts.add(template.replace("{}", name));
+            rows.add(tokenizer().ids(prompts.get(prompts.size() - 1)).ids);
+        }
+        Query.checkPrompts(names, rows);
         return new Labels(names, embedTexts(prompts), manifest);
     }
 

@@ -402,7 +402,13 @@ final class Checks {
             if (text.trim().isEmpty()) refused("a search for it", code(all), () -> model.search(index, text));
             else if (told != null) refused("a search by it", code(all), () -> model.search(index, query, 3, threshold));
         }
-        if (model != null) refused("labels that are one prompt", code(all), () -> model.labels(Arrays.asList("a", "b"), "a photo"));
+        if (model == null) return;
+        refused("labels without a place", code(all), () -> model.labels(Arrays.asList("a", "b"), "a photo"));
+        for (Map<?, ?> one : maps(all.get("prompts"))) {
+            List<String> names = new ArrayList<>();
+            for (Object name : (List<?>) one.get("names")) names.add((String) name);
+            refused((String) one.get("what"), code(all), () -> model.labels(names, (String) one.get("template")));
+        }
     }
 
     private static float[] noised(int width, int seed) {

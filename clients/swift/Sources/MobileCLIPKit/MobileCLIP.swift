@@ -162,13 +162,14 @@ public final class MobileCLIP: Sendable {
 
     /// Labels to classify pictures with, embedded once: keep them.
     /// - Parameters:
-    ///   - names: two or more, each once.
+    ///   - names: two or more, with different prompts.
     ///   - template: with {} where the label goes; nil: the network's own.
     /// - Throws: `query` where they are others.
     public func labels(_ names: [String], template: String? = nil) async throws -> Labels {
         let template = template ?? manifest.template
         try Query.check(labels: names, template: template)
         let prompts = names.map { template.replacingOccurrences(of: "{}", with: $0) }
+        try Query.check(labels: names, rows: prompts.compactMap { tokenizer?.ids($0).ids })
         var vectors: [[Float]] = []
         for prompt in prompts { vectors.append(try await embed(text: prompt).values) }
         return Labels(names: names, embeddingSpace: embeddingSpace, vectors: vectors, scale: manifest.logitScale, bias: manifest.logitBias)

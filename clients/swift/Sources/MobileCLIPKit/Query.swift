@@ -21,4 +21,14 @@ enum Query {
             throw MobileCLIPError(.query, "a label is there twice: it would share its probability with itself")
         }
     }
+
+    /// - Parameter rows: the ids of each label's prompt.
+    static func check(labels: [String], rows: [[Int32]]) throws {
+        var first: [[Int32]: String] = [:]
+        for (label, row) in zip(labels, rows) {
+            guard let other = first.updateValue(label, forKey: row) else { continue }
+            throw MobileCLIPError(
+                .query, "the labels \(other) and \(label) are the same prompt to the tokenizer: leave one out, or rephrase it")
+        }
+    }
 }

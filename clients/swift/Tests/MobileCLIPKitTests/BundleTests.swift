@@ -255,6 +255,17 @@ final class BundleTests: XCTestCase {
         XCTAssertEqual(found.map(\.probability), found.map(\.probability).sorted(by: >))
         assertRefused(.space) { _ = try labels.classify(Embedding(values: [1], embeddingSpace: "another")) }
         await assertRefused(.bundle) { _ = try await model.classify(image: self.gradient(90)) }
+        for one in try Vectors.read("refusals", Refusals.self).prompts {
+            await assertRefused(.query, one.what) { _ = try await model.labels(one.names, template: one.template) }
+        }
+    }
+
+    private struct Refusals: Decodable {
+        struct Labels: Decodable {
+            let what, template: String
+            let names: [String]
+        }
+        let prompts: [Labels]
     }
 
     func testBlueForRedIsAnotherAnswerAndRowsOfACameraAreTheSame() async throws {
