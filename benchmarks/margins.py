@@ -2,11 +2,13 @@
 
     python benchmarks/margins.py
     python benchmarks/margins.py --networks tiny_quick,mobileclip-s0.apple --seeds 1 --targets onnx --towers text
+    python benchmarks/margins.py --thirds
 
 The artifacts of a network are written once, and answered in a process for each of torch's kernels
 (ATEN_CPU_CAPABILITY), with one and two threads. Prints the tolerances (benchmarks/tolerances.py) with the worst of it,
 writes benchmarks/results/margins.json and margins.md, and ends with 1 where a margin is under 3.
-Cases that were measured before are kept, or replaced.
+Cases that were measured before are kept, or replaced. `--thirds` verifies exports of a small network with a third of
+every other constant, and ends with 1 if that fails a check.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from measuring import Figures, processor, versions
 from tolerances import TOLERANCES, table
@@ -31,6 +35,14 @@ TARGETS |= {"mlx": ("fp16",)}
 KERNELS = ("default", "avx2", "avx512")
 KEYS = ("network", "seed", "case", "kernels", "threads")
 LEAST_MARGIN = 3.0
+THIRDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("onnx", "fp16", {"labels": "dog,cat,pizza", "tower": "image"}),
+    ("onnx", "w8a8", {"background": "background"}),
+    ("litert", "w8a8", {}),
+    ("coreml", "w8a8", {}),
+    ("executorch", "fp32", {"options": {"bundled_program": True}}),
+)
+"""Exports that `--thirds` verifies: their checks use every constant that it changes."""
 PACKAGES = ("torch", "onnxruntime", "coremltools", "coreai-core", "ai-edge-litert", "mlx", "numpy")
 
 
@@ -44,6 +56,7 @@ def main() -> int:
     parser.add_argument("--towers", default="image,text")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--kernels", default=",".join(KERNELS))
+    parser.add_argument("--thirds", action="store_true", help="verify with a third of every other constant")
     parser.add_argument("--write", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     parser.add_argument("--answer", type=Path, metavar="DIR", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -57,6 +70,8 @@ def main() -> int:
         done = write(model, wanted, folder) if chosen.write else answer(model, wanted, folder, chosen.threads)
         print(json.dumps(done))
         return 0
+    if chosen.thirds:
+        return thirds()
     rows = KEPT.rows()
     for network, seed in product(chosen.networks.split(","), chosen.seeds.split(",")):
         found = measure(network, seed, chosen)
@@ -73,6 +88,44 @@ def main() -> int:
     defects = [name for name, margin in margins.items() if margin is not None and margin < LEAST_MARGIN]
     print(f"margins under {LEAST_MARGIN:g}: {', '.join(defects) or 'none'}")
     return int(bool(defects))
+
+
+def thirds() -> int:
+    """Verify each of THIRDS with all constants, and with a third of those that have a module."""
+    import numpy as np
+    from PIL import Image
+    from tiny import WORDS, known
+
+    import mobileclip_deploy as mcd
+
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="thirds-") as temporary, known(Path(temporary)) as checkpoint:
+        pictures = Path(temporary) / "background"
+        pictures.mkdir()
+        for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (256, 8, 8, 3), np.uint8)):
+            Image.fromarray(pixels).resize((64, 64)).save(pictures / f"{number}.png")
+        for target, precision, choices in THIRDS:
+            given = choices | ({"background": pictures} if "background" in choices else {})
+            output = Path(temporary) / f"{target}-{precision}-{len(choices)}"
+            bundle = mcd.export(mcd.load_model(WORDS, checkpoint), target, precision, output, verify=False, **given)
+            whole = {check.describe() for check in mcd.verify(bundle, checkpoint=checkpoint).failed}
+            with ExitStack() as stack:
+                for name, own in TOLERANCES.items():
+                    if own.module is not None:
+                        place = name.partition(" of ")[0]
+                        stack.enter_context(mock.patch.object(own.module, place, own.third(name)))
+                report = mcd.verify(bundle, checkpoint=checkpoint)
+            new = [f"{check.tower} {check.step}" for check in report.failed if check.describe() not in whole]
+            steps = sorted({check.step for check in report.checks if check.status == "passed"})
+            print(
+                target,
+                precision,
+                *choices,
+                f"passed: {', '.join(steps)}; failed at a third: {new or 'none'}",
+                flush=True,
+            )
+            failed += len(new)
+    return int(failed > 0)
 
 
 def measure(network: str, seed: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
