@@ -240,7 +240,9 @@ def measure(name: str, subjects: Subjects, protocol: Protocol, most: int = MOST)
         wide = pairs.unsteady_pairs(results) if SUITES[name].pairs else unsteady(SUITES[name], results)
         say(f"{len(wide)} of {len(outcome.result.cells)} ratios are not known within 5%")
         if number >= FEWEST and not wide:
-            return
+            break
+    if SUITES[name].pairs:
+        print("\n\n".join(pairs.tables(results)))
 
 
 def _guard(subjects: Subjects, planted: list[tuple[str, str]], against: bool) -> int:
