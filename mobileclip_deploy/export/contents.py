@@ -35,7 +35,7 @@ from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.rounding.rounding import Rounded, RoundedTower
 from mobileclip_deploy.spaces.int8 import scale_of
-from mobileclip_deploy.targets import Place
+from mobileclip_deploy.targets import Place, Target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
@@ -45,6 +45,11 @@ from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 # Packages in the manifest's `environment`: their versions decide the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
+
+
+def package_versions(target: Target) -> dict[str, str]:
+    """Returns the versions of the packages that decide the bytes of a target's artifacts."""
+    return {name: importlib.metadata.version(name) for name in (*PACKAGES, *target.capabilities.packages.all)}
 
 
 def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
@@ -103,7 +108,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
         template=variant.template,
         tokenizer=variant.tokenizer,
         preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
-        environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.capabilities.packages.all)},
+        environment=package_versions(target),
     )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import metadata
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -19,6 +18,7 @@ from mobileclip_deploy.benchmark.sweep.result import Row, row_of
 from mobileclip_deploy.benchmark.sweep.specification import HUB, CheckpointChoice, Specification
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.export.contents import package_versions
 from mobileclip_deploy.export.door import export_plan
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import CompactRequest, ExportRequest, Writing, asked_compact, choose
@@ -32,7 +32,7 @@ from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
 from mobileclip_deploy.pictures.image_sources import read_image
-from mobileclip_deploy.targets import Target, named_targets, names_all
+from mobileclip_deploy.targets import Target, get_target, named_targets, names_all
 
 RECORDS = "cells"
 SMALLER = ("embedding_size", "fit", "captions")
@@ -74,10 +74,10 @@ class Cell:
 
     @property
     def identity(self) -> str:
-        """Hash of everything that decides the result except the packages' versions. It covers contents, not paths."""
+        """Hash of everything that decides the result: contents, not paths, and the packages' versions."""
         recipe = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
         del recipe["dataset"], recipe["calibration"]
-        recipe["version"] = metadata.version("mobileclip-deploy")
+        recipe["versions"] = package_versions(get_target(self.target))
         return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
     @property
