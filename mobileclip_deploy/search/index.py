@@ -6,6 +6,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,43 @@ class Index:
         """Returns the number of rows that are not removed."""
         return self._count
 
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the rows that are not removed, in order."""
+        return [*self._rows_by_id]
+
+    @cached_property
+    def _rows_by_id(self) -> dict[str, int]:
+        return {name: row for row, name, _ in self}
+
+    def row(self, name: str) -> int | None:
+        """Returns the row of an id; None if there is none, or it is removed."""
+        return self._rows_by_id.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows_by_id
+
     def id(self, row: int) -> str:
-        """Returns the id of a row."""
+        """Returns the id of a row.
+
+        Raises:
+            UsageError: there is no such row.
+        """
         segment = self._segment(row)
         return segment.id(row - segment.first)
 
+    def stamp(self, row: int) -> int:
+        """Returns the stamp of a row; 0 if it has none.
+
+        Raises:
+            UsageError: there is no such row.
+        """
+        segment = self._segment(row)
+        return int(segment.arrays["stamps"][row - segment.first])
+
     def _segment(self, row: int) -> Segment:
+        if not 0 <= row < self.rows:
+            raise UsageError(f"row {row}: {self.path} has rows 0 to {self.rows - 1}")
         return self.segments[bisect_right(self.segments, row, key=lambda segment: segment.first) - 1]
 
     def __iter__(self) -> Iterator[tuple[int, str, int]]:

@@ -100,6 +100,17 @@ def test_damaged_indices_and_tensors_are_refused_by_python_too(tmp_path: Path) -
         index.check()
         held = list(zip(case["rows"], case["ids"], case["stamps"], strict=True))
         assert (list(index), len(index)) == (held, len(held)), case["what"]
+        assert index.ids == case["ids"]
+        assert [index.row(name) for name in case["ids"]] == case["rows"]
+        assert [index.stamp(row) for row in case["rows"]] == case["stamps"]
+        assert [index.id(row) for row in case["rows"]] == case["ids"]
+        assert all(name in index for name in case["ids"])
+        assert "none" not in index
+        assert index.row("none") is None
+        for row in (-1, index.rows):
+            for read in (index.id, index.stamp):
+                with pytest.raises(UsageError, match=f"row {row}: "):
+                    read(row)
 
 
 def test_requests_without_an_answer_are_refused_by_python_too(tmp_path: Path) -> None:
