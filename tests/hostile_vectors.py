@@ -21,7 +21,8 @@ LAST = 2**64 - 1
 
 
 def hostile_vectors() -> dict[str, Any]:
-    """Files as base64. `holds`: ids, rows and stamps of indices that are odd and right."""
+    """Files as base64. `holds`: ids, rows and stamps of indices that are odd and right. `unsearchable`: indices whose
+    embeddings no search compares."""
     return {
         "schema_version": 1,
         "indices": [
@@ -31,6 +32,9 @@ def hostile_vectors() -> dict[str, Any]:
         "holds": [
             {"what": what, "index": _text(content), "ids": ids, "rows": rows, "stamps": stamps}
             for what, content, ids, rows, stamps in _odd()
+        ],
+        "unsearchable": [
+            {"what": what, "code": "index", "index": _text(content)} for what, content in _unsearchable()
         ],
         "tensors": [{"what": what, "code": "bundle", "file": _text(content)} for what, content in _tensors()],
     }
@@ -182,6 +186,15 @@ def _odd() -> Iterator[tuple[str, bytes, list[str], list[int], list[int]]]:
     removed = [gone(number) for number in range(0, 300, 3)]
     kept = [number for number in range(300) if number % 3]
     yield "a block for each row", index(*one_each, *removed), [f"{number}.jpg" for number in kept], kept, kept
+
+
+def _unsearchable() -> Iterator[tuple[str, bytes]]:
+    for kind, first in (("float32", np.float32), ("float16", np.float16)):
+        for value in (np.nan, np.inf, -np.inf):
+            vectors = np.eye(DIMENSION, dtype=first)[:3]
+            vectors[1, 0] = value
+            block = rows_block(("a", "b", "c"), np.zeros(3, np.uint64), {kind: vectors})
+            yield f"{value} in {kind}", index(block, store=CODES[kind], scale=0.0)
 
 
 def _tensors() -> Iterator[tuple[str, bytes]]:

@@ -90,6 +90,11 @@ def test_damaged_indices_and_tensors_are_refused_by_python_too(tmp_path: Path) -
         with pytest.raises(InvalidInput):
             Index(file).check()
             pytest.fail(case["what"])
+    for case in HOSTILE["unsearchable"]:
+        file.write_bytes(base64.b64decode(case["index"]))
+        with pytest.raises(InvalidInput):
+            Index(file).search(np.eye(8, dtype=np.float32)[0], 2)
+            pytest.fail(case["what"])
     for case in HOSTILE["tensors"]:
         file.write_bytes(base64.b64decode(case["file"]))
         with pytest.raises(SafetensorError), safe_open(file, "np"):

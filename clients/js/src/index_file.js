@@ -296,6 +296,7 @@ function products(rows, query, count) {
   for (let row = 0, from = 0; row < count; row += 1, from += width) {
     let sum = 0;
     for (let index = 0; index < width; index += 1) sum += rows[from + index] * query[index];
+    if (!Number.isFinite(sum)) throw damaged("an embedding that is not finite");
     found[row] = sum;
   }
   return found;

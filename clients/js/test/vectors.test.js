@@ -59,6 +59,12 @@ for (const { what, code, index } of vectors("hostile").indices) {
   });
 }
 
+for (const { what, code, index } of vectors("hostile").unsearchable) {
+  test(`an index that cannot be searched is refused: ${what}`, () => {
+    assert.throws(() => Index.open(Buffer.from(index, "base64")).search([1, 0, 0, 0, 0, 0, 0, 0], 2), refused(code));
+  });
+}
+
 for (const { what, code, file } of vectors("hostile").tensors) {
   test(`a damaged file of tensors is refused: ${what}`, () => {
     assert.throws(() => parse(new Uint8Array(Buffer.from(file, "base64")).buffer, "golden.safetensors"), refused(code));

@@ -371,6 +371,7 @@ public final class Index {
             if (kind.equals("int8")) score = asked.integers(rows, at);
             else if (kind.equals("bits")) score = asked.signs(rows, at);
             else score = kind.equals("float32") ? asked.floats(rows, at) : asked.halves(rows, at);
+            if (Double.isNaN(score) || Double.isInfinite(score)) throw damaged("an embedding that is not finite");
             if (best.takes(score) && !removed.get(block.first + index)) best.add(block.first + index, score);
         }
     }

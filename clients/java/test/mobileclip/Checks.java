@@ -356,6 +356,11 @@ final class Checks {
             byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
             refused((String) one.get("what"), code(one), () -> Index.open(ByteBuffer.wrap(bytes)));
         }
+        for (Map<?, ?> one : maps(all.get("unsearchable"))) {
+            byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
+            Embedding query = new Embedding(new float[] {1, 0, 0, 0, 0, 0, 0, 0}, "s");
+            refused((String) one.get("what"), code(one), () -> Index.open(ByteBuffer.wrap(bytes)).search(query, 2));
+        }
         for (Map<?, ?> one : maps(all.get("tensors"))) {
             byte[] bytes = Base64.getDecoder().decode((String) one.get("file"));
             refused((String) one.get("what"), code(one), () -> Safetensors.parse(bytes, "golden.safetensors"));

@@ -209,7 +209,7 @@ final class IndexTests: XCTestCase {
             let rows: [Int]
             let stamps: [UInt64]
         }
-        let indices, tensors: [Damaged]
+        let indices, unsearchable, tensors: [Damaged]
         let holds: [Holds]
     }
 
@@ -218,6 +218,10 @@ final class IndexTests: XCTestCase {
         for one in vectors.indices {
             let content = try XCTUnwrap(one.index)
             assertRefused(try XCTUnwrap(MobileCLIPError.Code(rawValue: one.code)), one.what) { _ = try Index(content) }
+        }
+        for one in vectors.unsearchable {
+            let index = try Index(try XCTUnwrap(one.index))
+            assertRefused(.index, one.what) { _ = try index.search(values: [1, 0, 0, 0, 0, 0, 0, 0], top: 2) }
         }
         for one in vectors.tensors {
             let content = try XCTUnwrap(one.file)

@@ -148,8 +148,8 @@ struct IndexFile: Sendable {
         let top = min(top, rows)
         var best = Best(twice ? max(IndexFile.rescored, 5 * top) : top)
         var memory = Memory(kinds[0] == .bits ? signTable(query.integers) : [], dimension)
-        data.withUnsafeBytes { bytes in
-            for block in blocks { score(bytes, block, vector, query, &memory, &best) }
+        try data.withUnsafeBytes { bytes in
+            for block in blocks { try score(bytes, block, vector, query, &memory, &best) }
         }
         let factor: Double
         switch kinds[0] {
@@ -175,7 +175,7 @@ struct IndexFile: Sendable {
     private func score(
         _ bytes: UnsafeRawBufferPointer, _ block: Block, _ vector: [Float], _ query: RoundedQuery, _ memory: inout Memory,
         _ best: inout Best
-    ) {
+    ) throws {
         let base = bytes.baseAddress! + block.arrays[0]
         for start in stride(from: 0, to: block.count, by: IndexFile.chunk) {
             let count = min(IndexFile.chunk, block.count - start)
@@ -198,15 +198,20 @@ struct IndexFile: Sendable {
             case .float32:
                 for row in 0..<count {
                     let values = (own + 4 * row * dimension).assumingMemoryBound(to: Float.self)
-                    add(Double(products(values, vector, dimension)), block.first + start + row, &best)
+                    add(try finite(products(values, vector, dimension)), block.first + start + row, &best)
                 }
             case .float16:
                 for row in 0..<count {
                     widened((own + 2 * row * dimension).assumingMemoryBound(to: UInt16.self), &memory.wide, dimension)
-                    add(Double(products(memory.wide, vector, dimension)), block.first + start + row, &best)
+                    add(try finite(products(memory.wide, vector, dimension)), block.first + start + row, &best)
                 }
             }
         }
+    }
+
+    private func finite(_ score: Float) throws -> Double {
+        guard score.isFinite else { throw damaged("an embedding that is not finite") }
+        return Double(score)
     }
 
     private func take(_ sums: [Int32], _ count: Int, _ first: Int, _ best: inout Best) {
