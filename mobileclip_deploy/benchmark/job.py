@@ -62,6 +62,11 @@ class Protocol(Frozen):
         """Minimum duration of the samples of a round, in seconds."""
         return max(self.seconds_per_round, self.iterations_per_round * self.pace_milliseconds / 1000)
 
+    @property
+    def longest_seconds(self) -> float:
+        """Time limit of a round, in seconds: far more than the slowest model on the slowest device needs."""
+        return 120 + 10 * self.least_seconds + 2 * (self.warm_up_iterations + self.iterations_per_round)
+
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol

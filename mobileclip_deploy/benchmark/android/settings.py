@@ -85,11 +85,8 @@ class AndroidSettings:
         )
 
     def turn_limit(self, protocol: Protocol) -> float:
-        """Returns the time limit of a round, in seconds: far more than the slowest model on the slowest phone needs."""
-        if self.turn_seconds is not None:
-            return self.turn_seconds
-        inferences = protocol.warm_up_iterations + protocol.iterations_per_round
-        return 120 + 10 * protocol.least_seconds + 2 * inferences
+        """Returns the time limit of a round, in seconds."""
+        return protocol.longest_seconds if self.turn_seconds is None else self.turn_seconds
 
     def total_limit(self, job: Job) -> float:
         """Returns the phone's time limit of a run, in seconds: for rounds, cooling, and starting the programs."""

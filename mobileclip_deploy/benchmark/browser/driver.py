@@ -38,6 +38,7 @@ PATIENCE_SECONDS = 900
 """Longest silence of a browser. Loading a large tower takes minutes in a browser; an inference never does."""
 SILENT_SECONDS = 60
 """Silence after which a notice is shown. A page sends its state every 10 s, a hidden page once a minute."""
+AGAIN = "open it again and repeat this with `resume`: finished rounds are kept"
 LOOK_SECONDS = 0.5
 IDLE_STARTS = 3
 """Number of starts in a row without a requested round, after which the run fails."""
@@ -149,17 +150,19 @@ def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
     """Waits for a user to open the page, until the job ends. Logs a notice when the page is hidden or silent.
 
     Raises:
-        RuntimeFailed: a page was opened, and has been silent for `PATIENCE_SECONDS`.
+        RuntimeFailed: a page was opened, and has been silent for `PATIENCE_SECONDS`, or its round does not end.
     """
     for line in invitation:
         log.warning("%s", line)  # a warning, since `quiet` hides progress, and the user needs the address
     notice = ""
     while not session.finished.wait(LOOK_SECONDS):
-        silent = time.monotonic() - session.last_word
-        if session.browser is not None and silent > PATIENCE_SECONDS:
+        silent, limit = time.monotonic() - session.last_word, max(PATIENCE_SECONDS, session.round_seconds)
+        hangs = time.monotonic() - session.last_step > limit
+        if session.browser is not None and (hangs or silent > PATIENCE_SECONDS):
             raise RuntimeFailed(
-                f"the page sent nothing for {PATIENCE_SECONDS} s; open it again and repeat this with `resume`: "
-                "finished rounds are kept"
+                f"the page sent nothing for {PATIENCE_SECONDS} s; {AGAIN}"
+                if silent > PATIENCE_SECONDS
+                else f"the page is open, but its round did not end within {limit:g} s; {AGAIN}"
             )
         before, notice = notice, _notice(session, silent)
         if notice and notice != before:

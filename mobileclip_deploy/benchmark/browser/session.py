@@ -49,14 +49,16 @@ class BrowserSession:
         self.finished = threading.Event()
         self.word: PageWord | None = None
         """Last state that the page sent. None until the page sent one."""
-        self.last_word = time.monotonic()
-        """Monotonic time of the page's last message of any kind, in seconds."""
+        self.round_seconds = plan.job.protocol.longest_seconds
+        """Time limit of a round, in seconds."""
+        self.last_word = self.last_step = time.monotonic()
+        """Monotonic time in seconds: of the page's last message of any kind, and of its last request or round."""
         self.heard = threading.Event()
         """Event that is set after every processed message of the page. The waiting thread clears it."""
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
-        self.last_word = time.monotonic()
+        self.last_word = self.last_step = time.monotonic()
         try:
             with self._lock:
                 yield

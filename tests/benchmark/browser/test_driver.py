@@ -17,6 +17,7 @@ from benchmark.android import tiny
 from chromium import open_page
 from command_line import run
 from exports import Exports
+from hostile.table import alarm
 from programs import script
 
 from mobileclip_deploy.base.pages import runtime
@@ -258,6 +259,36 @@ def test_a_page_that_is_hidden_or_silent_is_told_of_and_a_silent_one_ends_the_wa
         driving._wait_for_somebody(opened, "open it")
     words = [record.getMessage().partition(":")[0] for record in caplog.records]
     assert words == ["open it", "the page is in the background, which slows it down", "the page sent nothing for 0.1 s"]
+
+
+def test_a_page_that_is_open_and_whose_round_hangs_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, opened = session(tmp_path / "job")
+    monkeypatch.setattr(driving, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(driving, "PATIENCE_SECONDS", 0.4)
+    opened.hello(json.dumps(PAGE))
+    opened.next()
+    opened.round_seconds = 0.2
+    over = threading.Event()
+
+    def words() -> None:
+        while not over.wait(0.05):
+            opened.tell('{"hidden": false, "awake": true}')
+
+    page = threading.Thread(target=words)
+    page.start()
+    try:
+        with alarm(20), pytest.raises(RuntimeFailed, match=r"page is open, but its round did not end within 0\.4 s; "):
+            driving._wait_for_somebody(opened, "open it")
+    finally:
+        over.set()
+        page.join()
+
+
+def test_the_page_says_that_it_cannot_keep_the_screen_awake(tmp_path: Path) -> None:
+    _, opened = session(tmp_path / "job")
+    opened.hello(json.dumps(PAGE))
     opened.tell('{"hidden": false, "awake": false}')
     assert "cannot keep the screen awake" in driving._notice(opened, 0)
     opened.tell('{"hidden": false, "awake": true}')
