@@ -33,9 +33,7 @@ def hostile_vectors() -> dict[str, Any]:
             {"what": what, "index": _text(content), "ids": ids, "rows": rows, "stamps": stamps}
             for what, content, ids, rows, stamps in _odd()
         ],
-        "unsearchable": [
-            {"what": what, "code": "index", "index": _text(content)} for what, content in _unsearchable()
-        ],
+        "unsearchable": [{"what": what, "code": "index", "index": _text(content)} for what, content in _unsearchable()],
         "tensors": [{"what": what, "code": "bundle", "file": _text(content)} for what, content in _tensors()],
     }
 
