@@ -55,12 +55,20 @@ def main() -> None:
         answer = json.loads(run("search", "library.mcdx", query, "--json"))["answers"][0]
         if Path(answer["matches"][0]["id"]).name != name:
             sys.exit(f"{query}: {answer}")
+    check_long_path(folder, run)
     check_locks(folder / "library.mcdx", run)
     result = top / "benchmark.json"
     run("benchmark", Path("out", "nano-onnx-fp16"), "--device", "host", "--quick", "--force", "--json", result)
     left = [path.name for path in folder.iterdir() if ".partial" in path.name]
     if left:
         sys.exit(f"left over: {left}")
+
+
+def check_long_path(folder: Path, run: Program) -> None:
+    """An index whose path is longer than the 260 characters that Windows takes by default is written and searched."""
+    deep = folder.joinpath(*(f"{'long ' * 20}{number}" for number in range(3)), "library.mcdx")
+    run("embed", Path("out", "nano-onnx-fp16"), "photos", "-o", deep)
+    run("search", deep, "pizza")
 
 
 def check_locks(path: Path, run: Program) -> None:
