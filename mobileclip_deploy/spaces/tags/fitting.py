@@ -1,0 +1,256 @@
+"""Choice of a method by cross-validation, calibration of its odds, and the threshold of each label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files.arrays import Doubles
+from mobileclip_deploy.spaces.tags.rows import (
+    LEAST_PICTURES,
+    METHODS,
+    TEXTS,
+    WITHOUT_TEXTS,
+    Indices,
+    Method,
+    Rows,
+    Samples,
+    make_rows,
+    softmax64,
+)
+
+FOLDS = 4
+SHARE = 0.1
+"""Least share of the most probable label's probability that a further label needs."""
+LARGEST_RATIO = 1e6
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A learned head.
+
+    Attributes:
+        rows: calibrated, so that their softmax are probabilities.
+        ratios: [L], a label is present if its probability is at least this multiple of that of "none of these".
+        method: the chosen one.
+        texts_right: share of examples whose label the texts alone predict; None without texts.
+        right: the same for the chosen method, on examples that were held out.
+        true_tags: share of held-out examples that get their label.
+        false_tags: share of pictures without a label that get one, held out; without a background, of examples whose
+            label was taken away.
+    """
+
+    rows: Rows
+    ratios: Doubles
+    method: Method
+    texts_right: float | None
+    right: float
+    true_tags: float
+    false_tags: float
+
+
+def fit(samples: Samples, false_tags: float) -> Fitted:
+    """Learns a head: chooses the method, calibrates it, and sets thresholds, all on held-out pictures.
+
+    The texts alone are chosen unless another method has a smaller loss by more than its standard error, and is right as
+    often.
+
+    Args:
+        false_tags: target share of pictures without a label that get one.
+    """
+    folds = _folds(samples.labels), np.arange(len(samples.background)) % FOLDS
+    tested = np.bincount(samples.labels, minlength=samples.count)[samples.labels] >= LEAST_PICTURES
+    texts, best = None, None
+    for method in METHODS if samples.texts is not None else WITHOUT_TEXTS:
+        trial = _trial(method, samples, folds)
+        if method is TEXTS:
+            texts = trial
+        if best is None or _better(trial, best, texts, tested):
+            best = trial
+    assert best is not None
+    method, examples, without = best.method, best.examples, best.without
+    thresholds = _thresholds(examples, samples.labels, without, false_tags)
+    rows = make_rows(method, samples)
+    tags = present(examples, thresholds)
+    return Fitted(
+        rows=_calibrated(rows, best.slope, best.offset),
+        ratios=np.minimum(np.exp(thresholds), LARGEST_RATIO),
+        method=method,
+        texts_right=None if texts is None else float(texts.right[tested].mean()),
+        right=float(best.right[tested].mean()),
+        true_tags=float(tags[np.arange(len(tags)), samples.labels][tested].mean()),
+        false_tags=float(present(without, thresholds).any(axis=1).mean()),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A method on held-out pictures: calibrated odds of the examples [N, L] and of pictures without a label [M, L].
+
+    `right`: whether an example's label is the first. `losses`: of all N + M pictures; `slope`, `offset`: calibration.
+    """
+
+    method: Method
+    examples: Doubles
+    without: Doubles
+    right: Doubles
+    losses: Doubles
+    slope: float
+    offset: float
+
+
+def _trial(method: Method, samples: Samples, folds: tuple[Indices, Indices]) -> _Trial:
+    labels = samples.labels
+    odds = _held_out(method, samples, *folds)
+    examples = odds[: len(labels)]
+    without = odds[len(labels) :] if len(samples.background) else _without_own(examples, labels)
+    slope, offset = _calibration(examples, labels, without)
+    examples, without = slope * examples + offset, slope * without + offset
+    logits = np.c_[np.concatenate([examples, without]), np.zeros(len(examples) + len(without))]
+    targets = np.concatenate([labels, np.full(len(without), samples.count)])
+    losses = -np.log(np.maximum(softmax64(logits)[np.arange(len(targets)), targets], 1e-30))
+    right = (examples.argmax(axis=1) == labels).astype(np.float64)
+    return _Trial(method, examples, without, right, losses, slope, offset)
+
+
+def _better(trial: _Trial, best: _Trial, texts: _Trial | None, tested: Flags) -> bool:
+    """Returns whether a method has a smaller loss than the best so far, and beats the texts by its standard error.
+
+    Its first labels must not be right less often than those of the texts, by more than the standard error. Examples and
+    pictures without a label weigh one half each.
+    """
+    if texts is None:
+        return _mean_loss(trial, tested) < _mean_loss(best, tested)
+    gain, error = _paired(texts.losses - trial.losses, len(tested), tested)
+    change = (trial.right - texts.right)[tested]
+    behind = change.mean() < -change.std() / np.sqrt(max(1, len(change)))
+    return bool(gain > error and not behind and _mean_loss(trial, tested) < _mean_loss(best, tested))
+
+
+def _mean_loss(trial: _Trial, tested: Flags) -> float:
+    return _paired(trial.losses, len(tested), tested)[0]
+
+
+def _paired(values: Doubles, count: int, tested: Flags) -> tuple[float, float]:
+    """Returns the mean of both halves' means, and its standard error."""
+    halves = values[:count][tested], values[count:]
+    error = sum(half.var() / max(1, len(half)) for half in halves) ** 0.5 / 2
+    return float(np.mean([half.mean() for half in halves])), float(error)
+
+
+def present(odds: Doubles, thresholds: Doubles) -> Flags:
+    """Returns which labels [N, L] are present: those above their threshold, and not far below the best."""
+    return np.asarray((odds >= thresholds) & (odds >= odds.max(axis=1, keepdims=True) + np.log(SHARE)))
+
+
+def _folds(labels: Indices) -> Indices:
+    """Returns the fold of each example; the examples of each label are spread evenly."""
+    order = np.argsort(labels, kind="stable")
+    folds = np.empty(len(labels), np.int64)
+    folds[order] = np.arange(len(labels)) % FOLDS
+    return folds
+
+
+def _held_out(method: Method, samples: Samples, fold: Indices, background_fold: Indices) -> Doubles:
+    """Returns the odds of every example, then of every background picture, by rows that did not see them."""
+    if method is TEXTS:
+        return make_rows(method, samples).odds(np.concatenate([samples.pictures, samples.background]))
+    odds = np.zeros((len(fold) + len(background_fold), samples.count))
+    for index in range(FOLDS):
+        rows = make_rows(method, samples.some(np.flatnonzero(fold != index), np.flatnonzero(background_fold != index)))
+        for start, folds, pictures in ((0, fold, samples.pictures), (len(fold), background_fold, samples.background)):
+            held_out = np.flatnonzero(folds == index)
+            odds[start + held_out] = rows.odds(pictures[held_out])
+    return odds
+
+
+def _without_own(odds: Doubles, labels: Indices) -> Doubles:
+    """Returns the odds of examples whose own label was taken away, as if they had none."""
+    without = odds.copy()
+    without[np.arange(len(labels)), labels] = -np.inf
+    return without
+
+
+def _calibration(examples: Doubles, labels: Indices, without: Doubles) -> tuple[float, float]:
+    """Returns the slope and offset of the odds that make their softmax likeliest, by Newton's method.
+
+    Examples, and pictures without a label, weigh one half each. The loss is convex in both values.
+    """
+    odds = np.concatenate([examples, without])
+    some = np.isfinite(odds)
+    plain = np.where(some, odds, 0.0)
+    count = len(labels)
+    weights = np.concatenate([np.full(count, 0.5 / count), np.full(len(without), 0.5 / len(without))])
+    own = np.zeros(len(odds))
+    own[:count] = plain[np.arange(count), labels]
+    has_label = np.arange(len(odds)) < count
+
+    def loss(values: Doubles) -> tuple[float, Doubles]:
+        logits = np.c_[np.where(some, values[0] * plain + values[1], -np.inf), np.zeros(len(odds))]
+        top = logits.max(axis=1)
+        total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        right = np.where(has_label, values[0] * own + values[1], 0.0)
+        return float((weights * (total - right)).sum()), softmax64(logits)[:, :-1]
+
+    values = np.array([1.0, -float(np.median(plain.max(axis=1)))])
+    now, chance = loss(values)
+    for _ in range(40):
+        labelled, mean = chance.sum(axis=1), (chance * plain).sum(axis=1)
+        slope = np.array([(weights * (mean - own)).sum(), (weights * (labelled - has_label)).sum()])
+        square = (chance * plain**2).sum(axis=1)
+        mixed = (weights * (mean - mean * labelled)).sum()
+        curve = np.array(
+            [[(weights * (square - mean**2)).sum(), mixed], [mixed, (weights * (labelled - labelled**2)).sum()]]
+        )
+        step = np.linalg.solve(curve + 1e-9 * np.eye(2), slope)
+        size = 1.0
+        while size > 1e-6:
+            tried = values - size * step
+            following, chance_there = loss(tried)
+            if tried[0] > 0 and following <= now:
+                break
+            size /= 2
+        else:
+            break
+        done = now - following < 1e-10
+        values, now, chance = tried, following, chance_there
+        if done:
+            break
+    return float(values[0]), float(values[1])
+
+
+def _thresholds(examples: Doubles, labels: Indices, without: Doubles, false_tags: float) -> Doubles:
+    """Returns the odds [L] that a label needs.
+
+    One value for all labels lets `false_tags` of the pictures without a label pass. A label that more than `false_tags`
+    of the other labels' pictures would get needs more.
+    """
+    general = _exceeded(without.max(axis=1), false_tags)
+    near = examples >= examples.max(axis=1, keepdims=True) + np.log(SHARE)
+    thresholds = np.full(examples.shape[1], general)
+    for index in range(len(thresholds)):
+        others = labels != index
+        competing = np.where(near[others, index], examples[others, index], -np.inf)
+        thresholds[index] = max(general, _exceeded(competing, false_tags))
+    return thresholds
+
+
+def _exceeded(values: Doubles, share: float) -> float:
+    """Returns the value that at most this share of `values` reaches."""
+    if not len(values):
+        return -np.inf
+    ordered = np.sort(values)[::-1]
+    return float(np.nextafter(ordered[min(int(share * len(ordered)), len(ordered) - 1)], np.inf))
+
+
+def _calibrated(rows: Rows, slope: float, offset: float) -> Rows:
+    """Applies the calibration, and centres rows and biases, which a softmax does not see.
+
+    Centred, "none of these" has a row of its own even if no background was given: formats scale each row.
+    """
+    weights, biases = slope * rows.weights, slope * rows.biases
+    biases[-1] -= offset
+    return Rows(weights - weights.mean(0), biases - biases.mean())
