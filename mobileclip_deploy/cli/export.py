@@ -11,6 +11,7 @@ from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import (
     FILE,
     ModelChoice,
+    ShareType,
     TargetCommand,
     gate_option,
     json_option,
@@ -87,7 +88,8 @@ if TYPE_CHECKING:
     "--background",
     type=FILE,
     metavar="DIR",
-    help="Folder of at least 256 pictures of all kinds, to learn when a search should find nothing.",
+    help="Folder of at least 256 pictures of all kinds, to learn when a search should find nothing; with --examples: "
+    "of pictures that no label fits.",
 )
 @click.option(
     "--queries",
@@ -117,6 +119,18 @@ if TYPE_CHECKING:
     "--labels",
     metavar="FILE|A,B,C",
     help="Export an image classifier with these labels: a list, or a file with one per line. It outputs probabilities.",
+)
+@click.option(
+    "--examples",
+    type=FILE,
+    metavar="DIR",
+    help="Learn the labels from a few pictures each: a folder per label. Without --labels, from the pictures alone.",
+)
+@click.option(
+    "--false-tags",
+    type=ShareType(),
+    metavar="SHARE",
+    help="With --examples: share of pictures without a label that may get one. [default: 5%]",
 )
 @click.option(
     "--template",
@@ -189,6 +203,7 @@ def export(
       mobileclip-deploy export --target onnx --precision w8 --embedding-size 64 --fit photos/ -o out/
       mobileclip-deploy export --layout immich --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
+      mobileclip-deploy export --target onnx --labels labels.txt --examples pictures/ --background photos/ -o out/
     """
     from mobileclip_deploy.artifacts.bundle.licences import require_product
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts

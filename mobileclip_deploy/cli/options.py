@@ -21,6 +21,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 
+class ShareType(click.ParamType):
+    """A share: 5% or 0.05."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Returns the share as a number from 0 to 1."""
+        text = str(value).strip()
+        try:
+            return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{text!r} is not a share, such as 5% or 0.05", param, ctx)
+
+
 class BundlePath(click.Path):
     """A bundle, or (with `others`) another path; a damaged bundle is refused before torch is imported."""
 

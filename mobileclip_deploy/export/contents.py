@@ -18,11 +18,13 @@ from mobileclip_deploy.artifacts.bundle.manifest import (
     PreprocessEntry,
     RoundedTowerEntry,
     RoundingEntry,
+    TagsEntry,
     TensorEntry,
 )
 from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.artifacts.bundle.opening import AXES, ROUNDING
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
+from mobileclip_deploy.artifacts.towers.label_head import LABEL_HEAD
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import ExportError
@@ -82,16 +84,30 @@ def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Ref
     return entry.model_copy(update={"attachments": entries})
 
 
-def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry], folder: Path) -> Manifest:
-    """Makes the manifest of a bundle that is not verified yet. Writes the axes that its embeddings were cut to."""
+def make_manifest(
+    plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry], folder: Path, reference: Reference
+) -> Manifest:
+    """Makes the manifest of a bundle that is not verified yet. Writes the axes that its embeddings were cut to, and
+    learned labels."""
     variant, target, labels = source.variant, plan.target, plan.request.head.labels
     classifier = axes = None
     if source.axes is not None:
         source.axes.save(folder / AXES)
         axes = AttachmentEntry.of(folder / AXES, folder)
     if labels is not None:
-        template = None if plan.request.head.own else labels.template_for(variant)
-        classifier = ClassifierEntry(labels=labels.names, template=template)
+        head = plan.request.head
+        template = None if head.own else labels.template_for(variant)
+        tags = None
+        if head.learned is not None:
+            template = head.learned.template
+            head.learned.save(folder / LABEL_HEAD)
+            rows = head.answers(source.model, reference.of("image"))
+            tags = TagsEntry(
+                file=AttachmentEntry.of(folder / LABEL_HEAD, folder),
+                thresholds=head.learned.thresholds,
+                golden=tuple(tuple(head.learned.thresholds.present(row)) for row in rows),
+            )
+        classifier = ClassifierEntry(labels=labels.names, template=template, tags=tags)
     return Manifest(
         variant=variant.name,
         embedding_space=source.provenance.embedding_space,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Unpack
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.towers.head import Head
+from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
@@ -25,6 +27,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance import learn_relevance
+from mobileclip_deploy.spaces.tags.door import learn_head
 from mobileclip_deploy.verify.checks.cut import check_cut
 from mobileclip_deploy.verify.subject import Evidence
 
@@ -62,6 +65,10 @@ def export(
             `allow_failing` in its `options`, FAILED in its model card.
         labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one per line). A
             classifier of them is written instead: the image tower with probabilities as output.
+        examples: a folder with a folder of pictures per label, or a dataset with classes (docs/tags.md): the labels are
+            learned from these pictures and from their texts, or without `labels` from the pictures alone. The last
+            label of the classifier is then "none of these". `background` has pictures that no label fits.
+        false_tags: with `examples`: target share of pictures without a label that get one (0.05).
         template: the prompt for a label, with `{}` for the label; the variant's own if None.
         layout: the name of an app whose names of files and tensors are used (see `layouts`), or a JSON file that
             describes your own app's; the bundle is then `<variant>-<layout>-<precision>`.
@@ -158,6 +165,10 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
         cut = check_cut(compacted, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
     evidence = replace(evidence, task=task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
+    if plan.examples is not None:
+        learned = learn_head(plan.source.model, plan.source.provenance.embedding_space, plan.examples, progress)
+        head = Head(LabelSet(learned.names, learned.template), learned=learned)
+        bundles = [replace(bundle, request=replace(bundle.request, head=head)) for bundle in bundles]
     results = _each(bundles, plan, evidence, progress)
     if failures := [result.failure for result in results if isinstance(result, NotWritten)]:
         raise _worst(failures, results)

@@ -38,6 +38,7 @@ from mobileclip_deploy.rounding.calibration_set import CalibrationSet, read_cali
 from mobileclip_deploy.spaces.compacting import FittingSet, check_size, read_fitting_set
 from mobileclip_deploy.spaces.relevance import LearnedRelevance
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet, read_relevance_set
+from mobileclip_deploy.spaces.tags.examples import ExampleSet, read_examples
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.verify.instruments.pace import duration_notice
@@ -86,7 +87,8 @@ class ExportPlan:
     """Everything that an export does.
 
     `dataset`: on which accuracy is compared. `notes`: as in `Choices`. `fitted_to`: samples to fit axes of smaller
-    embeddings to; None for full ones. `background`: samples to learn "nothing found" from.
+    embeddings to; None for full ones. `background`: samples to learn "nothing found" from. `examples`: pictures to learn
+    the head's labels from.
     """
 
     source: Source
@@ -95,6 +97,7 @@ class ExportPlan:
     notes: tuple[str, ...] = ()
     fitted_to: FittingSet | None = None
     background: RelevanceSet | None = None
+    examples: ExampleSet | None = None
 
 
 def plan_export(choices: Choices, source: Source) -> ExportPlan:
@@ -111,7 +114,8 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         raise UsageError(
             f"this checkpoint has no {request.tower} tower; export the one it has with `tower='{model.towers[0]}'`"
         )
-    request.head.check(model, towers)
+    tags = request.tags
+    request.head.check(model, towers, tags is None or tags.with_texts)
     if "text" not in towers and request.contexts:
         raise UsageError("`contexts` are for the text tower, which this checkpoint does not have; leave them out")
     if request.contexts:
@@ -131,7 +135,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     dataset = judged_by() if towers == TOWERS and request.writing.verify else None
     sample_sets = (samples for samples in (fitted_to, learned_on) if samples is not None)
     notes = tuple(note for samples in sample_sets for note in samples.notes)
-    if request.head.labels is not None and not request.head.own:
+    if request.head.labels is not None and not request.head.own and (tags is None or tags.with_texts):
         labels, variant = request.head.labels, source.variant
         notes += check_label_prompts(labels.names, labels.template_for(variant), variant.tokens)
     if (recovered := source.provenance.recovered) is not None:  # for the grids of one target
@@ -145,7 +149,11 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
             raise UsageError("`background` learns when a text search finds nothing, which needs both towers")
         background = read_relevance_set(request.background, request.queries)
         notes += background.notes
-    return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to, background)
+    examples = None
+    if tags is not None and request.head.labels is not None:
+        examples = read_examples(tags, request.head.labels)
+        notes += examples.notes
+    return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to, background, examples)
 
 
 def _with_variant_head(request: ExportRequest, source: Source) -> ExportRequest:

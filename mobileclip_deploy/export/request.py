@@ -25,6 +25,7 @@ from mobileclip_deploy.network.model.precision import parse_precisions, precisio
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant, variant_names
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.rounding.methods import METHODS, check_folder, check_rounding
+from mobileclip_deploy.spaces.tags.examples import TagsRequest, folder_labels
 from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, targets
 
 
@@ -42,6 +43,8 @@ class ExportChoices(TypedDict, total=False):
     force: bool
     allow_failing: bool
     labels: str | Sequence[str] | None
+    examples: StrPath | None
+    false_tags: float | None
     template: str | None
     layout: StrPath | None
     normalise: bool
@@ -146,7 +149,7 @@ class ExportRequest:
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one, or the layout's. `options`: those that are None were not given.
-    `compact`: smaller embeddings. `limits`: of a search, for "smallest".
+    `compact`: smaller embeddings. `tags`: pictures to learn the head's labels from. `limits`: of a search, for "smallest".
     """
 
     targets: tuple[str, ...]
@@ -167,6 +170,7 @@ class ExportRequest:
     input: str = "pixels"
     contexts: tuple[int, ...] = ()
     compact: CompactRequest | None = None
+    tags: TagsRequest | None = None
     for_product: bool = False
     licence_text: Path | None = None
 
@@ -205,9 +209,11 @@ def parse_request(
     given_choices: dict[str, Any] = {
         name: value for name, value in choices.items() if value is not None and name != "progress"
     }
-    head = read_head(
-        given_choices.pop("labels", None), given_choices.pop("template", None), given_choices.pop("normalise", False)
-    )
+    labels = given_choices.pop("labels", None)
+    tags = given_choices["tags"] = _requested_tags(given_choices, labels is not None)
+    if tags is not None and labels is None:
+        labels = folder_labels(tags.examples).names
+    head = read_head(labels, given_choices.pop("template", None), given_choices.pop("normalise", False))
     writing = {
         option.name: given_choices.pop(option.name) for option in fields(Writing) if option.name in given_choices
     }
@@ -222,6 +228,26 @@ def parse_request(
     return ExportRequest(
         tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **given_choices
     )
+
+
+def _requested_tags(choices: dict[str, Any], with_texts: bool) -> TagsRequest | None:
+    """Takes the options of learned labels out of a user's arguments. None without `examples`.
+
+    Raises:
+        UsageError: an option needs another, or is not valid.
+    """
+    examples, false_tags = choices.pop("examples", None), choices.pop("false_tags", None)
+    if examples is None:
+        if false_tags is not None:
+            raise UsageError("`false_tags` needs `examples`, a folder with a folder of pictures per label")
+        if with_texts and choices.get("background") is not None:
+            raise UsageError(
+                "`background` with `labels` needs `examples`, a folder with a folder of pictures per label"
+            )
+        return None
+    background = choices.pop("background", None)
+    aim = {} if false_tags is None else {"false_tags": false_tags}
+    return TagsRequest(Path(examples), None if background is None else Path(background), with_texts=with_texts, **aim)
 
 
 def choose(request: ExportRequest) -> Choices:

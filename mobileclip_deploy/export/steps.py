@@ -240,7 +240,7 @@ def describe(work: ExportState) -> None:
     for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
-    work.manifest = make_manifest(plan, work.source, entries, work.folder)
+    work.manifest = make_manifest(plan, work.source, entries, work.folder, reference)
     updates: dict[str, Any] = {"joint": None if joint is None else AttachmentEntry.of(joint, work.folder)}
     updates |= {"int8_scale": int8_scale_of(plan, work.source, reference)}
     if work.rounded is not None:

@@ -62,8 +62,8 @@ class RelevanceSet:
         Raises:
             InvalidInput: a picture cannot be used, or embeddings hardly differ.
         """
-        background = _pictures(model, self.background, "background", progress)
-        pictures = _pictures(model, self.pictures, "pictures of the queries", progress)
+        background = embed_pictures(model, self.background, "relevance: background", progress)
+        pictures = embed_pictures(model, self.pictures, "relevance: pictures of the queries", progress)
         progress("relevance: texts")
         texts = unit_if_distinct(
             exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)), "texts"
@@ -137,10 +137,18 @@ def words_at_random(captions: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in drawn if text not in existing))[:NONSENSE]
 
 
-def _pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, progress: Progress) -> Doubles:
+def embed_pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, progress: Progress) -> Doubles:
+    """Returns embeddings of pictures [N, D], of length 1, computed in float64.
+
+    Args:
+        what: purpose and name of the pictures, for progress and errors.
+
+    Raises:
+        InvalidInput: a picture cannot be used, or embeddings hardly differ.
+    """
     spec, parts = model.variant.preprocess, [np.zeros((0, model.variant.embed_dim))]
     for start in range(0, len(sources), AT_ONCE):
-        progress(f"relevance: {what}, {start:,} of {len(sources):,}")
+        progress(f"{what}, {start:,} of {len(sources):,}")
         part = sources[start : start + AT_ONCE]
         pixels = np.stack([preprocess(decode_image(read_image(source), str(source)), spec).numpy() for source in part])
         parts.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))

@@ -25,6 +25,7 @@ from mobileclip_deploy.verify.checks.pictures import check_pictures
 from mobileclip_deploy.verify.checks.place import check_place
 from mobileclip_deploy.verify.checks.ranges import check_ranges
 from mobileclip_deploy.verify.checks.relevance import check_relevance
+from mobileclip_deploy.verify.checks.tags import check_tags
 from mobileclip_deploy.verify.checks.reproduced import check_reproduced
 from mobileclip_deploy.verify.checks.requested import check_requested
 from mobileclip_deploy.verify.checks.sampled import check_sampled
@@ -90,6 +91,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         for check_bundle in BUNDLE_CHECKS:
             checks += _timed(check_bundle, subject)
     checks += _timed(check_relevance, subject)
+    checks += _timed(check_tags, subject)
     subject.report_duration()
     for tower in subject.towers.values():
         sound = not any(check.tower == tower.name and check.status == "failed" for check in checks)

@@ -16,7 +16,9 @@ from mobileclip_deploy.artifacts.bundle import Bundle, TowerEntry
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
 from mobileclip_deploy.artifacts.towers.head import Head
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, labels_json
+from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import REASON, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, reraising
 from mobileclip_deploy.evaluation.dataset import Dataset
@@ -489,5 +491,9 @@ def head_of(bundle: Bundle) -> Head:
     """Returns the head of a bundle's artifacts."""
     classifier = bundle.manifest.classifier
     if classifier is not None:
-        return Head(LabelSet(classifier.labels, classifier.template), own=classifier.template is None)
+        labels, tags = LabelSet(classifier.labels, classifier.template), classifier.tags
+        if tags is None:
+            return Head(labels, own=classifier.template is None)
+        learned = LabelHead.read(within(bundle.path, tags.file.file))
+        return Head(labels, learned=learned.fitting(bundle.manifest.embed_dim))
     return Head(normalised=any(entry.output.normalised for entry in bundle.manifest.towers.values()))

@@ -137,6 +137,7 @@ def changes_made(manifest: Manifest) -> tuple[str, ...]:
         changes.append(f"Embeddings were reduced from {full} to {size} dimensions, on axes fitted to pictures.")
     if checkpoint.image_size is not None:
         changes.append(f"Pictures of {checkpoint.image_size} pixels instead of {variant.preprocess.size}.")
-    if manifest.classifier is not None and manifest.classifier.template is not None:
-        changes.append(f"Ends in probabilities of {len(manifest.classifier.labels)} labels.")
+    classifier = manifest.classifier
+    if classifier is not None and (classifier.template is not None or classifier.tags is not None):
+        changes.append(f"Ends in probabilities of {len(classifier.labels)} labels.")
     return tuple(changes)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_validator
 
 from mobileclip_deploy.artifacts.layouts import Layout
+from mobileclip_deploy.artifacts.towers.label_head import NONE, Thresholds
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.base.files.names import LongPath, Name, PackageName, PlainPath, Prose, Sha256, Version
 from mobileclip_deploy.network.model.licences import Answer, LicenceUse
@@ -101,15 +102,33 @@ class PreprocessEntry(Preprocess, frozen=True):
     where: Literal["graph"] = "graph"
 
 
+class TagsEntry(BaseModel, frozen=True, extra="forbid"):
+    """Labels that were learned from pictures. `file`: their rows and thresholds. `golden`: the indices of the labels
+    that are present in each golden picture."""
+
+    file: AttachmentEntry
+    thresholds: Thresholds
+    golden: tuple[tuple[int, ...], ...]
+
+
 class ClassifierEntry(BaseModel, frozen=True, extra="forbid"):
     """Labels of a classifier, in the order of its probabilities; its bundle has no text tower.
 
     `template`: of the prompts for the labels. None if the labels are the classes that the network itself was trained
-    on.
+    on, or were learned from pictures alone. `tags`: of labels that were learned from pictures; the last label is then
+    "none of these".
     """
 
     labels: Labels = Field(min_length=2)
     template: Template | None = None
+    tags: TagsEntry | None = None
+
+    @model_validator(mode="after")
+    def _ratios_of_the_labels(self) -> ClassifierEntry:
+        tags = self.tags
+        if tags is not None and (len(tags.thresholds.ratios) + 1 != len(self.labels) or self.labels[-1] != NONE):
+            raise ValueError(f"`tags` needs a ratio for each label, and {NONE!r} as the last label")
+        return self
 
 
 class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
@@ -305,7 +324,9 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         for entry in self.towers.values():
             yield from (entry.attachments or {}).values()
         rounding, relevance = self.rounding, self.relevance
+        tags = None if self.classifier is None else self.classifier.tags
         entries = (self.joint, rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
+        entries += (None if tags is None else tags.file,)
         yield from (entry_or_none for entry_or_none in entries if entry_or_none is not None)
         yield from () if self.licence is None else self.licence.files
 

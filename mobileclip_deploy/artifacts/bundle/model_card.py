@@ -81,13 +81,18 @@ def model_card(
         ]
     if (classifier := manifest.classifier) is not None:
         names = ", ".join(map(in_markdown, classifier.labels[:20])) + (", ..." if len(classifier.labels) > 20 else "")
-        template = classifier.template
-        origin = (
-            "the classes that the network was trained on"
-            if template is None
-            else (f"in the prompt {in_code(template)}")
-        )
+        template, tags = classifier.template, classifier.tags
+        alone = "the classes that the network was trained on" if tags is None else "learned from pictures"
+        origin = alone if template is None else (f"in the prompt {in_code(template)}")
         lines += ["", "## Labels", "", f"{len(classifier.labels)}, {origin}: {names}."]
+        if tags is not None:
+            rule = tags.thresholds
+            lines += [
+                "",
+                f"Learned from {rule.examples} examples and {rule.background} other pictures ({in_markdown(rule.method)}). "
+                f"On held-out pictures {rule.true_tags:.1%} of the examples get their label, and {rule.false_tags:.1%} "
+                "of the pictures without a label get one.",
+            ]
     spec = manifest.preprocess
     lines += [
         "",

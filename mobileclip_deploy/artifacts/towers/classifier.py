@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.scores import TrainedHead
 from mobileclip_deploy.network.model.tokenizer import encode
 
 
@@ -43,35 +43,27 @@ def unit_length(features: Tensor) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L], rows that sum to 1."""
+    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L], rows that sum to 1.
+
+    Args:
+        rows: weights of the labels [L, D], with the temperature multiplied in: one product gives the logits.
+        biases: [L], added to the logits.
+        normalised: the tower's embedding is scaled to length 1 before the product.
+    """
 
     weights: Tensor
+    biases: Tensor | None
 
-    def __init__(self, tower: ImageTower, embeddings: Tensor, logit_scale: float) -> None:
+    def __init__(self, tower: ImageTower, rows: Tensor, biases: Tensor | None = None, normalised: bool = True) -> None:
         super().__init__()
-        self.tower = tower
-        # [L, D] -> [D, L], with the temperature multiplied in: one product gives the logits.
-        self.register_buffer("weights", (logit_scale * embeddings).T.contiguous(), persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return torch.softmax(unit_length(self.tower(pixels)) @ self.weights, dim=1)
-
-
-class HeadClassifier(nn.Module):
-    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of a head that was trained on the tower."""
-
-    weights: Tensor
-    bias: Tensor
-
-    def __init__(self, tower: ImageTower, head: TrainedHead) -> None:
-        super().__init__()
-        self.tower, self.normalised = tower, head.normalised
-        self.register_buffer("weights", torch.from_numpy(head.weights.T.astype(np.float32)), persistent=False)
-        self.register_buffer("bias", torch.from_numpy(head.bias.astype(np.float32)), persistent=False)
+        self.tower, self.normalised = tower, normalised
+        self.register_buffer("weights", rows.T.contiguous(), persistent=False)  # [L, D] -> [D, L]
+        self.register_buffer("biases", biases, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         features = self.tower(pixels)
-        return torch.softmax((unit_length(features) if self.normalised else features) @ self.weights + self.bias, dim=1)
+        logits = (unit_length(features) if self.normalised else features) @ self.weights
+        return torch.softmax(logits if self.biases is None else logits + self.biases, dim=1)
 
 
 class OwnClassifier(nn.Module):
@@ -86,18 +78,22 @@ class OwnClassifier(nn.Module):
         return torch.softmax(self.tower(pixels), dim=1)
 
 
-def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier | HeadClassifier:
-    """Makes the classifier of a folded model, in eval mode: by its trained head if it has one.
+def make_classifier(model: MobileCLIP, labels: LabelSet, learned: LabelHead | None = None) -> Classifier:
+    """Makes the classifier of a folded model, in eval mode: of the checkpoint's trained head, of learned rows, or of
+    the labels' texts.
 
     Raises:
         UsageError: the model is not folded, or lacks one of its towers.
     """
     tower = make_tower(model, "image")
     assert isinstance(tower, ImageTower)
-    if model.trained_head is not None:
-        return HeadClassifier(tower, model.trained_head).eval()
+    if (head := model.trained_head) is not None:
+        rows, biases = (torch.from_numpy(values.astype(np.float32)) for values in (head.weights, head.bias))
+        return Classifier(tower, rows, biases, head.normalised).eval()
+    if learned is not None:
+        return Classifier(tower, torch.from_numpy(learned.weights), torch.from_numpy(learned.biases)).eval()
     embeddings = torch.from_numpy(label_embeddings(model, labels))
-    return Classifier(tower, embeddings, model.logit_factor).eval()
+    return Classifier(tower, model.logit_factor * embeddings).eval()
 
 
 def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TowerName, Variant, no_text_tower
@@ -41,12 +42,14 @@ def read_head(labels: str | Sequence[str] | None, template: str | None = None, n
 class Head:
     """Output of a tower: its embedding, as it is or scaled to length 1, or with labels the probability of each.
 
-    `own`: the labels are the classes that the network itself was trained on (`Variant.classes`).
+    `own`: the labels are the classes that the network itself was trained on (`Variant.classes`). `learned`: rows of the
+    labels that were learned from pictures; None for those of the labels' texts.
     """
 
     labels: LabelSet | None = None
     normalised: bool = False
     own: bool = False
+    learned: LabelHead | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,8 +80,11 @@ class Head:
             )
         return Head(LabelSet(variant.class_names), own=True)
 
-    def check(self, model: MobileCLIP, towers: Sequence[TowerName]) -> None:
+    def check(self, model: MobileCLIP, towers: Sequence[TowerName], with_texts: bool = True) -> None:
         """Refuses labels that cannot be embedded, or that would leave a tower unused.
+
+        Args:
+            with_texts: the labels' texts are embedded; False if labels are learned from pictures alone.
 
         Raises:
             UsageError: labels, and other towers than the image tower, or a checkpoint without a text tower.
@@ -91,6 +97,8 @@ class Head:
                     f"the checkpoint's head has {head.classes} classes, and `labels` has {len(self.names)}; give their "
                     "names in the order of training"
                 )
+            return
+        if not with_texts and tuple(towers) == ("image",):
             return
         if model.variant.text is None:
             raise no_text_tower(model.variant.name)
@@ -112,7 +120,7 @@ class Head:
         if self.own:
             return OwnClassifier(make_tower(model, "image")).eval()
         if self.labels is not None:
-            return make_classifier(model, self.labels)
+            return make_classifier(model, self.labels, self.learned)
         plain = make_tower(model, tower, short)
         return Normalised(plain).eval() if self.normalised else plain
 
@@ -123,6 +131,8 @@ class Head:
 
         if self.own:
             return softmax(embeddings.astype(np.float64))
+        if self.learned is not None:
+            return self.learned.probabilities(embeddings)
         return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)
 
     def scaled(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,0 +1,169 @@
+"""A learned head of labels: rows and biases of a classifier, thresholds, and the file that contains them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from mobileclip_deploy.base.files.arrays import Doubles, Floats
+from mobileclip_deploy.base.files.names import Name, Sha256
+from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.errors import REASON, InvalidInput, reraising
+from mobileclip_deploy.network.model.prompts import Labels, Template
+from mobileclip_deploy.network.model.scores import softmax
+
+NONE = "none of these"
+"""Last label of a learned head."""
+LABEL_HEAD = "labels.safetensors"
+LARGEST = 1e6
+LEAST_PROBABILITY = 1e-6
+"""Probability below which a label is absent, whatever that of "none of these" is: float16 has few smaller values."""
+Share = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(ge=0, le=LARGEST)]
+
+
+class Thresholds(BaseModel, frozen=True, extra="forbid"):
+    """Rule that says which labels are present, and its measured effect.
+
+    A label is present if its probability is at least `ratios` times that of "none of these", at least `share` times
+    that of the most probable label, and at least 1e-6.
+
+    Attributes:
+        ratios: one for each label, without "none of these".
+        method: how the rows were learned.
+        examples, background: numbers of different pictures that they were learned from.
+        pictures_sha256: of the contents of those pictures.
+        aim: requested share of pictures without a label that get one.
+        false_tags, true_tags: that share, and the share of examples that get their label, on held-out pictures.
+        right: share of held-out examples whose most probable label is theirs; `texts_right`: by the texts alone. None
+            without texts.
+    """
+
+    ratios: tuple[Ratio, ...] = Field(min_length=2)
+    share: Share = 0.1
+    method: Name
+    examples: int = Field(ge=1)
+    background: int = Field(ge=0)
+    pictures_sha256: Sha256
+    aim: float = Field(gt=0, lt=1)
+    false_tags: Share
+    true_tags: Share
+    right: Share
+    texts_right: Share | None = None
+
+    def present(self, probabilities: Floats) -> list[int]:
+        """Returns the indices of the labels that are present, the most probable first.
+
+        Args:
+            probabilities: of all labels, then of "none of these" [L + 1].
+        """
+        labels, none = np.asarray(probabilities[:-1], np.float64), float(probabilities[-1])
+        least = np.maximum(np.array(self.ratios) * none, max(self.share * float(labels.max()), LEAST_PROBABILITY))
+        return [int(index) for index in np.argsort(-labels, kind="stable") if labels[index] >= least[index]]
+
+
+class _Description(BaseModel, frozen=True, extra="forbid"):
+    """Metadata of the file. `template`: of the labels' prompts; None if they were learned from pictures alone."""
+
+    format: Literal["mobileclip-deploy labels 1"] = "mobileclip-deploy labels 1"
+    embedding_space: Name
+    labels: Labels = Field(min_length=2)
+    template: Template | None = None
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, eq=False)
+class LabelHead:
+    """A learned head: probabilities of labels and of "none of these" from an image embedding.
+
+    Attributes:
+        labels: L names, without "none of these".
+        weights, biases: [L + 1, D] and [L + 1] of the logits of an embedding of length 1; the last are of "none of
+            these".
+        embedding_space: of the embeddings that it was learned on.
+        template: of the labels' prompts; None if they were learned from pictures alone.
+        notes: sentences on what was left out while learning.
+    """
+
+    labels: tuple[str, ...]
+    weights: Floats
+    biases: Floats
+    thresholds: Thresholds
+    embedding_space: str
+    template: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Labels, then "none of these"."""
+        return (*self.labels, NONE)
+
+    def fitting(self, dimension: int) -> LabelHead:
+        """Returns the head itself if it takes embeddings of this dimension.
+
+        Raises:
+            InvalidInput: it takes others.
+        """
+        if self.weights.shape[1] != dimension:
+            raise InvalidInput(
+                f"the labels were learned on embeddings of {self.weights.shape[1]} dimensions, not {dimension}; learn "
+                "them again"
+            )
+        return self
+
+    def probabilities(self, images: Floats | Doubles) -> Floats:
+        """Returns probabilities [N, L + 1] for image embeddings [N, D] of any length."""
+        rows = images.astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return softmax(rows @ self.weights.astype(np.float64).T + self.biases)
+
+    def save(self, path: Path) -> None:
+        """Writes the file.
+
+        Raises:
+            InvalidInput: the folder is missing or not writable, or the disk is full.
+        """
+        import torch
+
+        from mobileclip_deploy.network.checkpoints.writing import write_tensors
+
+        description = _Description(
+            embedding_space=self.embedding_space,
+            labels=self.labels,
+            template=self.template,
+            thresholds=self.thresholds,
+        )
+        tensors = {"weights": torch.from_numpy(self.weights), "biases": torch.from_numpy(self.biases)}
+        write_tensors(path, tensors, {"labels": description.model_dump_json(exclude_none=True)})
+
+    @classmethod
+    def read(cls, path: Path) -> LabelHead:
+        """Reads a file that `save` wrote.
+
+        Raises:
+            InvalidInput: not such a file, or a damaged one.
+        """
+        refusal = f"{path} is not a valid file of labels ({REASON}); learn them again"
+        tensors, metadata = read_tensors(path, refusal)
+        with reraising(refusal, KeyError, ValidationError):
+            description = _Description.model_validate_json(metadata["labels"])
+            weights, biases = tensors["weights"], tensors["biases"]
+        rows = len(description.labels) + 1
+        shapes = weights.ndim == 2 and len(weights) == rows and biases.shape == (rows,)
+        floats = weights.dtype == biases.dtype == np.float32
+        if not (shapes and floats and np.isfinite(weights).all() and np.isfinite(biases).all()):
+            raise InvalidInput(refusal.replace(REASON, "its tensors do not match its labels"))
+        if len(description.thresholds.ratios) != rows - 1 or NONE in description.labels:
+            raise InvalidInput(refusal.replace(REASON, "its thresholds do not match its labels"))
+        return cls(
+            description.labels,
+            weights,
+            biases,
+            description.thresholds,
+            description.embedding_space,
+            description.template,
+        )
