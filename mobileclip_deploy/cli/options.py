@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 
-class ShareType(click.ParamType):
+class ShareType(click.ParamType[float]):
     """A share: 5% or 0.05."""
 
     name = "share"

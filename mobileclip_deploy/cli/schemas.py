@@ -142,11 +142,13 @@ class LayersDocument(BaseModel):
 
 
 class ClassifiedDocument(BaseModel):
-    """An image, and the probability of each label, the most probable first. After the images, each image left out by
-    --skip-bad has an entry with `skipped` alone: its name and the reason."""
+    """An image, and the probability of each label, the most probable first. `tags`: the labels that are present, if
+    they were learned from pictures; empty for none of them. After the images, each image left out by --skip-bad has an
+    entry with `skipped` alone: its name and the reason."""
 
     image: str | None
     probabilities: dict[str, float]
+    tags: list[str] | None = None
     skipped: str | None = None
 
 

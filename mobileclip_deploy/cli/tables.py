@@ -215,12 +215,25 @@ def print_evaluation(result: EvaluationResult) -> None:
     worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)[
         :CONFUSED
     ]
-    rows = [[name, str(-count), f"{top1:.1f}"] for top1, count, name in worst]
-    print_table("classes least often right", ["class", ">images", ">top-1 %"], rows)
+    by_name = {entry.name: entry for entry in result.per_class}
+    rows = [
+        [name, str(-count), f"{top1:.1f}", _tenths(by_name[name].precision), _tenths(by_name[name].average_precision)]
+        for top1, count, name in worst
+    ]
+    print_table("classes least often right", ["class", ">images", ">top-1 %", ">precision %", ">AP %"], rows)
+    if result.averages:
+        names = ("precision", "recall", "average_precision")
+        averages = {kind: [result.averages.get(f"{kind}_{name}") for name in names] for kind in ("macro", "micro")}
+        rows = [[kind, *map(_tenths, values)] for kind, values in averages.items()]
+        print_table("over all classes", ["mean", ">precision %", ">recall %", ">AP %"], rows)
     if confused := result.most_confused(CONFUSED):
         pairs = [[right, nearest, str(count)] for right, nearest, count in confused]
         print_table("most often mispredicted as another", ["class", "predicted as", ">images"], pairs)
     say("every class and the whole confusion table: --json")
+
+
+def _tenths(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.head import Head
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead, Thresholds
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
 from mobileclip_deploy.base.files import StrPath, paths
@@ -30,10 +31,15 @@ ROWS = 1000
 
 @dataclass(frozen=True)
 class Classification:
-    """One image and the probabilities of its labels, the most probable label first."""
+    """One image and the probabilities of its labels, the most probable label first.
+
+    `tags`: labels that are present, the most probable first; empty if none of them is. None if the labels were not
+    learned from pictures, since their probabilities are then relative to each other only.
+    """
 
     image: Path
     probabilities: dict[str, float]
+    tags: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -64,10 +70,13 @@ def classify(
     template: str | None = None,
     *,
     top: int | None = None,
+    labels_file: StrPath | LabelHead | None = None,
     skip_bad: bool = False,
     progress: Progress = silent,
 ) -> Classifications:
     """Classifies images by a bundle's artifacts or by a checkpoint: softmax over labels of logit scale times cosine.
+
+    Labels that were learned from pictures also say which labels are present, if any (`Classification.tags`).
 
     Reads images in batches, and keeps only the returned probabilities of each.
 
@@ -78,6 +87,7 @@ def classify(
             a classifier with its own labels, a bundle or a model.
         template: prompt with `{}` for the label; the variant's own if None.
         top: number of labels to return for each image, the most probable ones; all if None.
+        labels_file: labels from `learn_labels`, or the file with them, for a bundle of embeddings or a model.
         skip_bad: leave out images that cannot be used (`Classifications.skipped`) instead of refusing the first.
 
     Raises:
@@ -88,15 +98,26 @@ def classify(
     if top is not None and top < 1:
         raise UsageError(f"`top` {top}: give 1 or more")
     label_set = None if labels is None else given_labels(labels, template)
+    head = (
+        labels_file if labels_file is None or isinstance(labels_file, LabelHead) else LabelHead.read(Path(labels_file))
+    )
+    if head is not None and (label_set is not None or template is not None):
+        raise UsageError("`labels_file` contains labels and template; leave `labels` and `template` out")
     with ImageListing(paths(images)) as listing:
         files = list(listing)
-    names, embedder, shares, notes = _classifier(bundle, label_set, template)
+    whole = opened(bundle)
+    names, embedder, shares, notes = _classifier(whole, label_set, template) if head is None else _learned(whole, head)
+    thresholds = _thresholds(whole) if head is None else head.thresholds
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
     used = [file for number, file in enumerate(files) if number not in tally.bad]
     return Classifications(
         images=(
-            Classification(file, {names[index]: float(row[index]) for index in np.argsort(-row)[:top]})
+            Classification(
+                file,
+                {names[index]: float(row[index]) for index in np.argsort(-row)[:top]},
+                None if thresholds is None else tuple(names[index] for index in thresholds.present(row)),
+            )
             for file, row in zip(used, _rows(answers, shares, embedder.name), strict=True)
         ),
         skipped=tally.skipped,
@@ -104,12 +125,31 @@ def classify(
     )
 
 
+def _thresholds(whole: Bundle | MobileCLIP) -> Thresholds | None:
+    classifier = whole.manifest.classifier if isinstance(whole, Bundle) else None
+    return None if classifier is None or classifier.tags is None else classifier.tags.thresholds
+
+
+def _learned(
+    whole: Bundle | MobileCLIP, head: LabelHead
+) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
+    """Returns the same as `_classifier`, for labels that were learned on the same embedding space."""
+    if isinstance(whole, Bundle) and whole.manifest.classifier is not None:
+        raise UsageError(f"{whole.path} is a classifier with fixed labels; leave `labels_file` out")
+    embedder = embedder_of(whole, ("image",))
+    if embedder.embedding_space != head.embedding_space:
+        raise UsageError(
+            f"the labels were learned in the embedding space {head.embedding_space}, and {embedder.name} has "
+            f"{embedder.embedding_space}; learn them again"
+        )
+    return head.names, embedder, head.probabilities, ()
+
+
 def _classifier(
-    subject: Bundle | MobileCLIP | StrPath, asked: LabelSet | None, template: str | None
+    whole: Bundle | MobileCLIP, asked: LabelSet | None, template: str | None
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
     """Returns the labels, the embedder, a function from the embedder's outputs [N, D] to probabilities [N, L], and
     notes."""
-    whole = opened(subject)
     baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
     if isinstance(whole, Bundle) and baked is not None:
         if asked is not None or template is not None:

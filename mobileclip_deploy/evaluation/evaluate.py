@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.artifacts.towers.label_head import Thresholds
 from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
+from mobileclip_deploy.evaluation.label_figures import MOST_SCORES, LabelFigures, label_figures
 from mobileclip_deploy.evaluation.metrics import classify, percentage, retrieval_ranks
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.pictures.embedder import Embedder
@@ -25,22 +27,29 @@ WORDNET = re.compile(r"n\d{8}")
 
 
 class ClassFigures(BaseModel, frozen=True):
-    """Accuracy on one class: its images, and the percentage that has it as nearest class (top1) or among the nearest
-    5."""
+    """Accuracy on one class: its images, and the percentage that has it as nearest class (top1) or among the nearest 5.
+
+    `precision`, `recall`: of the nearest class, or of a learned label where it is present. `average_precision`: of the
+    images ordered by their score for the class. None where undefined.
+    """
 
     name: str
     images: int
     top1: float | None
     top5: float | None
+    precision: float | None = None
+    recall: float | None = None
+    average_precision: float | None = None
 
 
 class EvaluationResult(BaseModel, frozen=True):
     """Figures of one embedder on one dataset, in percent; mean ranks count from 1.
 
-    `confusion[a][b]`: number of images of class a whose nearest class is b; zeros are left out. `skipped`: a message
-    for each row that was left out. `images_per_second`: of embedded images, reading included. None if not measured, if
-    all were cached, or if an evaluator or an emulator computed them. `language`: of the texts if not English; `english`
-    then has the figures of the same images with English texts. `pixels`: see `Pixels`.
+    `averages`: precision, recall and average precision of the classes, `macro_` and `micro_`. `confusion[a][b]`: number
+    of images of class a whose nearest class is b; zeros are left out. `skipped`: a message for each row that was left
+    out. `images_per_second`: of embedded images, reading included. None if not measured, if all were cached, or if an
+    evaluator or an emulator computed them. `language`: of the texts if not English; `english` then has the figures of
+    the same images with English texts. `pixels`: see `Pixels`.
     """
 
     schema_version: Literal[1] = 1
@@ -55,6 +64,7 @@ class EvaluationResult(BaseModel, frozen=True):
     figures: dict[str, Interval]
     mean_ranks: dict[str, float]
     per_class: tuple[ClassFigures, ...] = ()
+    averages: dict[str, float] = {}
     confusion: dict[str, dict[str, int]] = {}
     skipped: tuple[str, ...] = ()
     images_per_second: float | None = None
@@ -134,12 +144,13 @@ def measure(
     images, tally = embed_dataset_images(
         embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache, pixels=how.pixels), progress
     )
-    images = unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
+    answers, images = images, unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
     if tally.bad:
         dataset = dataset.without(tally.bad)
     hits: dict[str, npt.NDArray[np.bool_]] = {}
     mean_ranks: dict[str, float] = {}
     per_class: tuple[ClassFigures, ...] = ()
+    averages: dict[str, float] = {}
     confusion: dict[str, dict[str, int]] = {}
     texts = np.zeros((0, images.shape[1]), np.float32)
     prompts = how.templates or dataset.templates or (embedder.template,)
@@ -151,7 +162,12 @@ def measure(
         labels = np.asarray(dataset.labels)
         ranks, nearest = classify(images, classes, labels)
         hits |= {f"top{k}": ranks < k for k in (1, 5)}
-        per_class = _per_class(dataset.classes, labels, ranks)
+        predicted = _predicted(answers, embedder.thresholds, classes, nearest)
+        scored = images if embedder.thresholds is None else answers
+        small = len(images) * len(classes) <= MOST_SCORES
+        of_labels = label_figures(scored @ classes.T, labels, predicted) if small else None
+        averages = {} if of_labels is None else of_labels.averages
+        per_class = _per_class(dataset.classes, labels, ranks, of_labels)
         confusion = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in chosen:
         progress("captions")
@@ -173,6 +189,7 @@ def measure(
         figures={name: percentage(outcome) for name, outcome in hits.items()},
         mean_ranks=mean_ranks,
         per_class=per_class,
+        averages=averages,
         confusion=confusion,
         skipped=dataset.skipped,
     )
@@ -200,14 +217,40 @@ def label_rows(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.
     return np.eye(len(labels), dtype=np.float32)[[label_index[name.casefold()] for name in classes]]
 
 
+def _predicted(
+    answers: npt.NDArray[np.float32],
+    thresholds: Thresholds | None,
+    classes: npt.NDArray[np.float32],
+    nearest: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Returns which classes are predicted for each image [N, K]: the nearest, or the learned labels that are present.
+
+    "None of these" is predicted if no label is present.
+    """
+    if thresholds is None:
+        return np.asarray(nearest[:, None] == np.arange(len(classes)))
+    present = np.zeros(answers.shape, np.float32)
+    for row, probabilities in zip(present, answers, strict=True):
+        row[thresholds.present(probabilities) or [-1]] = 1
+    return np.asarray(present @ classes.T > 0)
+
+
 def _per_class(
-    names: Sequence[str], labels: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
+    names: Sequence[str],
+    labels: npt.NDArray[np.int64],
+    ranks: npt.NDArray[np.int64],
+    of_labels: LabelFigures | None,
 ) -> tuple[ClassFigures, ...]:
     figures = []
     for index, name in enumerate(names):
         class_ranks = ranks[labels == index]
         shares = [100 * float((class_ranks < k).mean()) if len(class_ranks) else None for k in (1, 5)]
-        figures.append(ClassFigures(name=name, images=len(class_ranks), top1=shares[0], top5=shares[1]))
+        more: dict[str, float | None] = {}
+        if of_labels is not None:
+            values = (of_labels.precision, of_labels.recall, of_labels.average_precision)
+            rows = zip(("precision", "recall", "average_precision"), values, strict=True)
+            more = {key: None if np.isnan(row[index]) else float(row[index]) for key, row in rows}
+        figures.append(ClassFigures(name=name, images=len(class_ranks), top1=shares[0], top5=shares[1], **more))
     return tuple(figures)
 
 

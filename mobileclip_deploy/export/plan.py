@@ -87,8 +87,8 @@ class ExportPlan:
     """Everything that an export does.
 
     `dataset`: on which accuracy is compared. `notes`: as in `Choices`. `fitted_to`: samples to fit axes of smaller
-    embeddings to; None for full ones. `background`: samples to learn "nothing found" from. `examples`: pictures to learn
-    the head's labels from.
+    embeddings to; None for full ones. `background`: samples to learn "nothing found" from. `examples`: pictures to
+    learn the head's labels from.
     """
 
     source: Source

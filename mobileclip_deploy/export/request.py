@@ -149,7 +149,8 @@ class ExportRequest:
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one, or the layout's. `options`: those that are None were not given.
-    `compact`: smaller embeddings. `tags`: pictures to learn the head's labels from. `limits`: of a search, for "smallest".
+    `compact`: smaller embeddings. `tags`: pictures to learn the head's labels from. `limits`: of a search, for
+    "smallest".
     """
 
     targets: tuple[str, ...]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.contexts import ContextRunner
+from mobileclip_deploy.artifacts.towers.label_head import Thresholds
 from mobileclip_deploy.artifacts.towers.taken import validated_inputs
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.errors import UsageError
@@ -33,6 +34,7 @@ class Embedder:
         artifact: returns the hash of a tower's file or weights, which identifies it.
         tokenizer: None if the variant takes images alone.
         labels: of a classifier, whose `images` returns a value for each label instead of an embedding.
+        thresholds: of labels that were learned from pictures; says which are present.
         view: the part of every picture that is shown.
         alone: returns an `images` that many threads may call, each call on one core. None if not supported.
         timed: True if an apps' runtime computes the embeddings here. The speed of an evaluator or an emulator means
@@ -51,6 +53,7 @@ class Embedder:
     template: str
     scores: Scores
     labels: tuple[str, ...] = ()
+    thresholds: Thresholds | None = None
     view: View = AS_IT_STANDS
     thread_safe_images: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
     has_latency: bool = True
@@ -164,6 +167,7 @@ def bundle_embedder(
         scores=manifest.scores,
         thread_safe_images=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
         labels=() if manifest.classifier is None else manifest.classifier.labels,
+        thresholds=manifest.classifier.tags.thresholds if manifest.classifier and manifest.classifier.tags else None,
         has_latency=bool(found_places(installed_target(manifest.target), "host", manifest.options)),
     )
 

@@ -25,7 +25,6 @@ from mobileclip_deploy.verify.checks.pictures import check_pictures
 from mobileclip_deploy.verify.checks.place import check_place
 from mobileclip_deploy.verify.checks.ranges import check_ranges
 from mobileclip_deploy.verify.checks.relevance import check_relevance
-from mobileclip_deploy.verify.checks.tags import check_tags
 from mobileclip_deploy.verify.checks.reproduced import check_reproduced
 from mobileclip_deploy.verify.checks.requested import check_requested
 from mobileclip_deploy.verify.checks.sampled import check_sampled
@@ -33,6 +32,7 @@ from mobileclip_deploy.verify.checks.settings import check_settings
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 from mobileclip_deploy.verify.checks.stages import check_stages
 from mobileclip_deploy.verify.checks.structure import check_structure
+from mobileclip_deploy.verify.checks.tags import check_tags
 from mobileclip_deploy.verify.checks.task import check_task
 from mobileclip_deploy.verify.checks.tower import check_tower
 from mobileclip_deploy.verify.checks.twin import check_twin

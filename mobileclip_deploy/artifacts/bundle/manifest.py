@@ -324,9 +324,14 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         for entry in self.towers.values():
             yield from (entry.attachments or {}).values()
         rounding, relevance = self.rounding, self.relevance
-        tags = None if self.classifier is None else self.classifier.tags
-        entries = (self.joint, rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
-        entries += (None if tags is None else tags.file,)
+        tags = self.classifier.tags if self.classifier else None
+        entries = (
+            self.joint,
+            rounding.floats if rounding else None,
+            self.axes,
+            relevance.file if relevance else None,
+            tags.file if tags else None,
+        )
         yield from (entry_or_none for entry_or_none in entries if entry_or_none is not None)
         yield from () if self.licence is None else self.licence.files
 

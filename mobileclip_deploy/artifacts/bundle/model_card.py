@@ -89,9 +89,9 @@ def model_card(
             rule = tags.thresholds
             lines += [
                 "",
-                f"Learned from {rule.examples} examples and {rule.background} other pictures ({in_markdown(rule.method)}). "
-                f"On held-out pictures {rule.true_tags:.1%} of the examples get their label, and {rule.false_tags:.1%} "
-                "of the pictures without a label get one.",
+                f"Learned from {rule.examples} examples and {rule.background} other pictures "
+                f"({in_markdown(rule.method)}). On held-out pictures {rule.true_tags:.1%} of the examples get their "
+                f"label, and {rule.false_tags:.1%} of the pictures without a label get one.",
             ]
     spec = manifest.preprocess
     lines += [

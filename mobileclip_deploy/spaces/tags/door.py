@@ -80,8 +80,8 @@ def learn_labels(
 
     example_set = read_examples(request, label_set)
     notes = example_set.notes
-    if request.with_texts:
-        notes += check_label_prompts(label_set.names, prompt, embedder.tokens)
+    if request.with_texts and embedder.tokenizer is not None:
+        notes += check_label_prompts(label_set.names, prompt, embedder.tokenizer)
     samples = _samples(example_set, prompt, embedder.scores.scale, embed_images, embed_texts)
     head = _head(example_set, samples, embedder.embedding_space, prompt, notes)
     if path is not None:
