@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, is_foreign, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.reports.several import Refused, Verified
@@ -29,8 +29,18 @@ class VerifyFiles(TypedDict):
 
 
 @click.command()
-@click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
+@click.argument("bundles", type=BundlePath(foreign=True), nargs=-1, required=True, metavar="BUNDLE...|FILE")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="Checkpoint that the bundles were exported from.")
+@click.option(
+    "--text", type=FILE, metavar="FILE", help="With a FILE of others: Its text tower, if that is another file."
+)
+@click.option("--download", is_flag=True, help="With a FILE of others: --checkpoint is a variant's name; download it.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(1, 86400),
+    metavar="SECONDS",
+    help="With a FILE of others: Time limit. [default: 600]",
+)
 @click.option("--images", type=FILE, metavar="DIR", help="Folder of images to use instead of the stored ones.")
 @click.option(
     "--prompts", type=FILE, metavar="FILE", help="Prompts to use instead of the stored ones: one per line, or JSON."
@@ -74,6 +84,9 @@ class VerifyFiles(TypedDict):
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write the report as JUnit XML.")
 def verify(
     bundles: tuple[Path, ...],
+    text: Path | None,
+    download: bool,
+    budget: float | None,
     explain: bool,
     checks: str,
     gate_texts: tuple[str, ...],
@@ -84,12 +97,15 @@ def verify(
     junit: Path | None,
     **choices: Unpack[VerifyFiles],
 ) -> None:
-    """Check bundles against the checkpoint they were exported from.
+    """Check bundles, or a FILE that other tools wrote, against a checkpoint.
 
     The same graph is compared in float32 first (float16's rounding would hide a small mistake), then the artifacts as
     written. The built-in checkpoint is found without --checkpoint; so is a file of the recorded name next to the
     bundle. With --baseline drift beyond noise fails as well (docs/ci.md). Several bundles are checked one by one; the
     exit code is the worst of them.
+
+    A FILE of other tools is compared with a checkpoint as well: the command finds how it takes pictures and texts, and
+    says if it is the checkpoint's model, or what is wrong with it (docs/foreign.md).
 
     \b
     Example:
@@ -99,11 +115,28 @@ def verify(
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
       mobileclip-deploy verify out/* --junit parity.xml
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
+      mobileclip-deploy verify vision.onnx --text text.onnx --checkpoint mobileclip_s0.pt
     """
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
+    files = [path for path in bundles if is_foreign(path)]
+    if files or text is not None or download or budget is not None:
+        from mobileclip_deploy.cli.verify_file import FileChoice, verify_files
+
+        others = {
+            "--explain": explain,
+            "--gate": gate_texts,
+            "--baseline": baseline,
+            "--accept": accept,
+            "--markdown": markdown,
+            "--junit": junit,
+            **{f"--{name}": value for name, value in choices.items() if name != "checkpoint"},
+        }
+        unused = [name for name, value in others.items() if value]
+        verify_files(bundles, FileChoice(text, choices["checkpoint"], download, budget), unused, as_json)
+        return
     gates = parse_gates(gate_texts) if gate_texts else None
     if choices["dataset"] is not None:
         check_dataset(choices["dataset"])
@@ -130,8 +163,8 @@ def verify(
         print_json(results[0].as_dict() if len(results) == 1 else {"bundles": [result.as_dict() for result in results]})
     else:
         print_verified(results, layers=explain)
-    for text in _notes(results, baseline if accept else None):
-        note(text)
+    for remark in _notes(results, baseline if accept else None):
+        note(remark)
     if (failure := several.worst(results)) is not None:
         conclude(failure)
 

@@ -64,6 +64,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.artifact import Artifact, Attached
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
     from mobileclip_deploy.targets.rules import StorageRules
 
 
@@ -316,6 +317,15 @@ class Target(ABC):
             NotRun: this target does not read such files.
         """
         raise NotRun(f"{self.name} cannot read files that other tools wrote")
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        """Loads a file in this format that others wrote, with all its inputs and outputs; called in a separate process.
+
+        Raises:
+            InvalidInput: it is damaged, or reads files outside of its folder.
+            NotRun: this target does not run such files, or lacks some of its operations.
+        """
+        raise NotRun(f"{self.name} cannot run files that other tools wrote")
 
 
 def _require_layout(target: Target, layout: Layout) -> None:

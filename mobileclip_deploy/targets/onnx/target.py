@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.artifacts.layouts import Layout
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 RUNTIME = "onnxruntime"
 # Spinning threads would occupy the core that the next candidate needs.
@@ -192,6 +193,11 @@ class OnnxTarget(Target):
         from mobileclip_deploy.targets.onnx.runner import declared
 
         return declared(path)
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.onnx.foreign import open_foreign
+
+        return open_foreign(path)
 
 
 def _joint(files: Mapping[TowerName, str]) -> str:

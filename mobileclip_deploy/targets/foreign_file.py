@@ -1,0 +1,30 @@
+"""`ForeignFile`: a file that other tools wrote, loaded with all its inputs, outputs and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.targets.values import TensorInfo
+
+
+@dataclass(frozen=True)
+class ForeignFile:
+    """A loaded file of unknown origin; made by `Target.open_foreign` in a separate process.
+
+    Attributes:
+        inputs, outputs: in the file's order; a free dimension is 0.
+        engine: runtime and its version.
+        call: runs the file on one array per input, and returns one array per output. Raises whatever the runtime
+            raises.
+        constants: yields the name and the elements of each stored tensor, as stored.
+        operators: names of the file's operations.
+    """
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    engine: str
+    call: Callable[[Sequence[Array]], list[Array]]
+    constants: Callable[[], Iterator[tuple[str, Array]]]
+    operators: frozenset[str] = frozenset()

@@ -1,0 +1,93 @@
+"""Any .onnx of unknown origin: refusal of what reads other files, and a session with all inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from onnx import AttributeProto, TensorProto, numpy_helper
+
+from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.base.files.names import within
+from mobileclip_deploy.errors import InvalidInput, NotRun, listed
+from mobileclip_deploy.targets.foreign_file import ForeignFile
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.onnx.runner import declared, open_session
+
+DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
+"""Domains whose operators ONNX Runtime has."""
+CONTEXT = "EPContext"
+"""Operator whose content is a binary for one chip."""
+
+
+def open_foreign(path: Path) -> ForeignFile:
+    """Loads a file.
+
+    Raises:
+        InvalidInput: not a readable model, or its data is in files outside of its folder.
+        NotRun: operators that ONNX Runtime does not have, or a binary for a chip.
+    """
+    model = OnnxArtifact(path).model
+    operators = _operators(path, model)
+    tensors = list(_tensors(model.graph))
+    _require_own_files(path, tensors)
+    inputs, outputs = declared(path)
+    session = open_session(path)
+
+    def call(values: Sequence[Array]) -> list[Array]:
+        names = (port.name for port in inputs)
+        results: list[Array] = session.run(None, dict(zip(names, values, strict=True)))
+        return results
+
+    def constants() -> Iterator[tuple[str, Array]]:
+        return ((tensor.name, numpy_helper.to_array(tensor, str(path.parent))) for tensor in tensors)
+
+    engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+    return ForeignFile(inputs, outputs, engine, call, constants, operators)
+
+
+def _operators(path: Path, model: onnx.ModelProto) -> frozenset[str]:
+    """Returns the names of all operators.
+
+    Raises:
+        NotRun: see `open_foreign`.
+    """
+    local = {(function.domain, function.name) for function in model.functions}
+    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
+    if any(node.op_type == CONTEXT for node in nodes):
+        raise NotRun(f"{path} holds a binary for one chip ({CONTEXT}), which the CPU cannot run; give the model before")
+    foreign = {
+        f"{node.domain}.{node.op_type}"
+        for node in nodes
+        if node.domain not in DOMAINS and (node.domain, node.op_type) not in local
+    }
+    if foreign:
+        raise NotRun(f"{path} needs operators of other libraries ({listed(sorted(foreign))}), which are never loaded")
+    return frozenset(node.op_type for node in nodes)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yields the operations of a graph and of its branches."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _nodes(attribute.g)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Yields the stored tensors of a graph, also those of Constant operations."""
+    yield from graph.initializer
+    for node in _nodes(graph):
+        yield from (entry.t for entry in node.attribute if entry.type == AttributeProto.TENSOR)
+
+
+def _require_own_files(path: Path, tensors: Sequence[TensorProto]) -> None:
+    for tensor in tensors:
+        places = {entry.key: entry.value for entry in tensor.external_data}
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        if not within(path.parent, places.get("location", "")).is_file():
+            raise InvalidInput(f"{path}: the file of its data, {places['location'][:60]!r}, is missing; put it there")

@@ -1,0 +1,211 @@
+"""Conventions of inputs: the axes, range, mean, colours and type of pixels, and the arrangement of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from mobileclip_deploy.base.files.arrays import Array, Floats
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec
+from mobileclip_deploy.verify.foreign.opening import Port
+
+Triple = tuple[float, float, float]
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FLOATS, INTEGERS = ("float32", "float16", "float64"), ("int32", "int64")
+Axes = Literal["NCHW", "NHWC", "HWC", "CHW"]
+PLACES: dict[Axes, tuple[int, int]] = {"NCHW": (1, 2), "NHWC": (3, 1), "HWC": (2, 0), "CHW": (0, 1)}
+"""Positions of the colours and of the height."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Map from pixels p in [0, 1] to the values of an input: (p - mean) / std, per colour, red first."""
+
+    name: str
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+
+
+BYTE = (1 / 255, 1 / 255, 1 / 255)
+UNIT = Encoding("0 ... 1")
+BYTES = Encoding("0 ... 255", std=BYTE)
+SIGNED_BYTES = Encoding("-128 ... 127", (128 / 255,) * 3, BYTE)
+ENCODINGS = (
+    UNIT,
+    BYTES,
+    Encoding("-1 ... 1", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    Encoding("CLIP's mean and std", CLIP_MEAN, CLIP_STD),
+    Encoding("ImageNet's mean and std", IMAGENET_MEAN, IMAGENET_STD),
+    Encoding("0 ... 255 minus ImageNet's mean", IMAGENET_MEAN, BYTE),
+)
+
+
+@dataclass(frozen=True)
+class ImageConvention:
+    """Form in which a file takes pictures."""
+
+    axes: Axes
+    colours: Literal["RGB", "BGR"]
+    encoding: Encoding
+    dtype: str
+    channels: int = 3
+
+    def values(self, pixels: Floats) -> Array:
+        """Converts pixels [N, 3, H, W] in [0, 1], RGB, to the input; without a batch N must be 1."""
+        mean, std = (np.array(each, np.float64).reshape(3, 1, 1) for each in (self.encoding.mean, self.encoding.std))
+        x = (pixels - mean) / std
+        x = x[:, ::-1] if self.colours == "BGR" else x
+        if self.channels == 4:  # opaque
+            x = np.concatenate((x, np.full_like(x[:, :1], 255)), axis=1)
+        x = x if self.axes in ("NCHW", "CHW") else x.transpose(0, 2, 3, 1)
+        x = x if self.axes in ("NCHW", "NHWC") else x[0]
+        return np.ascontiguousarray(x if self.dtype in FLOATS else np.rint(x)).astype(self.dtype)
+
+    def describe(self) -> str:
+        """Returns the convention in words."""
+        return f"{self.axes} {self.dtype}, {self.colours}, {self.encoding.name}"
+
+
+def image_conventions(port: Port, spec: Preprocess) -> Iterator[ImageConvention]:
+    """Yields the conventions that the type and shape of an input allow, the most usual ones first."""
+    card = Encoding("the card's mean and std", spec.mean, spec.std)
+    known = {(encoding.mean, encoding.std) for encoding in ENCODINGS}
+    encodings = (*ENCODINGS, *([card] if (spec.mean, spec.std) not in known else []))
+    if port.dtype in ("uint8", "int8"):
+        encodings = (BYTES,) if port.dtype == "uint8" else (SIGNED_BYTES,)
+    elif port.dtype in INTEGERS:
+        encodings = (BYTES,)
+    for axes in image_axes(port):
+        channels = 4 if port.shape[PLACES[axes][0]] == 4 else 3
+        for encoding in encodings:
+            yield ImageConvention(axes, "RGB", encoding, port.dtype, channels)
+            yield ImageConvention(axes, "BGR", encoding, port.dtype, channels)
+
+
+def image_axes(port: Port) -> list[Axes]:
+    """Returns the orders of axes that an input's shape allows; empty if it takes no picture."""
+    rank = len(port.shape)
+    if port.dtype not in (*FLOATS, *INTEGERS, "uint8", "int8") or rank not in (3, 4):
+        return []
+    orders: tuple[Axes, ...] = ("NCHW", "NHWC") if rank == 4 else ("HWC", "CHW")
+    fitting = [axes for axes in orders if port.shape[PLACES[axes][0]] in (3, 4)]
+    return fitting or [axes for axes in orders if port.shape[PLACES[axes][0]] == 0]
+
+
+def image_size(port: Port, axes: Axes, usual: int) -> int:
+    """Returns the side of the pictures that an input takes: its own, or the usual one if it is free.
+
+    Raises:
+        InvalidInput: they are not square.
+    """
+    first = PLACES[axes][1]
+    height, width = port.shape[first : first + 2]
+    if height and width and height != width:
+        raise InvalidInput(f"the input {port.name} takes pictures of {height} x {width}; towers take square ones")
+    return height or width or usual
+
+
+@dataclass(frozen=True)
+class TextConvention:
+    """Form in which a file takes token ids.
+
+    Attributes:
+        length: ids in a row.
+        pad: id after the end token.
+        pad_name: the id in words.
+        start, end: True if the row has the tokens of start and end.
+        shift: number added to every id.
+        mask: content of the attention mask: "tokens" (1 for tokens, 0 for padding) or "ones".
+    """
+
+    length: int
+    dtype: str
+    pad: int
+    pad_name: str
+    start: bool = True
+    end: bool = True
+    shift: int = 0
+    mask: Literal["tokens", "ones"] | None = None
+
+    def values(self, ids: Array, spec: TokenizerSpec) -> Array:
+        """Converts rows of the card's tokenizer [N, L] to the input [N, length]."""
+        return self._rows(ids, spec)[0].astype(self.dtype)
+
+    def mask_values(self, ids: Array, spec: TokenizerSpec) -> Array:
+        """Returns the attention mask [N, length] of the same rows."""
+        return self._rows(ids, spec)[1] if self.mask == "tokens" else np.ones((len(ids), self.length), np.int64)
+
+    def _rows(self, ids: Array, spec: TokenizerSpec) -> tuple[Array, Array]:
+        rows, mask = np.full((len(ids), self.length), self.pad), np.zeros((len(ids), self.length), np.int64)
+        for index, row in enumerate(ids):
+            last = int(np.argmax(row == spec.eot)) if (row == spec.eot).any() else len(row) - 1
+            tokens = row[: last + self.end]
+            tokens = tokens if self.start or spec.sot is None else tokens[1:]
+            tokens = tokens[: self.length]
+            rows[index, : len(tokens)], mask[index, : len(tokens)] = tokens + self.shift, 1
+        return rows, mask
+
+    def describe(self) -> str:
+        """Returns the convention in words."""
+        parts = [f"{self.length} ids, {self.dtype}, padding {self.pad_name}"]
+        parts += [] if self.start else ["without the start token"]
+        parts += [] if self.end else ["without the end token"]
+        parts += [f"every id plus {self.shift}"] if self.shift else []
+        parts += {None: [], "tokens": ["attention mask 1 for tokens"], "ones": ["attention mask all 1"]}[self.mask]
+        return ", ".join(parts)
+
+
+def text_conventions(port: Port, masked: bool, spec: TokenizerSpec) -> Iterator[TextConvention]:
+    """Yields the arrangements of ids to try, the card's first."""
+    length = port.shape[-1] or spec.context_length
+    pads = {spec.pad: f"{spec.pad}", spec.eot: f"{spec.eot} (the end token)"} | {0: "0", 1: "1"}
+    usual = TextConvention(length, port.dtype, spec.pad, pads[spec.pad])
+    forms = [replace(usual, pad=pad, pad_name=name) for pad, name in pads.items()]
+    forms += [replace(usual, start=False), replace(usual, end=False), replace(usual, start=False, end=False)]
+    forms += [replace(usual, shift=shift, pad=max(0, spec.pad + shift)) for shift in (1, -1)]
+    for form in forms:
+        if masked:
+            yield replace(form, mask="tokens")
+            yield replace(form, mask="ones")
+        else:
+            yield form
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Indices of a file's inputs: pixels, ids, attention mask and positions; None for those that it lacks."""
+
+    image: int | None
+    ids: int | None
+    mask: int | None = None
+    positions: int | None = None
+
+
+def roles_of(inputs: Sequence[Port]) -> Roles:
+    """Identifies the inputs of a file by shape, type and name.
+
+    Raises:
+        InvalidInput: there are neither pixels nor ids among them, or an input has no known role.
+    """
+    pictures = [index for index, port in enumerate(inputs) if image_axes(port)]
+    rows = [index for index, port in enumerate(inputs) if _takes_rows(port) and index not in pictures]
+    masks = [index for index in rows if "mask" in inputs[index].name.lower()]
+    positions = [index for index in rows if "position" in inputs[index].name.lower()]
+    ids = [index for index in rows if index not in (*masks, *positions)]
+    if len(ids) == 2 and not masks:
+        masks = [ids.pop()]
+    roles = Roles(*((every[0] if every else None) for every in (pictures, ids, masks, positions)))
+    known = {roles.image, roles.ids, roles.mask, roles.positions} - {None}
+    if (roles.image is None and roles.ids is None) or len(known) != len(inputs):
+        takes = "; ".join(f"{port.name[:40]} {port.dtype} {list(port.shape)}" for port in inputs)
+        raise InvalidInput(f"its inputs ({takes}) are not pixels or token ids of a tower; give a tower's file")
+    return roles
+
+
+def _takes_rows(port: Port) -> bool:
+    return len(port.shape) in (1, 2) and port.dtype in (*INTEGERS, *FLOATS, "bool")

@@ -1,0 +1,162 @@
+"""Opened files of unknown origin: each runs in a child process with bounds on time and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from mobileclip_deploy.base.files import artifact_bytes
+from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.base.files.names import Name
+from mobileclip_deploy.base.files.staging import temporary_folder
+from mobileclip_deploy.base.interpreter import end_group, python
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
+from mobileclip_deploy.targets import Target, targets
+
+PROCESS = "mobileclip_deploy.verify.foreign.process"
+SECONDS = 600.0
+"""Time limit for all that a file computes, if none is chosen. nano takes 2 s, and S0 less than 60 s."""
+MEMORY, TIMES = 4 << 30, 6
+"""Memory limit in bytes, or this multiple of the file's size if that is more: a runtime holds its weights twice."""
+
+Size = Annotated[int, Field(ge=0, le=1 << 20)]
+
+
+class Port(BaseModel, frozen=True):
+    """An input or output as the file declares it; a free dimension is 0."""
+
+    name: Name
+    dtype: Annotated[str, Field(max_length=40)]
+    shape: Annotated[tuple[Size, ...], Field(max_length=8)]
+
+
+class _Declared(BaseModel, frozen=True):
+    inputs: Annotated[tuple[Port, ...], Field(min_length=1, max_length=16)]
+    outputs: Annotated[tuple[Port, ...], Field(min_length=1, max_length=64)]
+    engine: Name
+    operators: Annotated[frozenset[Name], Field(max_length=10_000)]
+
+
+def foreign_target(path: Path) -> Target | None:
+    """Returns the target that runs others' files of this suffix. None if the path cannot be such a file."""
+    suffixes = {target.capabilities.formats.foreign_suffix: target for target in targets().values()}
+    return suffixes.get(path.suffix) if path.suffix else None
+
+
+class OpenedFile:
+    """A file that runs in a child process; a context manager, which ends the process.
+
+    Attributes:
+        path: the file.
+        inputs, outputs: its ports.
+        engine: runtime and version.
+        operators: names of its operations.
+
+    Raises:
+        InvalidInput: the file is damaged, or reads files outside of its folder.
+        RuntimeFailed: the runtime refused it, died, or exceeded a limit.
+    """
+
+    def __init__(self, path: Path, seconds: float = SECONDS) -> None:
+        self.path, self._deadline, self._seconds = path, time.monotonic() + seconds, seconds
+        target = foreign_target(path)
+        assert target is not None
+        target.require_installed()
+        self._resources = contextlib.ExitStack()
+        self._folder = self._resources.enter_context(temporary_folder())
+        memory = max(MEMORY, TIMES * artifact_bytes(path))
+        words = (target.name, path.absolute(), memory, round(seconds * (os.cpu_count() or 1)) + 1)
+        command, environment = python("-m", PROCESS, *map(str, words))
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            declared = _Declared.model_validate(self._reply())
+        except ValidationError as error:
+            self.close()
+            raise InvalidInput(f"{path}: its inputs and outputs are not those of a tower; give another file") from error
+        except BaseException:
+            self.close()
+            raise
+        self.inputs, self.outputs, self.engine = declared.inputs, declared.outputs, declared.engine
+        self.operators = declared.operators
+
+    def __enter__(self) -> OpenedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process and removes its files."""
+        end_group(self._process, force=True)
+        self._process.wait()
+        self._resources.close()
+
+    def call(self, values: Sequence[Array]) -> list[Array]:
+        """Runs the file on one array per input. Returns one array per output.
+
+        Raises:
+            RuntimeFailed: the runtime refused the values, died, or exceeded a limit.
+        """
+        source, result = self._folder / "inputs.npz", self._folder / "results.npz"
+        named: dict[str, Any] = {str(index): value for index, value in enumerate(values)}
+        np.savez(source, **named)
+        self._request({"call": str(source), "result": str(result)})
+        with np.load(result, allow_pickle=False) as stored:
+            return [stored[str(index)] for index in range(len(self.outputs))]
+
+    def constants(self) -> Iterator[tuple[str, Array]]:
+        """Yields the name and the elements of each stored tensor of some size, as stored."""
+        path = self._folder / "constants.npz"
+        names = self._request({"constants": str(path)})["names"]
+        with np.load(path, allow_pickle=False) as stored:
+            yield from ((name, stored[str(index)]) for index, name in enumerate(names))
+
+    def _request(self, request: dict[str, str]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the reply says how the process ended
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        return self._reply()
+
+    def _reply(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, self._deadline - time.monotonic())):
+                    raise RuntimeFailed(
+                        f"{self.path} was stopped after {self._seconds:g} s; raise the limit (`budget`)"
+                    )
+                part = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not part:
+                    raise RuntimeFailed(f"{self.path}: its runtime died; it may need too much memory, or be damaged")
+                line += part
+        document: dict[str, Any] = json.loads(line)
+        if "error" in document:
+            kind = InvalidInput if document["invalid"] else RuntimeFailed
+            raise kind(document["error"] if document["invalid"] else f"{self.path}: {document['error']}")
+        return document
+
+
+def readable_kinds() -> str:
+    """Returns the suffixes of files that targets run."""
+    every = (target.capabilities.formats.foreign_suffix for target in targets().values())
+    return ", ".join(suffix for suffix in every if suffix)

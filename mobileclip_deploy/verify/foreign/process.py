@@ -1,0 +1,90 @@
+"""Process that runs a file of unknown origin, bounded in time and memory; `opening` starts it.
+
+python -m mobileclip_deploy.verify.foreign.process TARGET FILE MEMORY SECONDS
+
+MEMORY: bytes of data; SECONDS: of CPU time. Each line of stdin is a JSON request, each line of stdout its reply:
+{"call": IN.npz, "result": OUT.npz}, or {"constants": OUT.npz}. Arrays are named by their index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, first_sentence
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.foreign_file import ForeignFile
+
+LEAST = 64
+"""Elements of the smallest constant that is reported: smaller ones are settings."""
+LARGEST_RESULT = 1 << 26
+"""Elements of the largest result that is passed on."""
+
+
+def main() -> None:
+    """Answers requests until stdin ends. The output of libraries goes to stderr."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    target, path, memory, seconds = sys.argv[1:]
+    _limit(int(memory), int(seconds))
+
+    def reply(document: dict[str, Any]) -> None:
+        replies.write(json.dumps(document) + "\n")
+        replies.flush()
+
+    try:
+        file = get_target(target).open_foreign(Path(path))
+    except Exception as error:  # runtimes' exceptions have no common base
+        reply(_failure(error))
+        os._exit(0)
+    ports = {side: [asdict(port) for port in getattr(file, side)] for side in ("inputs", "outputs")}
+    reply(ports | {"engine": file.engine, "operators": sorted(file.operators)})
+    for line in sys.stdin:
+        try:
+            reply(_answer(file, json.loads(line)))
+        except Exception as error:
+            reply(_failure(error))
+    os._exit(0)  # without the runtimes' own clean-up, which may crash
+
+
+def _limit(memory: int, seconds: int) -> None:
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    text = error.line if isinstance(error, MobileClipDeployError) else first_sentence(error)
+    return {"error": text, "invalid": isinstance(error, InvalidInput)}
+
+
+def _answer(file: ForeignFile, request: dict[str, str]) -> dict[str, Any]:
+    if "call" in request:
+        with np.load(request["call"], allow_pickle=False) as stored:
+            values = [stored[str(index)] for index in range(len(file.inputs))]
+        results = [np.asarray(result) for result in file.call(values)]
+        if sum(result.size for result in results) > LARGEST_RESULT:
+            raise InvalidInput("its results are too large for embeddings")
+        _save(request["result"], results)
+        return {}
+    pairs = [(name, values) for name, values in file.constants() if values.size >= LEAST]
+    _save(request["constants"], [values for _, values in pairs])
+    return {"names": [name[:200] for name, _ in pairs]}
+
+
+def _save(path: str, arrays: list[Array]) -> None:
+    named: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
+    np.savez(path, **named)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Report on a foreign file: the verdict in one sentence, then each tower's convention and evidence."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from mobileclip_deploy.base.files.names import Name, Prose
+
+Verdict = Literal["same", "defect", "other weights", "other network", "differs"]
+"""same: the checkpoint's model. defect: its weights, and a mistake. other weights: the same architecture. differs: none
+of the causes that are known explains the difference."""
+Length = Literal["raw", "normalised", "scaled", "varying"]
+WORST: tuple[Verdict, ...] = ("other network", "other weights", "differs", "defect", "same")
+
+
+class InputConvention(BaseModel, frozen=True):
+    """Form in which a file takes pictures or texts. `also`: other forms that give the same embeddings."""
+
+    name: Name
+    shape: tuple[int, ...]
+    form: Prose
+    also: tuple[Prose, ...] = ()
+
+
+class OutputConvention(BaseModel, frozen=True):
+    """Output with the embedding. `length`: "raw" as the checkpoint's, "normalised" to 1, "scaled" by `factor`, or
+    "varying"."""
+
+    name: Name
+    shape: tuple[int, ...]
+    length: Length
+    factor: float | None = None
+
+
+class ForeignTower(BaseModel, frozen=True):
+    """One tower of a file.
+
+    `distance`: largest distance between a direction of the file and the checkpoint's, over `inputs` pictures or texts;
+    `bound`: largest one at this precision. `cause`: identifier of the named cause, `cause_text` in words, `explained`:
+    distance from the checkpoint's network with that cause.
+    """
+
+    file: Name
+    tower: Literal["image", "text"]
+    verdict: Verdict
+    input: InputConvention
+    output: OutputConvention
+    precision: str
+    distance: float
+    bound: float
+    inputs: int
+    cause: str | None = None
+    cause_text: Prose | None = None
+    explained: float | None = None
+    notes: tuple[Prose, ...] = ()
+
+
+class ForeignReport(BaseModel, frozen=True):
+    """Verdict on files that other tools wrote. `sentence`: for a person. `unknown`: what a file cannot show."""
+
+    schema_version: Literal[1] = 1
+    files: tuple[Name, ...]
+    variant: str
+    checkpoint: Name
+    engine: Name
+    verdict: Verdict
+    sentence: Prose
+    towers: Annotated[tuple[ForeignTower, ...], Field(min_length=1)]
+    unknown: tuple[Prose, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """True if each tower is the checkpoint's."""
+        return self.verdict == "same"

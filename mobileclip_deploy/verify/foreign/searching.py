@@ -1,0 +1,199 @@
+"""Search for the convention of a file's inputs and for the cause of a difference, by the file's embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from mobileclip_deploy.base.files.arrays import Array, Doubles
+from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.network.inputs import Inputs
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.preprocessing import normalize
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.verify.foreign.causes import Cause, block_causes, image_causes, text_causes
+from mobileclip_deploy.verify.foreign.conventions import (
+    ImageConvention,
+    TextConvention,
+    image_conventions,
+    text_conventions,
+)
+from mobileclip_deploy.verify.foreign.feeding import Feeder
+
+Convention = ImageConvention | TextConvention
+CLEAN = Cause("none", "")
+"""The checkpoint's own network."""
+ALIKE = 1.5
+"""Ratio of distances up to which another convention explains a file as well."""
+EXPLAINED = 0.25
+"""Largest distance of a changed network, as a share of the unchanged one's, that makes the change the cause."""
+TRIED = 8
+"""Best pairs of convention and cause that are confirmed on all inputs."""
+NEAR = 1e-3
+"""Distance up to which single blocks are not tried: float16's rounding."""
+
+
+def directions(rows: Array) -> Doubles:
+    """Returns rows [N, ...] as vectors of length 1; a row of zeros or with NaN becomes zeros."""
+    flat = np.asarray(rows, np.float64).reshape(len(rows), -1)
+    flat = np.where(np.isfinite(flat).all(axis=1, keepdims=True), flat, 0)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    return np.divide(flat, lengths, out=np.zeros_like(flat), where=lengths > 0)
+
+
+def apart(one: Array, other: Array) -> float:
+    """Returns the largest distance of the directions of rows; 2 if their sizes differ."""
+    a, b = directions(one), directions(other)
+    return float(np.linalg.norm(a - b, axis=1).max()) if a.shape == b.shape else 2.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A convention, an output and a cause, and the distance of the file's first embedding from the network's."""
+
+    convention: Convention
+    output: int
+    cause: Cause
+    distance: float = 2.0
+
+
+@dataclass(frozen=True)
+class Match:
+    """The pair that explains a file best, on all inputs.
+
+    Attributes:
+        distance: largest distance of directions from the changed network's; `clean`: from the checkpoint's own.
+        others: further conventions that explain it as well.
+        rows: the file's embeddings [N, D]; `explaining`: those of the network with the cause.
+    """
+
+    pair: Pair
+    distance: float
+    clean: float
+    rows: Array
+    explaining: Array
+    others: tuple[Convention, ...] = ()
+
+
+@dataclass(frozen=True)
+class TowerSearch:
+    """Search for one tower of a file.
+
+    Attributes:
+        feeder: the file, with conventions of the other tower's inputs.
+        inputs: of both towers.
+    """
+
+    feeder: Feeder
+    model: MobileCLIP
+    tower: TowerName
+    inputs: Inputs
+    progress: Progress
+
+    def conventions(self) -> list[Convention]:
+        """Returns all that the input's type and shape allow."""
+        roles, variant, ports = self.feeder.roles, self.model.variant, self.feeder.file.inputs
+        if self.tower == "image":
+            assert roles.image is not None
+            return list(image_conventions(ports[roles.image], variant.preprocess))
+        assert roles.ids is not None
+        return list(text_conventions(ports[roles.ids], roles.mask is not None, variant.tokens))
+
+    def run(self, convention: Convention, count: int | None = None) -> list[Array]:
+        """Returns each output's vectors [N, D] for the first inputs of the tower.
+
+        Raises:
+            RuntimeFailed: the runtime refuses the convention.
+        """
+        if isinstance(convention, ImageConvention):
+            return replace(self.feeder, image=convention).run(self.inputs.pixels[:count], self.inputs.ids[:1])
+        return replace(self.feeder, text=convention).run(self.inputs.pixels[:1], self.inputs.ids[:count])
+
+    def causes(self) -> list[Cause]:
+        """Returns the changes of the network to try, each in all blocks at once."""
+        if self.tower == "image":
+            assert self.model.image is not None
+            return list(image_causes(self.model.image, self.model.variant.preprocess))
+        assert self.model.text is not None
+        return list(text_causes(self.model.text, self.model.variant.tokens.eot))
+
+    @torch.no_grad()
+    def expected(self, cause: Cause, count: int | None = None) -> Array | None:
+        """Returns the embeddings [N, D] of the changed network. None if the change does not fit it."""
+        embed, values = cause.embed or self._embed, torch.from_numpy(self.inputs.of(self.tower)[:count])
+        with cause.applied():
+            try:
+                return torch.cat([embed(row) for row in values.split(1)]).numpy()
+            except (RuntimeError, IndexError):  # sizes that do not fit
+                return None
+
+    def _embed(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.tower == "text":
+            return self.model.encode_text(inputs)
+        return self.model.encode_image(normalize(inputs, self.model.variant.preprocess))
+
+    def search(self) -> Match:
+        """Returns the pair of convention and cause that explains the file best.
+
+        Raises:
+            NotRun: the runtime refused every convention.
+        """
+        results, refusal = [], ""
+        for index, convention in enumerate(conventions := self.conventions()):
+            self.progress(f"{self.tower}: convention {index + 1} of {len(conventions)}")
+            try:
+                results.append((convention, self.run(convention, 1)))
+            except RuntimeFailed as error:
+                refusal = str(error)
+        if not results:
+            raise NotRun(refusal)
+        pairs = self._ranked(results, [CLEAN, *self.causes()])
+        best = self._confirmed(pairs)
+        if best.distance > NEAR and best.pair.cause is CLEAN:
+            top = dict.fromkeys(pair.convention for pair in pairs[:TRIED])
+            some = [(convention, outputs) for convention, outputs in results if convention in top]
+            single = self._ranked(some, list(block_causes(getattr(self.model, self.tower))))
+            best = self._confirmed([*single[:TRIED], *pairs[:TRIED]]) if single else best
+        return best
+
+    def _ranked(self, results: Iterable[tuple[Convention, list[Array]]], causes: Sequence[Cause]) -> list[Pair]:
+        pairs = []
+        for index, cause in enumerate(causes):
+            self.progress(f"{self.tower}: cause {index + 1} of {len(causes)}")
+            if (expected := self.expected(cause, 1)) is not None:
+                pairs += [
+                    Pair(convention, output, cause, apart(rows, expected))
+                    for convention, outputs in results
+                    for output, rows in enumerate(outputs)
+                ]
+        return sorted(pairs, key=lambda pair: pair.distance)
+
+    def _confirmed(self, ranked: Sequence[Pair]) -> Match:
+        """Returns the best of the first pairs on all inputs; the checkpoint's own network unless a change explains much
+        more."""
+        tried = [*ranked[:TRIED], *[pair for pair in ranked if pair.cause is CLEAN][:2]]
+        ran: dict[Convention, list[Array]] = {}
+        clean = self.expected(CLEAN)
+        assert clean is not None
+        matches = []
+        for pair in dict.fromkeys(tried):
+            if pair.convention not in ran:
+                ran[pair.convention] = self.run(pair.convention)
+            rows = ran[pair.convention][pair.output]
+            expected = clean if pair.cause is CLEAN else self.expected(pair.cause)
+            if expected is not None:
+                matches.append(Match(pair, apart(rows, expected), apart(rows, clean), rows, expected))
+        matches.sort(key=lambda match: match.distance)
+        best = matches[0]
+        own = next((match for match in matches if match.pair.cause is CLEAN), best)
+        best = own if best.distance > EXPLAINED * own.distance else best
+        others = [
+            match.pair.convention
+            for match in matches
+            if match.pair.cause is best.pair.cause and match.distance <= max(ALIKE * best.distance, 1e-6)
+        ]
+        return replace(best, others=tuple(each for each in dict.fromkeys(others) if each != best.pair.convention))
