@@ -68,7 +68,7 @@ def is_foreign(path: Path) -> bool:
 def model_options(function: F) -> F:
     """Adds --variant, --checkpoint, --download, --image-size and --preprocess to a command, passed as one `ModelChoice`
     called `choice`."""
-    return _gathered(
+    return gathered(
         function,
         "choice",
         ModelChoice,
@@ -106,7 +106,7 @@ preprocess_option = click.option(
 
 def dataset_options(function: F) -> F:
     """Adds --dataset and the options for reading it to a command, passed as one `DatasetChoice` called `data`."""
-    return _gathered(
+    return gathered(
         function,
         "data",
         DatasetChoice,
@@ -144,7 +144,7 @@ def dataset_options(function: F) -> F:
     )
 
 
-def _gathered(function: F, name: str, kind: type[ModelChoice | DatasetChoice], *options: Callable[[F], F]) -> F:
+def gathered(function: F, name: str, kind: type[Any], *options: Callable[[F], F]) -> F:
     """Returns the command with these options, one for each field of `kind`; the command takes one value of that
     name."""
 

@@ -32,6 +32,7 @@ from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport
 from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.verify.inspect.layers import LayerComparison
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
@@ -165,7 +166,7 @@ DOCUMENTS: dict[str, Any] = {
     "reparameterize": FoldedDocument,
     "convert": Conversion,
     "export": list[ExportedDocument],
-    "verify": VerifiedDocument | VerifiedBundlesDocument,
+    "verify": VerifiedDocument | VerifiedBundlesDocument | EmbeddingsReport,
     "lint": LintDocument,
     "evaluate": EvaluationResult,
     "compare": Comparison | LayersDocument,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, is_foreign, json_option
+from mobileclip_deploy.cli.verify_embeddings import AppChoice, embeddings_options, verify_app
 
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.reports.several import Refused, Verified
@@ -29,7 +30,7 @@ class VerifyFiles(TypedDict):
 
 
 @click.command()
-@click.argument("bundles", type=BundlePath(foreign=True), nargs=-1, required=True, metavar="BUNDLE...|FILE")
+@click.argument("bundles", type=BundlePath(foreign=True), nargs=-1, metavar="BUNDLE...|FILE")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="Checkpoint that the bundles were exported from.")
 @click.option(
     "--text", type=FILE, metavar="FILE", help="With a FILE of others: Its text tower, if that is another file."
@@ -82,6 +83,7 @@ class VerifyFiles(TypedDict):
 )
 @click.option("--markdown", type=FILE, metavar="FILE", help="Also write the report as Markdown.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write the report as JUnit XML.")
+@embeddings_options
 def verify(
     bundles: tuple[Path, ...],
     text: Path | None,
@@ -95,6 +97,7 @@ def verify(
     accept: bool,
     markdown: Path | None,
     junit: Path | None,
+    app: AppChoice,
     **choices: Unpack[VerifyFiles],
 ) -> None:
     """Check bundles, or a FILE that other tools wrote, against a checkpoint.
@@ -102,7 +105,8 @@ def verify(
     The same graph is compared in float32 first (float16's rounding would hide a small mistake), then the artifacts as
     written. The built-in checkpoint is found without --checkpoint; so is a file of the recorded name next to the
     bundle. With --baseline drift beyond noise fails as well (docs/ci.md). Several bundles are checked one by one; the
-    exit code is the worst of them.
+    exit code is the worst of them. With --embeddings, what an app computed is compared with the checkpoint instead, and
+    usual mistakes are tried and named.
 
     A FILE of other tools is compared with a checkpoint as well: the command finds how it takes pictures and texts, and
     says if it is the checkpoint's model, or what is wrong with it (docs/foreign.md).
@@ -116,7 +120,15 @@ def verify(
       mobileclip-deploy verify out/* --junit parity.xml
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
       mobileclip-deploy verify vision.onnx --text text.onnx --checkpoint mobileclip_s0.pt
+      mobileclip-deploy verify --embeddings theirs.npy --images photos/ --checkpoint mobileclip_s0.pt
     """
+    if app.given:
+        others = {"bundles": bundles, "text": text, "download": download, "budget": budget, "explain": explain}
+        others |= {"gate": gate_texts, "baseline": baseline, "accept": accept, "markdown": markdown, "junit": junit}
+        verify_app(app, {**others, **choices}, as_json)
+        return
+    if not bundles:
+        raise click.MissingParameter(param_hint="'BUNDLE...|FILE'", param_type="argument")
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates

@@ -72,6 +72,27 @@ def read_text(path: Path, limit: int = LIST_BYTES) -> str:
         return _read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
 
 
+def read_texts(path: Path) -> list[str]:
+    """Reads the texts of a file: one per line, or JSON lines with a string or an object with a `text`.
+
+    Raises:
+        InvalidInput: the file cannot be read, or is empty.
+    """
+    lines = read_lines(path, BadRows(skip=False))
+    if not lines:
+        raise InvalidInput(f"{path} has no texts")
+    if path.suffix.lower() == ".txt":
+        return [line for _, line in lines]
+    texts = []
+    for number, line in lines:
+        value = parse_json(f"{path}:{number}", line)
+        text = value.get("text") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            raise InvalidInput(f'{path}:{number}: neither a string nor an object with a "text"')
+        texts.append(text)
+    return texts
+
+
 def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
     """Parses a JSON value.
 

@@ -14,7 +14,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.escaping import BROKEN
 from mobileclip_deploy.base.files import file_sha256, replacing
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
@@ -23,7 +23,7 @@ from mobileclip_deploy.pictures.embedder import embedder_of
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
-from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_lines
+from mobileclip_deploy.pictures.text_files import read_texts
 from mobileclip_deploy.search.requested import TEXTS, description_beside, tower_of_sources
 
 # Maximum bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
@@ -89,7 +89,7 @@ def embed_to_file(
     tower = tower_of_sources(sources)
     with ExitStack() as stack:
         items: list[str] | ImageListing
-        items = asked_texts(sources[0]) if tower == "text" else stack.enter_context(asked_images(sources))
+        items = read_texts(sources[0]) if tower == "text" else stack.enter_context(asked_images(sources))
         _check_names(output, items)
         embedder = embedder_of(subject, (tower,))
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -249,24 +249,3 @@ def asked_images(sources: Sequence[Path]) -> ImageListing:
         if source.suffix.lower() in TEXTS:
             raise UsageError(f"{source}: a file of texts must be the only source, without images")
     return ImageListing(sources)
-
-
-def asked_texts(path: Path) -> list[str]:
-    """Reads the texts of a file: one per line, or JSON lines with a string or an object with a `text`.
-
-    Raises:
-        InvalidInput: the file cannot be read, or is empty.
-    """
-    lines = read_lines(path, BadRows(skip=False))
-    if not lines:
-        raise InvalidInput(f"{path} has no texts")
-    if path.suffix.lower() == ".txt":
-        return [line for _, line in lines]
-    texts = []
-    for number, line in lines:
-        value = parse_json(f"{path}:{number}", line)
-        text = value.get("text") if isinstance(value, dict) else value
-        if not isinstance(text, str):
-            raise InvalidInput(f'{path}:{number}: neither a string nor an object with a "text"')
-        texts.append(text)
-    return texts

@@ -21,7 +21,8 @@ from mobileclip_deploy.pictures.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
-from mobileclip_deploy.search.embedding_files import asked_images, asked_texts
+from mobileclip_deploy.pictures.text_files import read_texts
+from mobileclip_deploy.search.embedding_files import asked_images
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import Description, Header
 from mobileclip_deploy.search.requested import tower_of_sources
@@ -131,7 +132,7 @@ def embed_to_index(
         partial = stack.enter_context(partial_cache(output))
         listing: ImageListing | tuple[str, ...]
         if tower == "text":
-            listing = tuple(dict.fromkeys(asked_texts(sources[0])))
+            listing = tuple(dict.fromkeys(read_texts(sources[0])))
         else:
             listing = stack.enter_context(asked_images(sources))
         source = _Source(listing, embedder, replace(how, cache=partial), progress)

@@ -77,7 +77,7 @@ def test_equals_torchvision_at_the_edges(size: tuple[int, int], interpolation: s
 @settings(max_examples=500, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([31, 64, 224, 256, 336]))
 def test_no_side_is_shorter_than_the_crop(width: int, height: int, size: int) -> None:
-    assert min(module._resized_size(width, height, spec_of(size))) == size
+    assert min(module.resized_size(width, height, spec_of(size))) == size
 
 
 def test_normalize_equals_torchvision() -> None:

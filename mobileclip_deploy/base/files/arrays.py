@@ -1,9 +1,11 @@
-"""Arrays: names of their types, and a safe reader of .npy files from others."""
+"""Arrays: names of their types, and a safe readers of .npy and .npz files from others."""
 
 from __future__ import annotations
 
 import io
 import math
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -41,3 +43,24 @@ def plain_array(content: bytes, kinds: str) -> Array:
     stream.seek(0)
     array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
     return array
+
+
+def plain_arrays(content: bytes, kinds: str, limit: int) -> dict[str, Array]:
+    """Reads the arrays of an .npz file by name, as `plain_array` does.
+
+    Args:
+        limit: most bytes of the unpacked arrays.
+
+    Raises:
+        ValueError: damaged, too large, or one of the arrays is not plain.
+    """
+    errors = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+    with (
+        reraising(f"the npz is damaged ({REASON})", *errors, into=Malformed),
+        zipfile.ZipFile(io.BytesIO(content)) as archive,
+    ):
+        if sum(entry.file_size for entry in archive.infolist()) > limit:
+            raise Malformed(f"unpacks to more than {limit:,} bytes")
+        contents = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
+    with reraising(f"the npz contains {REASON}", ValueError, into=Malformed):
+        return {name: plain_array(value, kinds) for name, value in contents.items()}

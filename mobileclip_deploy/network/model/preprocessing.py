@@ -201,7 +201,7 @@ def tower_bytes(image: Image.Image, spec: Preprocess, pixels: Pixels = "app") ->
     """
     if image.mode != "RGB" and pixels == "app":
         raise InvalidInput(f"an image of mode {image.mode} instead of RGB; read files with load_image")
-    width, height = _resized_size(image.width, image.height, spec)
+    width, height = resized_size(image.width, image.height, spec)
     if width * height > MAX_PIXELS:
         raise InvalidInput(f"{image.width} x {image.height} pixels: too elongated; crop the image first")
     if (width, height) != image.size:
@@ -264,7 +264,8 @@ def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _resized_size(width: int, height: int, spec: Preprocess) -> tuple[int, int]:
+def resized_size(width: int, height: int, spec: Preprocess) -> tuple[int, int]:
+    """Returns width and height of an image after the resize, before the crop."""
     if spec.resize == "squash":
         return spec.resized, spec.resized
     shorter, longer = sorted((width, height))

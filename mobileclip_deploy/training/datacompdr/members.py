@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mobileclip_deploy.base.files.arrays import plain_array
+from mobileclip_deploy.base.files.arrays import plain_arrays
 from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, readable_reason, reraising
 from mobileclip_deploy.network.model.preprocessing import MAX_PIXELS
 from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, parse
@@ -114,16 +114,7 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def _npz(content: bytes) -> dict[str, Tensor]:
-    kinds = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
-    with (
-        reraising(f"the npz is damaged ({REASON})", *kinds, into=Malformed),
-        zipfile.ZipFile(io.BytesIO(content)) as archive,
-    ):
-        if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
-            raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
-        contents = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
-    with reraising(f"the npz contains {REASON}", ValueError, into=Malformed):
-        arrays = {name: plain_array(value, "f") for name, value in contents.items()}
+    arrays = plain_arrays(content, "f", LIMIT)
     return {name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for name, array in arrays.items()}
 
 

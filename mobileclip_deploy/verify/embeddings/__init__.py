@@ -1,0 +1,1 @@
+"""Embeddings that an app computed, compared with its checkpoint's."""

@@ -1,0 +1,442 @@
+"""`verify_embeddings`: the search for the mistake that explains an app's embeddings, and the verdict."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel
+
+from mobileclip_deploy.base.files.arrays import Array, Doubles
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import BATCH, embed_exactly, sample_inputs
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
+from mobileclip_deploy.parity.gates import SCALE, Gates, passes
+from mobileclip_deploy.parity.metrics import Deviation, compare
+from mobileclip_deploy.parity.reference import EXACT
+from mobileclip_deploy.pictures.embedding import at_length_one
+from mobileclip_deploy.pictures.image_listing import ImageListing
+from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_texts
+from mobileclip_deploy.verify.embeddings import causes
+from mobileclip_deploy.verify.embeddings.causes import Recipe, Stages
+from mobileclip_deploy.verify.embeddings.reading import AppEmbeddings, read_embeddings, rows_of_names
+
+Precision = Literal["fp32", "fp16", "w8", "w4"]
+LOSSES: dict[Precision, str] = {
+    "fp32": "within float32 arithmetic",
+    "fp16": "at the loss of 16-bit floats",
+    "w8": "at the loss of 8-bit weights",
+    "w4": "at the loss of 4-bit weights",
+}
+TRIED, CONFIRMED = 8, 64
+"""Inputs on which causes are tried, and on which the cause is confirmed."""
+GAIN = 2.0
+"""A cause halves the power of the deviation, or it explains nothing. On clean files of nano and MobileCLIP-S0 at fp16,
+w8 and w4 no cause lowers it by more than 5% (benchmarks/app_embeddings.py)."""
+BEAM, DEPTH = 3, 3
+"""Causes that are combined with others, and most causes together."""
+MOST_ORDERED = 4096
+"""Rows whose order is searched, in a matrix of all pairs."""
+UNIT = 0.02
+"""Deviation of a length from 1 that rounding explains."""
+
+
+class TriedCause(BaseModel, frozen=True, ser_json_inf_nan="strings"):
+    """A cause alone, and the remaining deviation with it. `visible`: False if it changes none of the inputs."""
+
+    stage: str
+    cause: str
+    visible: bool
+    cosine: float
+    snr_db: float | None
+
+
+class EmbeddingsReport(BaseModel, frozen=True, ser_json_inf_nan="strings"):
+    """Verdict on an app's embeddings. `precision`: the tightest bound that holds, after the causes; None: none holds.
+    `lengths`: as the checkpoint's; each 1; or others. `deviation`: of the rows as they are; `remaining`: with the
+    causes. `causes`: of one difference, each necessary; empty if it has none, or no usual one. `bound`: relative
+    deviation of float32 arithmetic, from the checkpoint's noise floor."""
+
+    schema_version: Literal[1] = 1
+    embeddings: str
+    variant: str
+    tower: TowerName
+    rows: int
+    verdict: Literal["same", "differs"]
+    sentence: str
+    causes: tuple[str, ...]
+    precision: Precision | None
+    lengths: Literal["as the checkpoint's", "1", "others"]
+    bound: float
+    deviation: Deviation | None
+    remaining: Deviation | None
+    tried: tuple[TriedCause, ...]
+
+
+@dataclass(frozen=True)
+class AppSources:
+    """Files of a comparison. `names`: names of the rows in order, one per line; None: the file's, or all inputs."""
+
+    embeddings: Path
+    images: Path | None = None
+    texts: Path | None = None
+    names: Path | None = None
+
+
+@dataclass
+class _Inputs:
+    """Inputs of one tower, and how they are made with the causes of a recipe."""
+
+    model: MobileCLIP
+    tower: TowerName
+    items: list[str]
+    _opened: dict[tuple[str, str | None], Image.Image] = field(default_factory=dict)
+
+    @cached_property
+    def stages(self) -> Stages:
+        if self.tower == "image":
+            return causes.image_stages(self.model.variant.preprocess)
+        return causes.text_stages(self.model.variant.tokens)
+
+    def made(self, rows: Sequence[int], recipe: Recipe) -> Array:
+        """Returns the network's inputs of these items."""
+        items = [self.items[row] for row in rows]
+        if self.tower == "text":
+            return causes.text_input(items, self.model.variant.tokens, self.stages, recipe)
+        spec, cause = self.model.variant.preprocess, recipe.get("file")
+        if len(items) > TRIED:
+            images = (causes.opened(Path(item), self.stages, recipe) for item in items)
+        else:  # the same few again and again
+            kept = {key: image for key, image in self._opened.items() if key[1] in (None, cause)}
+            for item in items:
+                if (item, cause) not in kept:
+                    kept[item, cause] = causes.opened(Path(item), self.stages, recipe)
+            self._opened, images = kept, (kept[item, cause] for item in items)
+        return np.stack([causes.image_input(image, spec, self.stages, recipe) for image in images])
+
+    def embedded(self, rows: Sequence[int], recipe: Recipe, progress: Progress = silent) -> Doubles:
+        """Returns the checkpoint's embeddings of these items, a few at a time."""
+        parts = []
+        for start in range(0, len(rows), BATCH):
+            progress(f"{self.tower} {start} of {len(rows)}")
+            made = self.made(rows[start : start + BATCH], recipe)
+            parts.append(causes.embed_input(self.model, self.tower, made))
+        return np.concatenate(parts).astype(np.float64)
+
+    def floor(self, rows: Sequence[int]) -> float:
+        """Returns the noise floor: the relative deviation of float32 from float64 arithmetic, worst of these items."""
+        items = [self.items[row] for row in rows[:EXACT]]
+        images, texts = ([Path(item) for item in items], ()) if self.tower == "image" else ((), items)
+        inputs = sample_inputs(self.model, images, texts)
+        return compare(embed_exactly(self.model, self.tower, inputs), self.embedded(rows[:EXACT], {})).relative
+
+
+def verify_embeddings(model: MobileCLIP | Source, sources: AppSources, progress: Progress = silent) -> EmbeddingsReport:
+    """Compares embeddings that an app computed with a checkpoint's, and names the usual mistakes that explain them.
+
+    Directions are compared; lengths are judged after that, so that embeddings of length 1 are the same.
+
+    Args:
+        model: from `load_model`.
+        sources: the app's file; and the images, or the texts, that it embedded.
+
+    Raises:
+        UsageError: neither images nor texts, or both; or the checkpoint lacks the tower, or has no embeddings.
+        InvalidInput: a file cannot be used, or rows do not fit the inputs.
+    """
+    model = model.model if isinstance(model, Source) else model
+    if (sources.images is None) == (sources.texts is None):
+        raise UsageError("embeddings are of images or of texts; name one of them with `images` or `texts`")
+    tower: TowerName = "image" if sources.texts is None else "text"
+    if tower not in model.towers or len(model.variant.answer_shape) > 1 or model.variant.class_names:
+        if tower == "text":
+            raise no_text_tower(model.variant.name)
+        raise UsageError(f"{model.variant.name} has no image embeddings to compare with")
+    theirs = read_embeddings(sources.embeddings, tower)
+    inputs = _Inputs(model, tower, _items(sources))
+    if sources.names is not None:
+        names = tuple(line for _, line in read_lines(sources.names, BadRows(skip=False)))
+        if len(names) != len(theirs.values):
+            raise InvalidInput(f"{sources.names} has {len(names):,} names for {len(theirs.values):,} rows; correct it")
+        theirs = replace(theirs, names=names)
+    return _Judge(inputs, theirs, sources, progress).report()
+
+
+def _items(sources: AppSources) -> list[str]:
+    if sources.texts is not None:
+        return read_texts(sources.texts)
+    assert sources.images is not None
+    with ImageListing([sources.images]) as listing:
+        return [str(file) for file in listing]
+
+
+@dataclass
+class _Judge:
+    inputs: _Inputs
+    theirs: AppEmbeddings
+    sources: AppSources
+    progress: Progress
+    tried: list[TriedCause] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+
+    def report(self) -> EmbeddingsReport:
+        """Returns the verdict."""
+        values, items = self.theirs.values, self.inputs.items
+        dimension = self.inputs.model.variant.embed_dim
+        if (broken := _broken(values)) is not None:
+            return self._concluded("differs", f"{broken}.", None, None, 0.0)
+        if values.shape[1] != dimension:
+            text = f"its rows have {values.shape[1]} values and the checkpoint's {dimension}: another model or output."
+            return self._concluded("differs", text, None, None, 0.0)
+        place = self.sources.images or self.sources.texts
+        assert place is not None
+        names = self.theirs.names
+        rows = list(range(len(items))) if names is None else rows_of_names(names, items, place)
+        ours = self.inputs.embedded(rows, {}, self.progress)
+        floor = self.inputs.floor(rows)
+        if len(rows) != len(values):
+            return self._of_other_count(ours, floor)
+        before = compare(at_length_one(ours), at_length_one(values))
+        if self._precision(before, floor) == "fp32":
+            return self._of_lengths(ours, values, before, floor)
+        values, ours = self._in_order(values, ours)
+        ours = self._of_all_rows(values, ours)
+        after = compare(at_length_one(ours), at_length_one(values))
+        if self._precision(after, floor) != "fp32" and not self.found:
+            ours, values, after = self._explained(rows, ours, values, floor)
+        return self._of_lengths(ours, values, after, floor, before)
+
+    def _precision(self, deviation: Deviation, floor: float) -> Precision | None:
+        """Returns the first precision whose bound holds. None: not even that of 4-bit weights."""
+        gates = Gates()
+        bounds = {name: gates.shipped(name, floor) for name in LOSSES}
+        return next((name for name, bound in bounds.items() if passes(deviation, bound)), None)
+
+    def _of_other_count(self, ours: Doubles, floor: float) -> EmbeddingsReport:
+        """Judges a file with more or fewer rows than inputs: each row is compared with the nearest input."""
+        values = self.theirs.values
+        nearest = (at_length_one(values) @ at_length_one(ours).T).argmax(axis=1)
+        deviation = compare(at_length_one(ours[nearest]), at_length_one(values))
+        counts = f"{len(values):,} rows for {len(ours):,} inputs"
+        if self._precision(deviation, floor) is None:
+            raise InvalidInput(f"{self.sources.embeddings} has {counts}; name the rows' inputs with `names`")
+        absent = sorted(set(range(len(ours))) - set(nearest.tolist()))
+        missing = f"no row for {self._name(absent[0])}" if absent else "rows more than once"
+        self.found.append(f"{counts}: {missing}")
+        return self._of_lengths(ours[nearest], values, deviation, floor)
+
+    def _in_order(self, values: Doubles, ours: Doubles) -> tuple[Doubles, Doubles]:
+        """Returns rows and inputs in the same order. Adds the cause if that was not the order of the file."""
+        count = len(values)
+        if count < 2 or count > MOST_ORDERED:
+            return values, ours
+        for by in (1, -1, 2, -2):
+            theirs, expected = (values[by:], ours[:-by]) if by > 0 else (values[:by], ours[-by:])
+            if len(expected) > 1 and _noise(expected, theirs) * 10 < _noise(ours, values):
+                direction = "later" if by > 0 else "earlier"
+                self.found.append(f"rows are {abs(by)} {direction} than their inputs")
+                return theirs, expected
+        similar = at_length_one(values) @ at_length_one(ours).T
+        nearest = similar.argmax(axis=1)
+        if len(set(nearest.tolist())) < count or (nearest == np.arange(count)).all():
+            return values, ours
+        if _noise(ours[nearest], values) * GAIN > _noise(ours, values):
+            return values, ours
+        self.found.append(f"rows in another order: {self._order(nearest.tolist())}")
+        return values, ours[nearest]
+
+    def _order(self, nearest: list[int]) -> str:
+        names = [self._name(index) for index in range(len(nearest))]
+        orders: dict[str, Callable[[int], object]] = {
+            "reversed": lambda index: -index,
+            "numbers in names sorted by value": lambda index: [
+                (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", names[index])
+            ],
+            "names sorted without regard to capitals": lambda index: names[index].casefold(),
+        }
+        for text, key in orders.items():
+            if sorted(range(len(nearest)), key=key) == nearest:  # type: ignore[arg-type]
+                return text
+        first = next(row for row, index in enumerate(nearest) if row != index)
+        return f"row {first + 1} is of {names[nearest[first]]}"
+
+    def _name(self, index: int) -> str:
+        item = self.inputs.items[index]
+        return Path(item).name if self.inputs.tower == "image" else repr(item[:40])
+
+    def _of_all_rows(self, values: Doubles, ours: Doubles) -> Doubles:
+        """Tries the mistakes of an app's arithmetic on all embeddings together."""
+        columns = ours / np.linalg.norm(ours, axis=0)
+        for text, changed in (
+            ("normalised over the rows instead of each row", columns),
+            ("the mean of all rows subtracted", ours - ours.mean(axis=0)),
+            ("the mean of all rows subtracted after normalising", (unit := at_length_one(ours)) - unit.mean(axis=0)),
+        ):
+            if len(ours) > 1 and _noise(changed, values) * 10 < _noise(ours, values):
+                self.found.append(text)
+                return changed
+        return ours
+
+    def _explained(
+        self, rows: list[int], ours: Doubles, values: Doubles, floor: float
+    ) -> tuple[Doubles, Doubles, Deviation]:
+        """Searches the recipe that explains the deviation, on the worst inputs; returns the embeddings with it."""
+        apart = np.linalg.norm(at_length_one(ours) - at_length_one(values), axis=1)
+        worst = np.argsort(-apart, kind="stable")[:TRIED]
+        some = [rows[index] for index in worst]
+        wanted = at_length_one(values[worst])
+        recipe = self._searched(some, wanted, ours[worst], floor)
+        if recipe:
+            self.found += [f"{stage}: {cause}" for stage, cause in recipe.items()]
+            confirmed = np.unique([*worst, *range(min(len(rows), CONFIRMED))])
+            ours = self.inputs.embedded([rows[index] for index in confirmed], recipe)
+            values = values[confirmed]
+        return ours, values, compare(at_length_one(ours), at_length_one(values))
+
+    def _searched(self, rows: list[int], wanted: Doubles, ours: Doubles, floor: float) -> dict[str, str]:
+        plain = self.inputs.made(rows, {})
+        best: dict[str, str] = {}
+        least = start = _noise(ours, wanted)
+        beam: list[tuple[float, dict[str, str]]] = [(start, {})]
+        for depth in range(DEPTH):
+            trials: list[tuple[float, dict[str, str]]] = []
+            seen: set[tuple[tuple[str, str], ...]] = set()
+            for _, recipe in beam:
+                for stage, cause in ((stage, cause) for stage, some in self.inputs.stages.items() for cause in some):
+                    longer = {**recipe, stage: cause}
+                    key = tuple(sorted(longer.items()))
+                    if stage in recipe or key in seen:
+                        continue
+                    seen.add(key)
+                    self.progress(f"trying: {', '.join(longer.values())}")
+                    made = self.inputs.made(rows, longer)
+                    visible = made.shape != plain.shape or bool((made != plain).any())
+                    answers = causes.embed_input(self.inputs.model, self.inputs.tower, made) if visible else ours
+                    finite = bool(np.isfinite(answers).all())
+                    noise = _noise(answers, wanted) if finite else math.inf
+                    if depth == 0:
+                        deviation = compare(wanted, at_length_one(np.nan_to_num(answers)))
+                        self.tried.append(
+                            TriedCause(
+                                stage=stage,
+                                cause=cause,
+                                visible=visible,
+                                cosine=deviation.cosine,
+                                snr_db=deviation.snr_db,
+                            )
+                        )
+                    if visible:
+                        trials.append((noise, longer))
+            trials.sort(key=lambda trial: trial[0])
+            if not trials:
+                break
+            noise, recipe = trials[0]
+            if noise * GAIN <= least and noise * GAIN ** len(recipe) <= start:
+                best, least = recipe, noise
+            elif depth > 0:
+                break
+            if least <= len(rows) * (2 * Gates().exact(floor).value) ** 2:
+                break
+            if not best and self._precision(compare(at_length_one(ours), wanted), floor) is not None:
+                break  # rounding, which no cause lowers
+            beam = trials[:BEAM] if depth == 0 else [(least, best)]
+        return best
+
+    def _of_lengths(
+        self, ours: Doubles, values: Doubles, after: Deviation, floor: float, before: Deviation | None = None
+    ) -> EmbeddingsReport:
+        """Judges the lengths of the rows, and concludes."""
+        precision = self._precision(after, floor)
+        lengths = np.linalg.norm(values, axis=1)
+        ratios = lengths / np.linalg.norm(ours, axis=1)
+        middle = float(np.median(ratios))
+        kind: Literal["as the checkpoint's", "1", "others"] = "others"
+        if (abs(ratios - 1) <= SCALE - 1).all():
+            kind = "as the checkpoint's"
+        if (abs(lengths - 1) <= UNIT).all() and (kind == "others" or abs(lengths - 1).max() < abs(ratios - 1).max()):
+            kind = "1"
+        if kind == "others" and precision is not None:
+            even = ratios.max() <= SCALE * middle and ratios.min() >= middle / SCALE
+            scaled = (
+                f"embeddings multiplied by {middle:.4g}" if even else "lengths that are neither the checkpoint's nor 1"
+            )
+            self.found.append(scaled)
+        if precision is None and not self.found:
+            nearest = max(
+                (cause for cause in self.tried if cause.visible), key=lambda cause: cause.cosine, default=None
+            )
+            tail = "" if nearest is None else f"; the nearest is {nearest.cause} (cosine {nearest.cosine:.4f})"
+            text = f"differs from the checkpoint's ({_figures(after)}), and no usual cause explains it{tail}."
+            return self._concluded("differs", text, None, (before or after, after), floor)
+        if self.found:
+            rest = (
+                f"with that it is the same, {LOSSES[precision]}"
+                if precision is not None
+                else "with that it still differs, for a cause that is not known"
+            )
+            reasons = "; ".join(self.found)
+            whole = f"differs from the checkpoint's ({_figures(before or after)}): {reasons}"
+            text = f"{whole}; {rest} ({_figures(after)})."
+            return self._concluded("differs", text, precision, (before or after, after), floor, kind)
+        assert precision is not None
+        unit = ", each scaled to length 1" if kind == "1" else ""
+        text = f"is the same as the checkpoint's, {LOSSES[precision]}{unit} ({_figures(after)})."
+        return self._concluded("same", text, precision, (before or after, after), floor, kind)
+
+    def _concluded(
+        self,
+        verdict: Literal["same", "differs"],
+        text: str,
+        precision: Precision | None,
+        deviations: tuple[Deviation, Deviation] | None,
+        floor: float,
+        lengths: Literal["as the checkpoint's", "1", "others"] = "others",
+    ) -> EmbeddingsReport:
+        name = self.sources.embeddings.name
+        return EmbeddingsReport(
+            embeddings=str(self.sources.embeddings),
+            variant=self.inputs.model.variant.name,
+            tower=self.inputs.tower,
+            rows=len(self.theirs.values),
+            verdict=verdict,
+            sentence=f"{name} {text}",
+            causes=tuple(self.found),
+            precision=precision,
+            lengths=lengths,
+            bound=Gates().exact(floor).value,
+            deviation=deviations[0] if deviations else None,
+            remaining=deviations[1] if deviations else None,
+            tried=tuple(self.tried),
+        )
+
+
+def _broken(values: Doubles) -> str | None:
+    """Returns the defect of rows that are no embeddings. None if they have none."""
+    finite, zero = np.isfinite(values).all(axis=1), (values == 0).all(axis=1)
+    if not finite.all():
+        return f"differs: row {int(np.argmin(finite)) + 1} has a NaN or an infinite value"
+    if zero.any():
+        return f"differs: row {int(np.argmax(zero)) + 1} has only zeros"
+    if len(values) > 1 and (values == values[0]).all():
+        return "differs: all rows are equal, as if the app embedded one input again and again"
+    return None
+
+
+def _noise(expected: Array, actual: Array) -> float:
+    """Returns the power of the deviation between directions [N, D]."""
+    return float(((at_length_one(expected) - at_length_one(actual)) ** 2).sum())
+
+
+def _figures(deviation: Deviation) -> str:
+    snr = "" if deviation.snr_db is None else f", SNR {deviation.snr_db:.1f} dB"
+    return f"worst cosine {deviation.cosine:.6f}{snr}"
