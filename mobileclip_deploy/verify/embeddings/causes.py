@@ -134,6 +134,9 @@ def image_stages(spec: Preprocess) -> Stages:
     stages: dict[str, dict[str, Callable[..., Any]]] = {
         "file": {
             "EXIF orientation ignored": lambda content, name: rgb_image(_bare(_raw(content, name)), name),
+            "EXIF orientation ignored, transparency dropped": lambda content, name: (
+                _bare(_raw(content, name)).convert("RGBA").convert("RGB")
+            ),
             "transparency on black": lambda content, name: _on(content, name, "black"),
             "transparency dropped": lambda content, name: _on(content, name, None),
             "colour profile applied": _colour_managed,

@@ -38,7 +38,7 @@ LOSSES: dict[Precision, str] = {
     "w8": "at the loss of 8-bit weights",
     "w4": "at the loss of 4-bit weights",
 }
-TRIED, CONFIRMED = 8, 64
+TRIED, CONFIRMED = 6, 64
 """Inputs on which causes are tried, and on which the cause is confirmed."""
 GAIN = 2.0
 """A cause halves the power of the deviation, or it explains nothing. On clean files of nano and MobileCLIP-S0 at fp16,
@@ -304,53 +304,49 @@ class _Judge:
         return ours, values, compare(at_length_one(ours), at_length_one(values))
 
     def _searched(self, rows: list[int], wanted: Doubles, ours: Doubles, floor: float) -> dict[str, str]:
-        plain = self.inputs.made(rows, {})
+        """Returns the causes that explain the deviation best: each halves what the others leave."""
         best: dict[str, str] = {}
         least = start = _noise(ours, wanted)
-        beam: list[tuple[float, dict[str, str]]] = [(start, {})]
+        remaining, exact = compare(wanted, at_length_one(ours)), len(rows) * (2 * Gates().exact(floor).value) ** 2
+        beam = [best]
         for depth in range(DEPTH):
-            trials: list[tuple[float, dict[str, str]]] = []
-            seen: set[tuple[tuple[str, str], ...]] = set()
-            for _, recipe in beam:
-                for stage, cause in ((stage, cause) for stage, some in self.inputs.stages.items() for cause in some):
-                    longer = {**recipe, stage: cause}
-                    key = tuple(sorted(longer.items()))
-                    if stage in recipe or key in seen:
-                        continue
-                    seen.add(key)
-                    self.progress(f"trying: {', '.join(longer.values())}")
-                    made = self.inputs.made(rows, longer)
-                    visible = made.shape != plain.shape or bool((made != plain).any())
-                    answers = causes.embed_input(self.inputs.model, self.inputs.tower, made) if visible else ours
-                    finite = bool(np.isfinite(answers).all())
-                    noise = _noise(answers, wanted) if finite else math.inf
-                    if depth == 0:
-                        deviation = compare(wanted, at_length_one(np.nan_to_num(answers)))
-                        self.tried.append(
-                            TriedCause(
-                                stage=stage,
-                                cause=cause,
-                                visible=visible,
-                                cosine=deviation.cosine,
-                                snr_db=deviation.snr_db,
-                            )
-                        )
-                    if visible:
-                        trials.append((noise, longer))
+            trials = self._tried_with(rows, wanted, ours, beam, first=depth == 0)
             trials.sort(key=lambda trial: trial[0])
             if not trials:
                 break
-            noise, recipe = trials[0]
+            noise, recipe, deviation = trials[0]
             if noise * GAIN <= least and noise * GAIN ** len(recipe) <= start:
-                best, least = recipe, noise
-            elif depth > 0:
+                best, least, remaining = recipe, noise, deviation
+            elif depth > 0 or self._precision(remaining, floor) is not None:
+                break  # what is left is rounding, or unknown
+            if least <= exact:
                 break
-            if least <= len(rows) * (2 * Gates().exact(floor).value) ** 2:
-                break
-            if not best and self._precision(compare(at_length_one(ours), wanted), floor) is not None:
-                break  # rounding, which no cause lowers
-            beam = trials[:BEAM] if depth == 0 else [(least, best)]
+            within = self._precision(remaining, floor) is not None
+            beam = [best] if best and (within or depth) else [recipe for _, recipe, _ in trials[:BEAM]]
         return best
+
+    def _tried_with(
+        self, rows: list[int], wanted: Doubles, ours: Doubles, beam: Sequence[dict[str, str]], first: bool
+    ) -> list[tuple[float, dict[str, str], Deviation]]:
+        """Adds each cause of another stage to each recipe; returns what remains with those that change an input."""
+        plain = self.inputs.made(rows, {})
+        trials = []
+        stages = [(stage, cause) for stage, some in self.inputs.stages.items() for cause in some]
+        longer = ({**recipe, stage: cause} for recipe in beam for stage, cause in stages if stage not in recipe)
+        different = {tuple(sorted(recipe.items())): recipe for recipe in longer}
+        for index, recipe in enumerate(different.values()):
+            self.progress(f"cause {index} of {len(different)}")
+            made = self.inputs.made(rows, recipe)
+            visible = made.shape != plain.shape or bool((made != plain).any())
+            answers = causes.embed_input(self.inputs.model, self.inputs.tower, made) if visible else ours
+            deviation = compare(wanted, at_length_one(answers))
+            if visible and math.isfinite(deviation.relative):
+                trials.append((_noise(answers, wanted), recipe, deviation))
+            if first:
+                ((stage, cause),) = recipe.items()
+                cosine, snr = deviation.cosine, deviation.snr_db
+                self.tried.append(TriedCause(stage=stage, cause=cause, visible=visible, cosine=cosine, snr_db=snr))
+        return trials
 
     def _of_lengths(
         self, ours: Doubles, values: Doubles, after: Deviation, floor: float, before: Deviation | None = None
