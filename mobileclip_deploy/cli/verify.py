@@ -123,9 +123,9 @@ def verify(
       mobileclip-deploy verify --embeddings theirs.npy --images photos/ --checkpoint mobileclip_s0.pt
     """
     if app.given:
-        others = {"bundles": bundles, "text": text, "download": download, "budget": budget, "explain": explain}
-        others |= {"gate": gate_texts, "baseline": baseline, "accept": accept, "markdown": markdown, "junit": junit}
-        verify_app(app, {**others, **choices}, as_json)
+        given: dict[str, object] = {"bundles": bundles, "text": text, "download": download, "budget": budget}
+        given |= {"explain": explain, "gate": gate_texts, "baseline": baseline, "accept": accept}
+        verify_app(app, {**given, "markdown": markdown, "junit": junit, **choices}, as_json)
         return
     if not bundles:
         raise click.MissingParameter(param_hint="'BUNDLE...|FILE'", param_type="argument")
