@@ -56,6 +56,13 @@ def test_a_faked_summary_is_computed_from_the_samples(tmp_path: Path) -> None:
     assert found.cells[0].summary == documents.result().cells[0].summary
 
 
+def test_a_fast_round_with_more_samples_counts_once_in_the_median_of_rounds(tmp_path: Path) -> None:
+    samples = ([10**6] * 400, [2 * 10**6] * 20)
+    changes = [((*CELL, "rounds", number, "samples_ns"), one) for number, one in enumerate(samples)]
+    row = shown(edited(tmp_path / "r.json", *changes))
+    assert (float(row["median, ms"]), float(row["median of rounds, ms"])) == (1, 1.5)
+
+
 @pytest.mark.parametrize("changes", [{}, {"summary": None}, {"status": "skipped"}])
 def test_figures_without_rounds_are_refused(changes: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cell onnx-image: figures without their rounds"):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.benchmark.job import Cell
     from mobileclip_deploy.benchmark.result import CellResult, Result
 
-LEFT_OUT = ("precision", "p99, ms", "again, ms", "first, ms", "last/first", "file, MB")
+LEFT_OUT = ("precision", "median of rounds, ms", "p99, ms", "again, ms", "first, ms", "last/first", "file, MB")
 FIGURES = ("threads", "ms", "MB", "%")
 """Ends of the names of columns that are right-aligned."""
 

@@ -70,6 +70,7 @@ def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
     warnings = ", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings))
     first = next((item for item in found.rounds if item.round == 0), None)
     times: dict[str, float | None] = {
+        "median of rounds, ms": summary.rounds_median_ns if summary else None,
         "p90, ms": summary.p90_ns if summary else None,
         "p99, ms": summary.p99_ns if summary else None,
     }
