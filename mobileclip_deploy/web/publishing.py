@@ -43,6 +43,8 @@ class Repository:
     bundles: tuple[str, ...]
     """Folder of each bundle; "." is the root."""
     files: Mapping[str, Path | bytes] = field(repr=False)
+    hashes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """SHA-256 by path in the repository, of the files that were hashed already."""
 
     def size(self, name: str) -> int:
         """Returns a file's size in bytes."""
@@ -55,9 +57,11 @@ class Repository:
         return content if isinstance(content, bytes) else content.read_bytes()
 
     def sha256(self, name: str) -> str:
-        """Returns a file's SHA-256."""
-        content = self.files[name]
-        return content_sha256(content) if isinstance(content, bytes) else file_sha256(content)
+        """Returns a file's SHA-256. Reads the file once."""
+        if name not in self.hashes:
+            content = self.files[name]
+            self.hashes[name] = content_sha256(content) if isinstance(content, bytes) else file_sha256(content)
+        return self.hashes[name]
 
 
 @checked

@@ -16,6 +16,7 @@ from web.writable_hub import TOKEN, WritableHub
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.published import Lock, fetch_bundle
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.web.publishing import CARD, repository_of
 
@@ -100,6 +101,37 @@ def test_a_lock_holds_the_files_to_their_hashes(hub: WritableHub, bundles: list[
     hub.commits[NAME][-1]["tokenizer/merges.txt"] += b"\n"
     with pytest.raises(InvalidInput, match=r"merges\.txt is not the file in the lock"):
         fetch_bundle(document["lock"], lambda _: None)
+
+
+def test_a_lock_holds_a_bundle_in_the_cache_to_its_hashes(hub: WritableHub, bundles: list[Path]) -> None:
+    lock = publish(bundles[0], "--to", f"hf:{NAME}", "--write")["lock"]
+    folder = fetch_bundle(lock, lambda _: None)
+    assert fetch_bundle(lock, lambda _: None) == folder
+    merges, said = folder / "tokenizer" / "merges.txt", rf"merges\.txt is not the file in the lock; remove {folder}"
+    content = merges.read_bytes()
+    for spoil in (lambda: merges.write_bytes(content + b"\n"), merges.unlink):
+        spoil()
+        with pytest.raises(InvalidInput, match=said):
+            fetch_bundle(lock, lambda _: None)
+        merges.write_bytes(content)
+    (folder / "extra.txt").write_text("not in the lock")
+    with pytest.raises(InvalidInput, match=r"extra\.txt is not the file in the lock"):
+        fetch_bundle(lock, lambda _: None)
+
+
+def test_an_upload_hashes_each_file_once(
+    hub: WritableHub, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr("mobileclip_deploy.web.publishing.file_sha256", counted)
+    publish(bundles[0], "--to", f"hf:{NAME}", "--write")
+    assert hashed
+    assert len(hashed) == len(set(hashed))
 
 
 def test_faults_of_the_hub_are_a_line_each(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST
 from mobileclip_deploy.artifacts.bundle.opening import MOST_FILES, Bundle
-from mobileclip_deploy.base.files import cache_folder, file_sha256, read_model, replacing
+from mobileclip_deploy.base.files import cache_folder, file_sha256, files_of, read_model, replacing
 from mobileclip_deploy.base.files.names import PlainPath, Sha256, plain_path
 from mobileclip_deploy.errors import (
     REASON,
@@ -85,6 +85,8 @@ def fetch_bundle(reference: str, announce: Callable[[str], None]) -> Path:
     path = folder / "files" / source.file if source.file else folder / "root"
     if not path.is_dir():
         _download(hub, source, path, lock, announce)
+    elif lock is not None:
+        _check(path, source, lock, f"remove {path} to download it again")
     return path
 
 
@@ -116,10 +118,11 @@ def _download(hub: Any, source: HubFile, path: Path, lock: Lock | None, announce
         staging.mkdir()
         for name in names:
             stored = Path(from_hub(hub, source, partial(_stored, hub, source, name)))
-            _check(stored, name, source, lock)
             target = staging / name.removeprefix(prefix)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, target)
+        if lock is not None:
+            _check(staging, source, lock, "publish again, or remove the lock")
         Bundle.open(staging)
 
 
@@ -127,12 +130,14 @@ def _stored(hub: Any, source: HubFile, name: str, api: Any) -> Any:
     return hub.hf_hub_download(source.repository, name, revision=source.revision, endpoint=api.endpoint)
 
 
-def _check(stored: Path, name: str, source: HubFile, lock: Lock | None) -> None:
-    if lock is None:
-        return
-    expected = lock.files.get(name)
-    if expected is None or file_sha256(stored) != expected.sha256:
-        raise InvalidInput(f"{source}: {name} is not the file in the lock; publish again, or remove the lock")
+def _check(folder: Path, source: HubFile, lock: Lock, remedy: str) -> None:
+    """Refuses a bundle whose files are not exactly those of the lock."""
+    prefix = f"{source.file}/" if source.file else ""
+    expected = {name: file.sha256 for name, file in lock.files.items() if name.startswith(prefix)}
+    for name in {*expected, *(prefix + file.relative_to(folder).as_posix() for file in files_of(folder))}:
+        stored = folder / name.removeprefix(prefix)
+        if name not in OF_THE_HUB and (not stored.is_file() or file_sha256(stored) != expected.get(name)):
+            raise InvalidInput(f"{source}: {name} is not the file in the lock; {remedy}")
 
 
 def from_hub(hub: Any, source: HubFile, request: Callable[[Any], Any]) -> Any:
