@@ -39,8 +39,7 @@ class Browser(Frozen):
 
 
 class Rental(Frozen):
-    """Where and when a phone was rented. `model`: identifier in the provider's catalog; any phone of that model may
-    have run the job."""
+    """Provider, model, date and session of a rented phone. `model`: identifier in the provider's catalog."""
 
     provider: Literal["Google Developer Device Platform"]
     model: Identifier

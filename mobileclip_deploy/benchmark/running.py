@@ -60,13 +60,14 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
     prepared: list[_Prepared] = []
     drivers = driver.each()
     with ExitStack() as stack:
-        for one in drivers:
+        for each in drivers:
             with _noting(lost, several=len(drivers) > 1):
-                own = options if len(drivers) == 1 else replace(options, output=_of_device(options.output, one))
-                prepared.append(stack.enter_context(_prepare(request, one, own, progress)))
-        for run in prepared:
+                output = options.output if len(drivers) == 1 else _of_device(options.output, each)
+                run = _prepare(request, each, replace(options, output=output), progress)
+                prepared.append(stack.enter_context(run))
+        for started in prepared:
             with _noting(lost, several=len(drivers) > 1):
-                outcomes.append(_finish(run, progress))
+                outcomes.append(_finish(started, progress))
     if not outcomes:
         raise lost[0]
     return replace(outcomes[0], others=tuple(outcomes[1:]), lost=tuple(lost))

@@ -21,7 +21,7 @@ from mobileclip_deploy.cli import cli
         (["export", "--backend"], "xnn", {"xnnpack"}),
         (["recover", "--target"], "OnN", {"onnx"}),
         (["convert", "--layout"], "", {"apple", "open_clip", "folded"}),
-        (["benchmark", "--device"], "", {"host", "android", "ios", "mac", "browser"}),
+        (["benchmark", "--device"], "", {"host", "android", "ios", "mac", "browser", "ddp"}),
         (["lint", "--device"], "m", {"m1", "m4"}),
     ],
 )

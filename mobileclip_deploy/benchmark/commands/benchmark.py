@@ -175,12 +175,12 @@ def benchmark(
     if printed:
         say(shown_json(outcome.result.model_dump_json()))
     else:
-        print_result(*(one.result for one in outcomes))
-    for one in outcomes:
-        say(f"wrote {one.output}", err=printed)
-        left_out = (text for text in one.left_out if text not in one.result.left_out)
-        for text in (*run_warnings(one.result), *left_out):
-            note(f"Note: {text}" if len(outcomes) == 1 else f"Note: {one.output.name}: {text}")
+        print_result(*(measured.result for measured in outcomes))
+    for measured in outcomes:
+        say(f"wrote {measured.output}", err=printed)
+        left_out = (text for text in measured.left_out if text not in measured.result.left_out)
+        for text in (*run_warnings(measured.result), *left_out):
+            note(f"Note: {text}" if len(outcomes) == 1 else f"Note: {measured.output.name}: {text}")
     for error in outcome.lost:
         note(f"Note: {error.line}")
     if (failure := outcome.failure) is not None:

@@ -123,7 +123,7 @@ class DdpDriver(Driver):
             )
         seconds = self._seconds(plan)
         self.announce(
-            f"Asking for {device.id} ({device.title}), for at most {seconds / 60:.0f} minutes, which Google bills to "
+            f"Renting {device.id} ({device.title}) for at most {seconds / 60:.0f} minutes, which Google bills to "
             f"{service.project}: {PRICES}"
         )
         with temporary_folder() as place:
@@ -197,7 +197,7 @@ class DdpDriver(Driver):
         return int(min(max(limit, LEAST_SECONDS + ENDING_SECONDS), MOST_SECONDS))
 
     def _wait(self, started: Started, progress: Progress) -> Session:
-        service, begun, failures = self._connected(), time.monotonic(), 0
+        service, started_at, failures = self._connected(), time.monotonic(), 0
         go_on = f"go on with `resume=True`, which fetches the session {started.session}"
         while True:
             try:
@@ -210,7 +210,7 @@ class DdpDriver(Driver):
                     raise RuntimeFailed(
                         f"{error.line.rpartition('; ')[0]}, {failures} times in a row; {go_on}"
                     ) from error
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - started_at
             if waited > started.seconds + QUEUE_SECONDS:
                 raise RuntimeFailed(f"{started.device} has no result after {waited / 60:.0f} minutes; {go_on}")
             progress(f"{started.device}: session {started.session}, {waited / 60:.0f} minutes")
@@ -257,14 +257,14 @@ class DdpDriver(Driver):
         """Returns the phone's description by its properties, which have to be those of the rented model."""
         properties = dict(PROPERTY.findall(text))
         with parsing_device_output(f"the phone {started.device}"):
-            found = described(text, facts).device
+            phone = described(text, facts).device
         codes = one_line(properties.get("ro.product.device", "")), one_line(properties.get("ro.build.version.sdk", ""))
         if codes != (device.model_code, device.os_version):
             raise SessionFailed(
                 f"{started.device} is to be {device.model_code} with API {device.os_version}, and the phone was "
-                f"{found.model} ({codes[0] or 'unknown'} with API {codes[1] or 'unknown'}); run again"
+                f"{phone.model} ({codes[0] or 'unknown'} with API {codes[1] or 'unknown'}); run again"
             )
-        return found
+        return phone
 
     def _last_line(self, results: Mapping[str, str]) -> str:
         if "log.txt" not in results:

@@ -41,11 +41,11 @@ class Gcloud(Service):
 
     def __init__(self, program: str) -> None:
         self._program = program
-        chosen = os.environ.get(PROJECT_VARIABLE) or self._run("config", "get", "project").strip()
+        chosen = os.environ.get(PROJECT_VARIABLE) or self._output("config", "get", "project").strip()
         self.project = self.checked_project(chosen, "type: gcloud config set project PROJECT")
 
     def devices(self) -> tuple[CatalogDevice, ...]:
-        listing = self._run(*self._words("devices", "list"), "--format=json")
+        listing = self._output(*self._words("devices", "list"), "--format=json")
         return parsed(Devices, b'{"devices": %s}' % (listing.encode() or b"[]")).devices
 
     def upload(self, files: Mapping[str, Path]) -> None:
@@ -56,11 +56,11 @@ class Gcloud(Service):
                 link_or_copy(str(local), str(stage / name))
             tops = sorted(str(stage / name) for name in {name.partition("/")[0] for name in files})
             words = ("storage", "cp", "--recursive", "--no-clobber", *tops, f"gs://{self.bucket}/")
-            self._run(*words, seconds=SECONDS + size / SLOWEST)
+            self._output(*words, seconds=SECONDS + size / SLOWEST)
 
     def submit(self, submission: Submission) -> Started:
         pushed = ",".join(f"gs://{self.bucket}/{name}={place}" for place, name in submission.pushed.items())
-        done = self._run(
+        done = self._output(
             *self._words("sessions", "submit", "android-executable"),
             f"--device={submission.device}",
             f"--executable=gs://{self.bucket}/{submission.executable}",
@@ -84,7 +84,7 @@ class Gcloud(Service):
 
     def report(self, started: Started) -> Session | None:
         words = ("beta", "device-run", "sessions", "describe", started.session, "--full", "--format=json")
-        reply = self._run(*words, f"--project={started.project}", f"--location={LOCATION}")
+        reply = self._output(*words, f"--project={started.project}", f"--location={LOCATION}")
         session = parsed(Session, reply.encode())
         return session if session.status == "DONE" else None
 
@@ -94,7 +94,7 @@ class Gcloud(Service):
     def _words(self, *command: str) -> tuple[str, ...]:
         return ("beta", "device-run", *command, f"--project={self.project}", f"--location={LOCATION}")
 
-    def _run(self, *words: str, seconds: float = SECONDS, errors_too: bool = False) -> str:
+    def _output(self, *words: str, seconds: float = SECONDS, errors_too: bool = False) -> str:
         done = self._bytes(words, seconds)
         return (done.stdout + (done.stderr if errors_too else b"")).decode(errors="replace")
 

@@ -96,15 +96,15 @@ class Rest(Service):
         self.project = self.checked_project(chosen, "type: gcloud auth application-default set-quota-project PROJECT")
 
     def devices(self) -> tuple[CatalogDevice, ...]:
-        found: tuple[CatalogDevice, ...] = ()
+        catalog: tuple[CatalogDevice, ...] = ()
         token = ""
         for _ in range(MOST_PAGES):
             query = urllib.parse.urlencode({"pageToken": token} if token else {})
             page = parsed(Devices, self._call("GET", f"{self._parent}/devices?{query}"))
-            found, token = found + page.devices, page.next_page
+            catalog, token = catalog + page.devices, page.next_page
             if not token:
                 break
-        return found
+        return catalog
 
     def upload(self, files: Mapping[str, Path]) -> None:
         objects = f"{self._storage}/storage/v1/b/{self.bucket}/o"
@@ -192,23 +192,23 @@ class Rest(Service):
     def _credentials(self) -> UserCredentials:
         remedy = f"type: {self.login}"
         try:
-            found = parse_model(UserCredentials, read_regular(self._file))
+            credentials = parse_model(UserCredentials, read_regular(self._file))
         except OSError:
             raise RuntimeFailed(f"{self.who} not signed in to Google Cloud; {remedy}") from None
         except (ValidationError, InvalidInput):  # its text could show what the file contains
             raise RuntimeFailed(f"{self._file} has no credentials of a user; {remedy}") from None
-        if found.type != "authorized_user" or not found.refresh_token:
-            kind = one_line(found.type, 40)
+        if credentials.type != "authorized_user" or not credentials.refresh_token:
+            kind = one_line(credentials.type, 40)
             raise RuntimeFailed(f"{self._file} has credentials of the kind {kind}, which gcloud alone uses; install it")
-        return found
+        return credentials
 
     def _sign_in(self) -> None:
-        found = self._credentials()
+        credentials = self._credentials()
         form = {
             "grant_type": "refresh_token",
-            "client_id": found.client_id,
-            "client_secret": found.client_secret,
-            "refresh_token": found.refresh_token,
+            "client_id": credentials.client_id,
+            "client_secret": credentials.client_secret,
+            "refresh_token": credentials.refresh_token,
         }
         request = urllib.request.Request(self._tokens, urllib.parse.urlencode(form).encode(), method="POST")
         self._token = parsed(Token, self._send(request, SAID_BYTES)).access_token

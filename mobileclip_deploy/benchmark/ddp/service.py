@@ -218,8 +218,8 @@ class Service(ABC):
             if re.search(pattern, text):
                 project = getattr(self, "project", "PROJECT")
                 bucket = self.bucket if hasattr(self, "project") else "BUCKET"
-                known = {"who": self.who, "login": self.login, "project": project, "bucket": bucket, "detail": detail}
-                return RuntimeFailed(message.format(**known))
+                words = {"who": self.who, "login": self.login, "project": project, "bucket": bucket, "detail": detail}
+                return RuntimeFailed(message.format(**words))
         return RuntimeFailed(f"Google's Device Run refused ({detail}); correct that, or try again")
 
     @abstractmethod

@@ -50,7 +50,7 @@ def test_a_rented_phone_is_measured_and_judged_here(cloud: Cloud, tmp_path: Path
     assert any(text.startswith("SIMULATED") for text in run_warnings(result))
     assert any(text.startswith("rented: caiman-35 of Google") for text in run_warnings(result))
     (notice,) = notices
-    assert notice.startswith("Asking for caiman-35 (Pixel 9 Pro, Android API 35), for at most 1")
+    assert notice.startswith("Renting caiman-35 (Pixel 9 Pro, Android API 35) for at most 1")
     assert notice.endswith(f"bills to {PROJECT}: https://docs.cloud.google.com/developer-device-platform/pricing")
 
 
