@@ -231,7 +231,7 @@ def test_the_client_s_pipeline_runs_a_joint_file_without_other_code(
     target = chosen("onnx", joint="only")
     joint = target.join(folder, files, alone.manifest.logit_scale)
     target.place(folder, load_variant("nano"), files)
-    assert [path for path in folder.glob("onnx/*")] == [joint]
+    assert list(folder.glob("onnx/*")) == [joint]
     shutil.copy(HERE / "joint.mjs", CLIENT)
     arguments = [str(tmp_path), folder.name, DTYPES[precision], str(image), template]
     program = shutil.which("node")

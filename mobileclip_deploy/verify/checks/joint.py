@@ -8,7 +8,7 @@ import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.spaces.axes import at_length_one
+from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.verify.subject import Subject
 
@@ -49,9 +49,9 @@ def check_joint(subject: Subject) -> Iterator[Check]:
                 check = Check.failed(STEP, name, "embeddings are not of length 1", engine)
             yield check
         exact = manifest.logit_scale * embeddings["image"].astype(np.float64) @ embeddings["text"].T.astype(np.float64)
-        for name, expected in (("logits_per_image", exact), ("logits_per_text", exact.T)):
-            check = Check.of_answers(STEP, "both", expected.astype(np.float32), outputs[name], LOGITS, engine)
-            yield check.model_copy(update={"detail": name})
+        for output, logits in (("logits_per_image", exact), ("logits_per_text", exact.T)):
+            check = Check.of_answers(STEP, "both", logits.astype(np.float32), outputs[output], LOGITS, engine)
+            yield check.model_copy(update={"detail": output})
     except NotRun as error:
         yield Check.not_run(STEP, "both", str(error))
     except (InvalidInput, RuntimeFailed) as error:
