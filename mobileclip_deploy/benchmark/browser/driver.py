@@ -157,13 +157,10 @@ def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
     notice = ""
     while not session.finished.wait(LOOK_SECONDS):
         silent, limit = time.monotonic() - session.last_word, max(PATIENCE_SECONDS, session.round_seconds)
-        hangs = time.monotonic() - session.last_step > limit
-        if session.browser is not None and (hangs or silent > PATIENCE_SECONDS):
-            raise RuntimeFailed(
-                f"the page sent nothing for {PATIENCE_SECONDS} s; {AGAIN}"
-                if silent > PATIENCE_SECONDS
-                else f"the page is open, but its round did not end within {limit:g} s; {AGAIN}"
-            )
+        if session.browser is not None and silent > PATIENCE_SECONDS:
+            raise RuntimeFailed(f"the page sent nothing for {PATIENCE_SECONDS} s; {AGAIN}")
+        if session.browser is not None and time.monotonic() - session.last_step > limit:
+            raise RuntimeFailed(f"the page is open, but its round did not end within {limit:g} s; {AGAIN}")
         before, notice = notice, _notice(session, silent)
         if notice and notice != before:
             log.warning("%s", notice)
