@@ -28,7 +28,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.base.pages.runtime import runtime_folder
 from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.network.model.precision import PRECISIONS
-from mobileclip_deploy.network.model.preprocessing import preprocess
+from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.network.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.parity.gates import Gates
@@ -38,6 +38,15 @@ PACKAGE = ROOT / "clients" / "js"
 OWN_TESTS = ["--liftoff-only", "--test", "--test-reporter=tap"]
 """Options of Node; compiling onnxruntime's WebAssembly for speed takes longer than the tests do."""
 Node = Callable[[str, Any], Any]
+ORIENTATION = 274
+UPRIGHT = """<!doctype html><script type="module">
+import { pixels } from "./src/browser.js";
+globalThis.found = [];
+for (const name of FILES) {
+  const { data, width } = await pixels(await (await fetch(name)).blob());
+  found.push([name, width, [...data]]);
+}
+</script>"""
 
 
 @pytest.fixture
@@ -257,6 +266,24 @@ def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(pro
     assert installed == {"package.json", "src", "types", "README.md", "LICENSE", "NOTICE"}
     for name in ("LICENSE", "NOTICE"):
         assert (project / "node_modules/mobileclip" / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+@pytest.mark.whole  # it starts a browser
+def test_pictures_are_upright_in_chromium(tmp_path: Path) -> None:
+    picture = Image.fromarray(noise(7 * 5 * 3, 1).reshape(5, 7, 3))
+    for kind, options in (("png", {}), ("webp", {"lossless": True})):
+        for turned in range(1, 9):
+            exif = Image.Exif()
+            exif[ORIENTATION] = turned
+            picture.save(tmp_path / f"{turned}.{kind}", exif=exif, **options)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / "index.html").write_text(UPRIGHT.replace("FILES", json.dumps(files)), encoding="utf-8")
+    with served({"/src/": f"{PACKAGE / 'src'}/", "/": f"{tmp_path}/"}) as address, open_page() as page:
+        page.visit(f"{address}/index.html")
+        page.wait("globalThis.found?.length === 16")
+        for name, width, data in page.evaluate("found"):
+            wanted = np.asarray(load_image(tmp_path / name))
+            assert np.array_equal(np.array(data, np.uint8).reshape(-1, width, 4)[..., :3], wanted), name
 
 
 @pytest.mark.whole  # it installs what a page loads
