@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_sha256
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.provenance import Provenance
 
 Weights = dict[str, Tensor]
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
@@ -48,6 +50,11 @@ def write(path: Path, data: Any) -> Path:
 def embed(model: MobileCLIP) -> Tensor:
     with torch.no_grad():
         return model.encode_image(IMAGES)
+
+
+def origin(model: MobileCLIP) -> Provenance:
+    assert model.provenance is not None
+    return model.provenance
 
 
 def refusal(path: Path) -> str:
@@ -71,7 +78,7 @@ def sharded(folder: Path, weights: Weights, index: str = "model.safetensors.inde
     return folder
 
 
-ENTRIES = {
+ENTRIES: dict[str, Callable[[Weights], Any]] = {
     "DistributedDataParallel": lambda weights: prefixed(weights, "module."),
     "torch.compile": lambda weights: prefixed(weights, "_orig_mod."),
     "PEFT, merged": lambda weights: prefixed(weights, "base_model.model."),
@@ -98,8 +105,8 @@ def test_wrapped_checkpoints_are_the_same_network(tmp_path: Path, weights: Weigh
     plain = load(write(tmp_path / "plain.pt", weights))
     model = load(write(tmp_path / "kind.pt", ENTRIES[kind](weights)), preprocess="card")
     assert torch.equal(embed(model), embed(plain))
-    assert model.provenance.weights == plain.provenance.weights
-    assert any("Lightning" in note for note in model.provenance.notes) == (kind == "Lightning")
+    assert origin(model).weights == origin(plain).weights
+    assert any("Lightning" in note for note in origin(model).notes) == (kind == "Lightning")
 
 
 def test_shards_open_by_folder_and_by_index(tmp_path: Path, weights: Weights) -> None:
@@ -109,7 +116,7 @@ def test_shards_open_by_folder_and_by_index(tmp_path: Path, weights: Weights) ->
     for path in (folder, index):
         model = load(path)
         assert torch.equal(embed(model), embed(plain))
-        assert model.provenance.sha256 == checkpoint_sha256(index)
+        assert origin(model).sha256 == checkpoint_sha256(index)
     first, second = sorted(folder.glob("*.safetensors"))
     before = checkpoint_sha256(index)
     write(first, {name: value + 1 for name, value in weights.items() if name in sorted(weights)[0::2]})
@@ -141,7 +148,8 @@ def factors(weights: Weights) -> tuple[Weights, dict[str, tuple[Tensor, Tensor]]
     torch.manual_seed(0)
     layers = {"text.transformer.resblocks.0.mlp.c_fc": "weight", "text.transformer.resblocks.1.attn": "in_proj_weight"}
     layers["visual.trunk.stages.0.blocks.0.mlp.fc1"] = "weight"
-    made, expected = {}, {}
+    made: Weights = {}
+    expected: dict[str, tuple[Tensor, Tensor]] = {}
     for module, end in layers.items():
         shape = weights[f"{module}.{end}"].shape
         down, up = torch.randn(2, *shape[1:]), torch.randn(shape[0], 2, *(1 for _ in shape[2:]))
@@ -218,7 +226,7 @@ def test_a_linear_probe_becomes_a_classifier(tmp_path: Path, weights: Weights, k
     entries = probe(weights, kind)
     model = load(write(tmp_path / "probe.pt", entries))
     assert model.towers == (("image", "text") if kind == "WiSE-FT" else ("image",))
-    assert any("its head of 3 classes" in note for note in model.provenance.notes)
+    assert any("its head of 3 classes" in note for note in origin(model).notes)
     features, labels = embed(model), LabelSet(("a", "b", "c"))
     prefix = "classification_head." if kind == "WiSE-FT" else "fc."
     inputs = nn.functional.normalize(features, dim=1) if kind == "WiSE-FT" else features
@@ -247,7 +255,7 @@ def test_an_image_tower_without_its_prefix_opens(tmp_path: Path, variant: str) -
     visual = {name.removeprefix("visual."): value for name, value in every.items() if name.startswith("visual.")}
     model = load(write(tmp_path / "visual.pt", visual), variant)
     assert model.towers == ("image",)
-    assert any("lack the prefix `visual.`" in note for note in model.provenance.notes)
+    assert any("lack the prefix `visual.`" in note for note in origin(model).notes)
     assert torch.equal(embed(model), embed(load(write(tmp_path / "every.pt", every), variant)))
 
 
@@ -333,7 +341,9 @@ def test_the_libraries_own_files(tmp_path: Path) -> None:
     assert torch.equal(merged, answer(folder / "merged_by_peft.safetensors"))
     done = convert(folder / "adapter", None, tmp_path / "merged.safetensors", base=folder / "base.safetensors")
     assert torch.allclose(answer(done.output), merged, rtol=1e-3, atol=1e-4 * float(merged.abs().max()))
-    assert load(folder / "vit_b_32_256.safetensors").variant.name == "clip_vit_b32_256"
+    small = folder / "vit_b_32_256.safetensors"
+    assert "clip_vit_b32 (QuickGELU), clip_vit_b32_256 (GELU), clip_vit_b32_laion (GELU)" in refusal(small)
+    assert load(small, "clip_vit_b32_256").variant.preprocess.size == 256
     assert load(folder / "clip_model").variant.name == "tinyclip_8m_16"
     refused = {
         name: refusal(folder / name) for name in ("adapter", "adapter_mlp.pt", "pickled.pt", "rn50.pt", "nan.pt")

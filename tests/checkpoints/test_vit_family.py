@@ -31,6 +31,7 @@ PUBLISHED = {
     "clip_vit_b16": ("ViT-B-16-quickgelu", "openai"),
     "clip_vit_b16_laion": ("ViT-B-16", "laion2b_s34b_b88k"),
     "clip_vit_b32": ("ViT-B-32-quickgelu", "openai"),
+    "clip_vit_b32_256": ("ViT-B-32-256", "datacomp_s34b_b86k"),
     "clip_vit_b32_laion": ("ViT-B-32", "laion2b_s34b_b79k"),
     "clip_vit_l14": ("ViT-L-14-quickgelu", "openai"),
     "clip_vit_l14_datacomp": ("ViT-L-14", "datacomp_xl_s13b_b90k"),

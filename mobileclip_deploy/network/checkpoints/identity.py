@@ -11,7 +11,7 @@ from typing import NoReturn
 from mobileclip_deploy.errors import CheckpointError, UsageError, listed
 from mobileclip_deploy.network.checkpoints import folded, llava, open_clip, siglip, transformers
 from mobileclip_deploy.network.checkpoints.finetuned import plain_tower
-from mobileclip_deploy.network.checkpoints.fitting import TABLE, Candidate, closest, find_layout, find_towers, fitting
+from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, TABLE, Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.network.checkpoints.vocabulary import TOKENIZER, with_file_beside, with_vocabulary
 from mobileclip_deploy.network.model.provenance import Provenance
@@ -196,10 +196,24 @@ def _by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[Can
         _refuse_misfit(file, closest(layout, file.shapes))
     if (activation := file.metadata.get(transformers.ACTIVATION)) is not None:
         fits = [candidate for candidate in fits if candidate.variant.activation == activation] or fits
+    fits = _at_their_size(file, fits)
     if _has_zero_bias(file, fits[0]):
         # Written by a conversion from Apple's layout, so of a variant that exists there.
         fits = [candidate for candidate in fits if "apple" in candidate.variant.layouts] or fits
     return choose(fits, file.path, [hint for hint in (repository, file.metadata.get("variant")) if hint])
+
+
+def _at_their_size(file: TensorFile, fits: list[Candidate]) -> list[Candidate]:
+    """Returns the candidates without cards of a larger image size than the file's position table is for: the smaller
+    ones may have been fine-tuned to any size."""
+    sizes = {fit.variant.name: fit.definition.preprocess.size for fit in fits}
+    return [
+        fit
+        for fit in fits
+        if (table := fit.expected.get(POSITIONS)) is None
+        or sizes[fit.variant.name] == min(sizes.values())
+        or table.shape == file.shapes[table.key]
+    ]
 
 
 def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
