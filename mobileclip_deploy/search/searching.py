@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.tokenizer import unknown_share
-from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.pictures.embedder import bundle_embedder
 from mobileclip_deploy.pictures.embedding import embed_texts
 from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
@@ -97,6 +98,17 @@ def search_index(
                 replies = [replace(reply, unknown=unknown_share(reply.query, tokens)) for reply in replies]
             answers += replies
     return SearchResult(index.path, bundle.path, space, len(index), index.description.bridged_from, tuple(answers))
+
+
+def reads_only_english(bundle: Path) -> bool:
+    """Returns whether a bundle's text tower was trained on English alone, by its card and its manifest."""
+    manifest = Bundle.open_unchecked(bundle).manifest
+    return manifest.checkpoint.distilled is None and load_variant(manifest.variant).languages == "English"
+
+
+def other_script(query: str) -> bool:
+    """Returns whether a text has letters of another script than Latin."""
+    return any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in query)
 
 
 def _needed(

@@ -13,6 +13,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.search import writing
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.scoring import Query
+from mobileclip_deploy.search.searching import other_script
 from mobileclip_deploy.search.storage import STORES
 from mobileclip_deploy.search.writing import IndexWriter, create
 
@@ -136,3 +137,8 @@ def test_an_embedding_that_is_none_is_not_taken(tmp_path: Path) -> None:
     with IndexWriter.open(path) as (writer, _), pytest.raises(InvalidInput, match="more than 65,536 bytes"):
         writer.add(["x" * 70_000], [0], units(1))
     assert path.read_bytes() == before
+
+
+def test_texts_of_other_scripts_are_known() -> None:
+    assert not any(other_script(text) for text in ("a dog", "ein Fuß", "42 \N{DOG}"))
+    assert all(other_script(text) for text in ("собака", "犬"))

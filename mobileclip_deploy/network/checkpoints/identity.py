@@ -11,7 +11,15 @@ from typing import NoReturn
 from mobileclip_deploy.errors import CheckpointError, UsageError, listed
 from mobileclip_deploy.network.checkpoints import folded, llava, open_clip, siglip, transformers
 from mobileclip_deploy.network.checkpoints.finetuned import plain_tower
-from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, TABLE, Candidate, closest, find_layout, find_towers, fitting
+from mobileclip_deploy.network.checkpoints.fitting import (
+    POSITIONS,
+    TABLE,
+    Candidate,
+    closest,
+    find_layout,
+    find_towers,
+    fitting,
+)
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.network.checkpoints.vocabulary import TOKENIZER, with_file_beside, with_vocabulary
 from mobileclip_deploy.network.model.provenance import Provenance
