@@ -108,6 +108,7 @@ def main(folder: Path) -> None:
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999), use_buffers=True)
     torch.save({"model": model.state_dict(), "model_ema": average.state_dict()}, folder / "averaged.pt")
     save_file({name: value.bfloat16() for name, value in model.state_dict().items()}, folder / "bfloat16.safetensors")
+    (folder / "sharded").mkdir(exist_ok=True)
     save_torch_state_dict(model.state_dict(), folder / "sharded", max_shard_size="80MB")
 
     layers = ["fc1", "fc2", "c_fc", "c_proj", "qkv", "attn"]

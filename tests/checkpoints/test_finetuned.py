@@ -241,6 +241,21 @@ def test_a_linear_probe_becomes_a_classifier(tmp_path: Path, weights: Weights, k
         Head(LabelSet(("a", "b"))).check(model, ("image",))
 
 
+@pytest.mark.whole
+def test_a_probe_is_exported_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with known(tmp_path, CAUSAL) as file:
+        write(Path("probe.pt"), probe(load_file(file), "probe"))
+        words = ("--target", "onnx", "--precision", "fp32", "--tower", "image", "--labels", "a,b,c")
+        done = run("export", "--checkpoint", "probe.pt", "--variant", CAUSAL, *words, "-o", "out")
+        assert done.exception is None, done.exception
+        assert "passed" in done.output
+
+
+def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
+    assert "holds no tensors" in refusal(write(tmp_path / "empty.safetensors", {}))
+
+
 def test_a_head_that_does_not_fit_is_refused(tmp_path: Path, weights: Weights) -> None:
     entries = probe(weights, "probe")
     assert "its head takes 40 values" in refusal(write(tmp_path / "a.pt", entries | {"fc.weight": torch.ones(3, 40)}))
@@ -283,7 +298,7 @@ def run(*words: str) -> Any:
 
 
 def next_line(path: Path) -> list[str]:
-    shown = run("inspect", str(path))
+    shown = run("inspect", str(path), "--variant", CAUSAL)  # tiny_later is the same network, without its words
     assert shown.exception is None, shown.exception
     (line,) = (line for line in shown.output.splitlines() if line.startswith("next"))
     return shlex.split(line)[2:]

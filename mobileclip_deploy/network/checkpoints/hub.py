@@ -24,6 +24,7 @@ from mobileclip_deploy.errors import CheckpointError, UsageError, import_optiona
 from mobileclip_deploy.network.checkpoints.weights_files import (
     CONFIG,
     HUB,
+    INDEX_SUFFIX,
     MODEL_CONFIG,
     PREPROCESSOR,
     TOKENIZER_FILE,
@@ -196,6 +197,11 @@ def _usual_file(hub: Any, source: HubFile) -> str:
     for usual in USUAL_FILES:
         if usual in files:
             return usual
+    if any(file.endswith(INDEX_SUFFIX) for file in files):
+        raise CheckpointError(
+            f"{source.repository} has a checkpoint in shards, which are not downloaded here; download them and their "
+            "index into a folder, and give the folder"
+        )
     candidates = [file for file in files if file.endswith(SUFFIXES)]
     if len(candidates) == 1:
         return candidates[0]

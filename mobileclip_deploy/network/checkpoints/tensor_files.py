@@ -121,7 +121,9 @@ COMMON = ("base_model.model.", "model.", "clip.", "clip_model.", "net.")
 def _plain_names(path: Path, names: Sequence[str]) -> dict[str, str]:
     """Returns the names without wrappers' prefixes: {plain: name in the file}."""
     stripped = {_unwrapped(name): name for name in names}
-    while common := next((prefix for prefix in COMMON if all(plain.startswith(prefix) for plain in stripped)), ""):
+    while stripped and (
+        common := next((prefix for prefix in COMMON if all(plain.startswith(prefix) for plain in stripped)), "")
+    ):
         stripped = {_unwrapped(plain.removeprefix(common)): name for plain, name in stripped.items()}
     if len(stripped) < len(names):
         raise CheckpointError(f"{path} holds weights twice, with and without the prefix `module.`; save one of the two")
