@@ -69,7 +69,7 @@ def benchmark(
             their hashes.
         engine: `qnn-net-run`, with which a phone's NPU runs bundles of qnn; the programs of this project when None.
         profile: measure operator times too, in one more inference.
-        announce: gets a line before a rented phone starts: the longest time that is asked for, and the price list.
+        announce: gets a line before a rented phone starts: its longest time, and the price list.
 
     Returns:
         The result, and its path. `Outcome.failure` is an error if a cell had wrong answers or failed.

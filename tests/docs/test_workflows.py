@@ -43,17 +43,24 @@ PUBLISHING = {
     ("release.yml", "pages"): "v",
 }
 """Jobs that may write, for a tag that begins so alone."""
+ON_DEMAND = ("rented.yml", "propose")
+"""The job that proposes a change, of a workflow that a person starts."""
 
 
 def test_workflows_may_read_alone_but_for_the_jobs_that_publish_a_tag() -> None:
     writing = [(name, job) for name, job, _, own in jobs() if "write" in own.get("permissions", {}).values()]
-    assert writing == list(PUBLISHING)
+    assert sorted(writing) == sorted([*PUBLISHING, ON_DEMAND])
     for name, job, file, own in jobs():
         assert file["permissions"] == {"contents": "read"}
-        assert file[True].get("push", {}).get("branches", ["main"]) == ["main"]  # `on` is a truth value to YAML
+        events = file[True]  # `on` is a truth value to YAML
+        if name == ON_DEMAND[0]:
+            assert list(events) == ["workflow_dispatch"]
+            continue
+        assert events.get("push", {}).get("branches", ["main"]) == ["main"]
         if (name, job) in PUBLISHING:
             assert own["if"] == f"startsWith(github.ref, 'refs/tags/{PUBLISHING[name, job]}')"
-    assert not any("secrets." in path.read_text(encoding="utf-8") for path in WORKFLOWS)
+    secret = [(name, job) for name, job, _, own in jobs() if "secrets." in str(own)]
+    assert secret == [("rented.yml", "measure")]  # which may read alone
 
 
 def test_what_pypi_is_sent_is_what_was_signed_and_built_by_the_job_before() -> None:
@@ -73,7 +80,7 @@ def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
         used = [step["uses"] for step in own["steps"] if "uses" in step]
         assert [one for one in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", one)] == [], (name, job)
     kept = {name for name, _, _, own in jobs() if any("upload-artifact" in str(step) for step in own["steps"])}
-    every = {"linux.yml", "macos.yml", "android.yml", "release.yml", "windows.yml", "newest.yml"}
+    every = {"linux.yml", "macos.yml", "android.yml", "release.yml", "rented.yml", "windows.yml", "newest.yml"}
     assert kept == {path.name for path in WORKFLOWS} == every
 
 
@@ -145,6 +152,8 @@ def test_scripts_are_sound_to_their_shell() -> None:
         ("build_release.sh", "python: activate an environment", "python: activate an environment"),
         ("build_site.sh", "zensical: pip install", "zensical: pip install"),
         ("install_pinned.sh", "python: activate an environment", "python: activate an environment"),
+        ("propose_result.sh", "date: install it", "gh: install it"),
+        ("rented_phones.sh", "gcloud: install it", "mobileclip-deploy: install this checkout"),
         ("macos_app.sh", "xcodebuild: take a Mac with Xcode", "zip: install it"),
         ("newest_runtime.sh", "python: activate an environment", "python: activate an environment"),
         ("macos_core_ml.sh", "swift: install Swift 6", "mobileclip-deploy: install this checkout"),
@@ -194,3 +203,53 @@ def test_torch_comes_from_the_index_that_the_repositorys_variable_names(
     said = [line.removeprefix("-m pip install --quiet ").split() for line in (tmp_path / "python.said").open()]
     assert said[:-2] == [[*words, "torchvision==0.28.0"] for words in asked]
     assert said[-2] == ["--no-deps", "--require-hashes", "-r", f".github/requirements/{name}.txt"]
+
+
+def test_a_result_of_rented_phones_becomes_a_pull_request_and_its_key_goes_to_gcloud_alone(tmp_path: Path) -> None:
+    """With programs that only say what they were started with, in a repository with a remote of its own."""
+    tools, checkout, remote = tmp_path / "tools", tmp_path / "checkout", tmp_path / "remote.git"
+    shutil.copytree(SCRIPTS, checkout / ".github" / "scripts")
+    for folder in ("benchmarks/devices", "docs/figures", "dist"):
+        (checkout / folder).mkdir(parents=True)
+    (checkout / "docs/figures/benchmarks.md").write_text("no row\n", encoding="utf-8")
+    (checkout / "dist/runners.zip").touch()
+    said = 'printf "%s %s key:%s\\n" "${0##*/}" "$*" "${GOOGLE_CREDENTIALS-none}" >>"$0.said"; '
+    script(tools / "gcloud", said + 'cat >"$0.key"')
+    script(tools / "gh", said)
+    script(tools / "python", said + 'echo "a row" >>docs/figures/benchmarks.md')
+    script(tools / "mobileclip-deploy", said + "for last; do :; done; case $1 in benchmark) echo {} >$last ;; esac")
+    environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def do(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(word) for word in words], cwd=checkout, env=environment | more, text=True, capture_output=True
+        )
+
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.com")
+    do("git", "init", "--quiet", "--bare", "--initial-branch=main", remote)
+    do("git", "init", "--quiet", "--initial-branch=main", ".")
+    do("git", "add", "docs")
+    do("git", *who, "commit", "--quiet", "--message", "start")
+    do("git", "remote", "add", "origin", remote)
+    refused = do(checkout / ".github/scripts/rented_phones.sh", "caiman-35", "../elsewhere")
+    assert (refused.returncode, "choose another" in refused.stderr) == (1, True)
+    key = '{"private_key": "KEY"}'
+    measured = do(checkout / ".github/scripts/rented_phones.sh", "caiman-35,pa3q-35", "pixel-9", GOOGLE_CREDENTIALS=key)
+    assert measured.returncode == 0, measured.stderr
+    assert (tools / "gcloud.key").read_text().strip() == key
+    lines = (tools / "mobileclip-deploy.said").read_text().splitlines()
+    bundles = "out/nano-onnx-fp32 out/nano-executorch-fp32"
+    assert lines[1] == (
+        f"mobileclip-deploy benchmark {bundles} --device ddp:caiman-35,pa3q-35 --runners dist/runners.zip "
+        "--json benchmarks/devices/pixel-9.json key:none"
+    )
+    proposed = do(checkout / ".github/scripts/propose_result.sh", "pixel-9")
+    assert proposed.returncode == 0, proposed.stderr
+    assert [line.split()[1:3] for line in (tools / "gh.said").open()] == [["auth", "setup-git"], ["pr", "create"]]
+    (branch,) = do("git", "--git-dir", remote, "for-each-ref", "--format=%(refname:short)").stdout.split()
+    assert branch.startswith("rented/pixel-9-")
+    changed = do("git", "--git-dir", remote, "show", "--name-only", "--format=%s", branch).stdout.split("\n")
+    assert changed == ["benchmarks: add pixel-9 of rented phones", "", *PROPOSED, ""]
+
+
+PROPOSED = ["benchmarks/devices/pixel-9.json", "docs/figures/benchmarks.md"]

@@ -61,8 +61,8 @@ FAULTS = (
     ),
     (
         r"PERMISSION_DENIED|does not have (permission|storage)|403",
-        "this account may not do that in the project {project} ({detail}); ask its owner for the roles Device Run "
-        "Admin and Storage Object User",
+        "this account may not do that in the project {project} ({detail}); its owner has to grant the roles "
+        "Device Run Admin and Storage Object User",
     ),
     (
         r"Invalid choice",

@@ -110,7 +110,7 @@ FAULTS = {
     "quota": r"the quota of the project our-phones is used up \(.*Quota exceeded.*\); wait, or raise it: https",
     "disabled": r"the project our-phones has no Device Run API; type: gcloud services enable devicerun",
     "billing": r"the project our-phones has no billing account, and rented phones cost money; link one: https",
-    "forbidden": r"this account may not do that in the project our-phones .*; ask its owner for the roles",
+    "forbidden": r"this account may not do that in the project our-phones .*; its owner has to grant the roles",
     "timed_out": r"session-00000001 on caiman-35 reached its time limit of \d+ minutes; measure fewer bundles",
     "error": r"on caiman-35 has no result \(The device was lost during the run\.\): the phone is gone; run again",
     "cancelled": r"the session session-00000001 on caiman-35 was cancelled; run again",
