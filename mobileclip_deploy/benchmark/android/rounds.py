@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.android.adb import Adb, quoted
+from mobileclip_deploy.benchmark.android.adb import PATIENCE_SECONDS, SLOWEST, Adb, quoted
+from mobileclip_deploy.benchmark.bounded import parsing_device_output
 from mobileclip_deploy.benchmark.documents import parse_document, parse_stream
 from mobileclip_deploy.benchmark.driver import RoundCounter
 from mobileclip_deploy.benchmark.plan import Plan
@@ -44,5 +45,11 @@ class Rounds:
         self._counter.tell(len(self.plan.job.order) - len(turns), what or upcoming)
 
     def _content(self, adb: Adb, remote: str) -> str:
-        """Reads a file on the phone. Returns empty text if the file does not exist."""
-        return adb.demand(f"[ ! -f {quoted(remote)} ] || cat -- {quoted(remote)}", limit=self.plan.most_bytes)
+        """Reads a file on the phone, over a slow connection too. Returns empty text if the file does not exist."""
+        size = adb.demand(f"[ ! -f {quoted(remote)} ] || wc -c <{quoted(remote)}").strip()
+        if not size:
+            return ""
+        limit = self.plan.most_bytes
+        with parsing_device_output(f"the phone {adb.serial}"):
+            patience = PATIENCE_SECONDS + min(int(size), limit) / SLOWEST
+        return adb.demand(f"cat -- {quoted(remote)}", patience, limit)

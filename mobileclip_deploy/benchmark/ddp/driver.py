@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -78,6 +79,7 @@ class DdpDriver(Driver):
         super().__init__(selector)
         self._settings = AndroidSettings.of()
         self._service: Service | None = None
+        self._device: CatalogDevice
 
     def each(self) -> tuple[Driver, ...]:
         names = [name.strip() for name in (self.selector or "").split(",")]
@@ -94,7 +96,7 @@ class DdpDriver(Driver):
                 raise UsageError(f"{name} cannot be rented here ({one_line(denied, 200)}); `devices` lists the others")
         drivers = [copy.copy(self) for _ in names]
         for driver, name in zip(drivers, names, strict=True):
-            driver.selector = name
+            driver.selector, driver._device = name, catalog[name]
         return tuple(drivers)
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
@@ -114,7 +116,7 @@ class DdpDriver(Driver):
         refuse_profile(plan)
         if (plan.folder / SESSION).exists():
             return
-        service, device = self._connected(), self._rented()
+        service, device = self._connected(), self._device
         runners = find_runners(self.runners or self._settings.runners, plan.proven, progress, self.runtime_versions)
         if ABIS[runners.machine] not in device.abis:
             abis = ", ".join(device.abis) or "no known machine"
@@ -127,10 +129,10 @@ class DdpDriver(Driver):
             f"{service.project}: {PRICES}"
         )
         with temporary_folder() as place:
-            folder = write_job_folder(plan, runners, self._settings, place, seconds - ENDING_SECONDS)
-            script = SCRIPT.read_text(encoding="utf-8").replace("@FACTS@", FACTS)
-            cooling = f"{min(self._settings.cooling_seconds, seconds):.0f}"
-            (place / SCRIPT.name).write_text(script.replace("@COOLING@", cooling), encoding="utf-8", newline="\n")
+            cooling = min(self._settings.cooling_seconds, seconds / 3)
+            folder = write_job_folder(plan, runners, self._settings, place, seconds - ENDING_SECONDS - cooling)
+            script = SCRIPT.read_text(encoding="utf-8").replace("@FACTS@", FACTS).replace("@COOLING@", f"{cooling:.0f}")
+            (place / SCRIPT.name).write_text(script, encoding="utf-8", newline="\n")
             files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
             if len(files) > MOST_PUSHED:
                 raise UsageError(
@@ -143,12 +145,12 @@ class DdpDriver(Driver):
             uploads = {objects[name]: path for name, path in files.items()}
             service.upload(uploads | {executable: place / SCRIPT.name})
         submission = Submission(
-            name=f"{device.id}-{plan.job.run_id}"[:NAME_BYTES],
+            name=re.sub(r"[^A-Za-z0-9-]", "-", f"{device.id}-{plan.job.run_id}")[:NAME_BYTES],
             device=device.id,
             executable=executable,
             arguments=(FOLDER,),
             pushed={f"{FOLDER}/{name}": stored for name, stored in objects.items()},
-            pulled=(f"{FOLDER}/results", f"{FOLDER}/job/{plan.stream.name}"),
+            pulled=(f"{FOLDER}/results",),
             seconds=seconds,
         )
         progress(f"starting a session on {device.id}")
@@ -183,14 +185,6 @@ class DdpDriver(Driver):
             self._service = Gcloud(program) if program else Rest(credentials_file(os.environ))
         return self._service
 
-    def _rented(self) -> CatalogDevice:
-        devices = {device.id: device for device in self._connected().devices()}
-        if self.selector not in devices:
-            raise RuntimeFailed(
-                f"the rented phone {self.selector} is gone from the catalog; `devices` lists the others"
-            )
-        return devices[self.selector]
-
     def _seconds(self, plan: Plan) -> int:
         """Returns the time limit of a session, as of a phone by cable, within the limits of the service."""
         limit = self._settings.total_limit(plan.job) + self._settings.cooling_seconds + ENDING_SECONDS
@@ -218,14 +212,13 @@ class DdpDriver(Driver):
 
     def _collect(self, plan: Plan, started: Started, session: Session) -> Run:
         """Fetches the results of an ended session, and judges them here."""
-        service, device = self._connected(), self._rented()
+        service, device = self._connected(), self._device
         report = _single_job(session, started)
-        stored = {
-            path.rpartition(f"{FOLDER}/")[2]: path
+        results = {
+            file.path.rpartition(f"{FOLDER}/results/")[2]: file.path
             for file in report.executions[0].output_files
-            if (path := file.path).startswith(f"gs://{service.bucket}/") and f"{FOLDER}/" in path
+            if file.path.startswith(f"gs://{service.bucket}/") and f"{FOLDER}/results/" in file.path
         }
-        results = {name.removeprefix("results/"): path for name, path in stored.items()}
         if report.result != "PASSED":
             raise _unmeasured(report, started, self._last_line(results))
         texts = {}

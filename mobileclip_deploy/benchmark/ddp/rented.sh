@@ -14,5 +14,4 @@ while dumpsys thermalservice 2>/dev/null | grep -q 'Thermal Status: [1-9]' && [ 
 done
 sh ./run.sh . >results/log.txt 2>&1
 code=$?
-cp job/*.rounds.jsonl results/
 exit $code

@@ -94,7 +94,6 @@ class CatalogDevice(Reply):
     platform: Name = ""
     hardware_type: Name = Field("", validation_alias="hardwareType")
     abis: tuple[Name, ...] = Field((), validation_alias=AliasPath("androidDetails", "supportedAbis"), max_length=20)
-    capacity: Name = Field("", validation_alias=AliasPath("availability", "capacity"))
     denied: tuple[Name, ...] = Field((), validation_alias="accessDeniedReasons", max_length=20)
 
     @property

@@ -93,12 +93,14 @@ class Cloud:
     """State of the service, and the faults that a test plants.
 
     `fault`: quota, disabled, billing, forbidden (of a request); timed_out, error, cancelled, twice, partial, truncated,
-    other_model, no_properties, other_job, slow (of a run). `unreachable`: number of polls that fail.
+    other_model, no_properties, other_job, slow (of a run). `only`: the phone with that fault. `unreachable`: number of
+    polls that fail.
     """
 
     folder: Path
     address: str = ""
     fault: str = ""
+    only: str = ""
     unreachable: int = 0
     signed_in: bool = True
     token: str = ACCESS
@@ -128,6 +130,7 @@ class Cloud:
         return [
             entry("caiman-35", "Pixel 9 Pro", "caiman", "35"),
             entry("pa3q-35", "Galaxy S25 Ultra", "pa3q", "35"),
+            entry("tablet.arm-34", "Small Tablet", "tablet", "34", hardwareType="VIRTUAL"),
             entry("gone-30", "Pixel 5", "redfin", "30", accessDeniedReasons=["EULA_NOT_ACCEPTED"]),
             entry("iphone16pro-18-3", "iPhone 16 Pro", "iphone16pro", "18.3", platform="IOS", androidDetails={}),
         ]
@@ -146,8 +149,10 @@ class Cloud:
         identifier = f"session-{len(self.sessions) + 1:08x}"
         reports = []
         for index, job in enumerate(config["jobConfigs"]):
-            self._check_job(job)
+            device, fault = self._check_job(job), self.fault
+            self.fault = fault if self.only in ("", device) else ""
             reports.append(self._report(job, index, identifier, config["outputDirectoryConfig"]))
+            self.fault = fault
         failed = [report["result"] for report in reports if report["result"]["resultType"] != "PASSED"]
         report = {
             "id": "b821197a",
@@ -179,7 +184,8 @@ class Cloud:
             raise Refused(400, "INVALID_ARGUMENT", f"The file [{path}] does not exist")
         return self.bucket / match[2]
 
-    def _check_job(self, job: dict[str, Any]) -> None:
+    def _check_job(self, job: dict[str, Any]) -> str:
+        """Returns the phone's identifier."""
         name = job.get("displayName", "job-000")
         if len(name.encode()) > 63 or not NAME.fullmatch(name):
             raise Refused(400, "INVALID_ARGUMENT", f"Invalid display name [{name}]")
@@ -201,6 +207,7 @@ class Cloud:
             self.stored(item["gcsInputFile"]["path"])
         attempts = job.get("settings", {}).get("retrySettings", {}).get("flakyTestRetryStrategy", {})
         assert attempts.get("flakyTestAttempts", 1) == 1
+        return str(wanted)
 
     def _report(self, job: dict[str, Any], index: int, session: str, into: dict[str, Any]) -> dict[str, Any]:
         times = {"startTime": "2026-12-01T06:11:40.279Z", "endTime": "2026-12-01T06:14:12.559Z"}

@@ -74,6 +74,10 @@ def test_the_job_has_no_answers_one_attempt_and_a_short_name(cloud: Cloud, tmp_p
     assert sum("/upload/" in path for _, path, _ in cloud.requests) == count  # the bucket has them
 
 
+def test_a_name_with_other_letters_is_taken_by_the_service(cloud: Cloud, tmp_path: Path) -> None:
+    assert measured(tiny.plan(tmp_path / "plan"), "tablet.arm-34").device.simulated
+
+
 def test_secrets_go_to_the_service_alone(
     cloud: Cloud, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +160,7 @@ def test_missing_and_foreign_credentials_are_a_line_each(
     assert listings == {
         "ddp:caiman-35": ("Pixel 9 Pro, Android API 35", "for rent"),
         "ddp:pa3q-35": ("Galaxy S25 Ultra, Android API 35", "for rent"),
+        "ddp:tablet.arm-34": ("Small Tablet, Android API 34", "for rent, virtual"),
     }
     cloud.signed_in = False
     (listing,) = DdpDriver().discover()
