@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.targets.graph import Constant, Graph
 from mobileclip_deploy.targets.values import TensorInfo
 
 
@@ -28,3 +29,13 @@ class ForeignFile:
     call: Callable[[Sequence[Array]], list[Array]]
     constants: Callable[[], Iterator[tuple[str, Array]]]
     operators: frozenset[str] = frozenset()
+
+
+def constants_of(graph: Graph) -> Iterator[tuple[str, Array]]:
+    """Yields the constants of a graph, each once."""
+    seen: set[int] = set()
+    for node in graph.nodes:
+        for name, value in node.inputs:
+            if isinstance(value, Constant) and id(value.values) not in seen:
+                seen.add(id(value.values))
+                yield value.name or f"{node.name} {name}", value.values

@@ -27,6 +27,7 @@ from mobileclip_deploy.targets.values import Form, Precisions, RuntimePlace, Ten
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 
 class ExecuTorchTarget(Target):
@@ -126,3 +127,8 @@ class ExecuTorchTarget(Target):
         from mobileclip_deploy.targets.executorch.runner import declared
 
         return declared(path)
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.executorch.foreign import open_foreign
+
+        return open_foreign(path)

@@ -116,6 +116,34 @@ def parse_model(data: bytes) -> ModelFile:
     return ModelFile(tensors, operators, inputs, outputs, metadata)
 
 
+@dataclass(frozen=True)
+class StoredParts:
+    """Contents of any .tflite that need no signature: stored tensors by name, operator types, and custom ones."""
+
+    constants: tuple[tuple[str, npt.NDArray[Any]], ...]
+    operators: tuple[str, ...]
+    custom: tuple[str, ...]
+
+
+def parse_parts(data: bytes) -> StoredParts:
+    """Parses the bytes of a .tflite of any number of graphs and signatures.
+
+    Raises:
+        Malformed, IndexError: it has another format, is cut off or damaged.
+    """
+    model = SCHEMA.decoded(data)
+    buffers, names = [_content(data, buffer) for buffer in model["buffers"]], SCHEMA.enums["BuiltinOperator"]
+    entries = [entry for graph in model["subgraphs"] for entry in graph["tensors"]]
+    known = [entry for entry in entries if not entry["variable"] and entry["type"] in (*DTYPES, FOUR_BITS)]
+    tensors = [_tensor(entry, buffers) for entry in known]
+    codes = [max(code["code"], code["old_code"]) for code in model["codes"]]
+    return StoredParts(
+        tuple((tensor.name, tensor.values) for tensor in tensors if tensor.values is not None),
+        tuple(names[code] if 0 <= code < len(names) else f"operator {code}" for code in codes),
+        tuple(str(code["custom"]) for code in model["codes"] if code["custom"]),
+    )
+
+
 def _content(data: bytes, buffer: Mapping[str, Any]) -> bytes:
     """Returns the bytes of a buffer; in files of more than 2 GB they are after the flatbuffer."""
     if buffer["offset"] > 1:

@@ -17,6 +17,7 @@ from mobileclip_deploy.targets.values import Ports, RuntimePlace, TensorInfo, To
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 CPU = RuntimePlace("litert", "cpu")
 
@@ -115,3 +116,8 @@ class LiteRTTarget(Target):
         from mobileclip_deploy.targets.litert.runner import declared
 
         return declared(path)
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.litert.foreign import open_foreign
+
+        return open_foreign(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from mobileclip_deploy.network.model.architecture.repmixer import RepCPE, RepMix
 from mobileclip_deploy.network.model.architecture.text import MASKED, TextTransformer
 from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.variants import Preprocess
-from mobileclip_deploy.verify.foreign.conventions import ENCODINGS, UNIT
+from mobileclip_deploy.verify.foreign.conventions import BYTES, ENCODINGS, UNIT
 
 Embed = Callable[[Tensor], Tensor]
 Patches = list[tuple[Any, str, Any]]
@@ -39,14 +40,14 @@ class Cause:
         text: the cause in words, as the end of a sentence.
         patches: changes of the network.
         embed: how it embeds inputs; None for the tower's own way.
-        where: block of the network; empty for all.
+        forms: names of the encodings of pictures with which it is tried; empty for all.
     """
 
     name: str
     text: str
     patches: Patches = field(default_factory=list)
     embed: Embed | None = None
-    where: str = ""
+    forms: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -154,7 +155,7 @@ def network_causes(tower: nn.Module) -> Iterator[Cause]:
 def block_causes(tower: nn.Module) -> Iterator[Cause]:
     """Yields each branch left out of the fold of a single block."""
     for kind, words, block, patches in _branches(tower):
-        yield Cause(f"branch:{kind}", f"{words} left out of the fold of {block}", patches, where=block)
+        yield Cause(f"branch:{kind}", f"{words} left out of the fold of {block}", patches)
 
 
 def _ones(scale: nn.Parameter) -> nn.Parameter:
@@ -169,23 +170,25 @@ def image_causes(tower: nn.Module, spec: Preprocess) -> Iterator[Cause]:
         return result
 
     yield from network_causes(tower)
-    identity = (UNIT.mean, UNIT.std)
     for encoding in ENCODINGS[2:5]:
         if (spec.mean, spec.std) == (encoding.mean, encoding.std):
             text = "mean and std applied twice"
-        elif (spec.mean, spec.std) == identity:
+        elif (spec.mean, spec.std) == (UNIT.mean, UNIT.std):
             text = f"pixels normalised inside by {encoding.name}, which the checkpoint does not expect"
         else:
             continue
-        extra = Preprocess.model_copy(spec, update={"mean": encoding.mean, "std": encoding.std})
-        yield Cause("normalised-inside", text, embed=lambda pixels, extra=extra: embed(normalize(pixels, extra)))  # type: ignore[misc]
-    if (spec.mean, spec.std) != identity:
-        yield Cause("normalised-never", "no mean and std, inside or outside", embed=lambda pixels: tower(pixels))
-    for divisor, text in ((255.0, "pixels divided by 255 twice"), (1 / 255, "pixels never divided by 255")):
-        yield Cause("range", text, embed=lambda pixels, divisor=divisor: embed(pixels / divisor))  # type: ignore[misc]
+        extra = spec.model_copy(update={"mean": encoding.mean, "std": encoding.std})
+        # With an encoding that normalises alike the two would cancel out.
+        forms = (UNIT.name, BYTES.name)
+        yield Cause("normalised-inside", text, embed=partial(_normalised, embed, extra), forms=forms)
+    yield Cause("range", "pixels divided by 255 twice", embed=lambda pixels: embed(pixels / 255), forms=(BYTES.name,))
     if isinstance(tower, MCi) and tower.projection is not None:
         text = "the largest value instead of the mean over positions"
         yield Cause("pooling-max", text, [(tower, FORWARD, _max_pool(tower))])
+
+
+def _normalised(embed: Embed, spec: Preprocess, pixels: Tensor) -> Tensor:
+    return embed(normalize(pixels, spec))
 
 
 def _max_pool(tower: Any) -> Embed:

@@ -10,7 +10,7 @@ import torch
 
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError, listed
 from mobileclip_deploy.network.checkpoints.door import load_model
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.weights_files import BUILTIN
@@ -20,7 +20,7 @@ from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.verify.foreign.conventions import image_conventions, roles_of, text_conventions
 from mobileclip_deploy.verify.foreign.feeding import Feeder
-from mobileclip_deploy.verify.foreign.judging import judged, stored_precision
+from mobileclip_deploy.verify.foreign.judging import judged
 from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds
 from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.foreign.searching import TowerSearch
@@ -121,11 +121,11 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
         else next(text_conventions(file.inputs[roles.ids], roles.mask is not None, variant.tokens)),
         variant.tokenizer,
     )
-    precision = stored_precision(file.constants())
+    constants = list(file.constants())
     results = []
     for tower in (tower for tower in TOWERS if has[tower]):
         search = TowerSearch(feeder, model, tower, inputs, progress)
-        results.append(judged(search, search.search(), precision))
+        results.append(judged(search, search.search(), constants))
     return results
 
 
@@ -137,6 +137,12 @@ def sentence(tower: ForeignTower) -> str:
         text = f"the checkpoint's model at {tower.precision}, {measured} (bound {tower.bound:.1e})"
     elif tower.cause_text is not None:
         text = f"the checkpoint's weights, but {tower.cause_text}: {measured}, {tower.explained:.1e} with that change"
+    elif tower.verdict == "other weights":
+        text = f"the checkpoint's architecture with other weights: {measured}"
+    elif tower.verdict == "other network":
+        text = f"another network: {measured}"
+    elif tower.weights.different and tower.weights.found > len(tower.weights.different):
+        text = f"the checkpoint's model but for the weights {listed(tower.weights.different, 3)}: {measured}"
     else:
-        text = f"not the checkpoint's model: {measured} (bound {tower.bound:.1e})"
+        text = f"not the checkpoint's model, for no cause that is known: {measured} (bound {tower.bound:.1e})"
     return f"{tower.file}, {tower.tower} tower: {text}. Input: {tower.input.form}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,13 +13,23 @@ from mobileclip_deploy.network.inputs import embed, embed_exactly
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
-from mobileclip_deploy.verify.foreign.report import ForeignTower, InputConvention, Length, OutputConvention, Verdict
+from mobileclip_deploy.verify.foreign.report import (
+    ForeignTower,
+    InputConvention,
+    Length,
+    OutputConvention,
+    Verdict,
+    WeightsFound,
+)
 from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch, apart
+from mobileclip_deploy.verify.foreign.weights import OTHER, weight_evidence
 
 HALF = 2.0**13
 """Ratio of float16's rounding to float32's."""
 SAME_LENGTH = 0.02
 """Largest relative difference of lengths from their median that still makes one factor."""
+MOST = 20
+"""Names of different weights in a report."""
 FLOORS = 2
 """Inputs that are embedded in float64 for the noise floor."""
 NAMED = {"float32": "fp32", "float64": "fp32", "float16": "fp16", "bfloat16": "fp16", "int8": "w8a8", "uint8": "w8a8"}
@@ -34,15 +44,19 @@ def stored_precision(constants: Iterable[tuple[str, Array]]) -> str:
     return max(sizes, key=lambda name: sizes[name], default="fp32")
 
 
-def judged(search: TowerSearch, match: Match, precision: str) -> ForeignTower:
+def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Array]]) -> ForeignTower:
     """Returns the verdict on the tower that was searched."""
-    bound = _bound(search, precision)
-    cause = match.pair.cause
-    verdict: Verdict = "same" if match.clean <= bound else "differs"
-    if cause is not CLEAN and match.clean > _floor_bound(search):
+    file, convention, cause = search.feeder.file, match.pair.convention, match.pair.cause
+    evidence = weight_evidence(getattr(search.model, search.tower), constants)
+    precision = coarsest(stored_precision(constants), evidence.rounding)
+    floor = _floor_bound(search)
+    bound = _bound(precision, floor)
+    verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
+    named = cause is not CLEAN and match.clean > floor
+    if named:
         verdict = "defect"
-    named = cause is not CLEAN and verdict == "defect"
-    file, convention = search.feeder.file, match.pair.convention
+    elif verdict == "differs" and evidence.share <= OTHER:
+        verdict = "other weights" if evidence.same_architecture else "other network"
     roles = search.feeder.roles
     port = roles.image if isinstance(convention, ImageConvention) else roles.ids
     assert port is not None
@@ -58,6 +72,13 @@ def judged(search: TowerSearch, match: Match, precision: str) -> ForeignTower:
         ),
         output=_output(search, match),
         precision=precision,
+        weights=WeightsFound(
+            form=evidence.form,
+            found=len(evidence.distances),
+            total=evidence.total,
+            median=float(np.median(list(evidence.distances.values()))) if evidence.distances else None,
+            different=(evidence.changed + (evidence.missing if verdict == "differs" else ()))[:MOST],
+        ),
         distance=match.clean,
         bound=bound,
         inputs=len(match.rows),
@@ -67,29 +88,33 @@ def judged(search: TowerSearch, match: Match, precision: str) -> ForeignTower:
     )
 
 
+def coarsest(*names: str) -> str:
+    """Returns the precision with the fewest bits; quantized activations are coarser still."""
+    return min(names, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
+
+
 def _floor_bound(search: TowerSearch) -> float:
     some = search.inputs.some(search.tower, np.arange(FLOORS))
     floor = apart(embed(search.model, search.tower, some), embed_exactly(search.model, search.tower, some))
     return max(MULTIPLE * floor, LEAST)
 
 
-def _bound(search: TowerSearch, precision: str) -> float:
+def _bound(precision: str, floor: float) -> float:
     """Returns the largest distance of a right file. A runtime's arithmetic may differ by as much as the gate of its
     precision, and float16's by as much as its rounding allows for this network."""
     gate = precision_of(precision)
     widest = gate.gate if gate.metric == "relative" else math.sqrt(2 * (1 - gate.gate))
-    return min(widest, HALF * _floor_bound(search)) if precision == "fp16" else widest
+    return min(widest, HALF * floor) if precision == "fp16" else widest
 
 
 def _output(search: TowerSearch, match: Match) -> OutputConvention:
     port = search.feeder.file.outputs[match.pair.output]
     ours, theirs = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (match.explaining, match.rows))
-    ratios = theirs / np.maximum(ours, 1e-30)
-    factor = float(np.median(ratios))
-    unit = bool(np.abs(theirs - 1).max() < SAME_LENGTH)
-    steady = bool(np.abs(ratios - factor).max() <= SAME_LENGTH * factor)
-    length: Length = "raw" if steady and abs(factor - 1) < SAME_LENGTH else "scaled" if steady else "varying"
-    length = "normalised" if unit and length != "raw" else length
-    return OutputConvention(
-        name=port.name, shape=port.shape, length=length, factor=round(factor, 6) if length == "scaled" else None
-    )
+    length: Length = "varying"
+    factor = 1.0
+    for name, lengths in (("raw", ours), ("normalised", np.ones_like(ours))):
+        ratios = theirs / np.maximum(lengths, 1e-30)
+        middle = float(np.median(ratios))
+        if length == "varying" and np.abs(ratios - middle).max() <= SAME_LENGTH * middle:
+            length, factor = name, 1.0 if abs(middle - 1) <= SAME_LENGTH else middle  # type: ignore[assignment]
+    return OutputConvention(name=port.name, shape=port.shape, length=length, factor=factor)

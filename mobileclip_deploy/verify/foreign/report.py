@@ -11,7 +11,7 @@ from mobileclip_deploy.base.files.names import Name, Prose
 Verdict = Literal["same", "defect", "other weights", "other network", "differs"]
 """same: the checkpoint's model. defect: its weights, and a mistake. other weights: the same architecture. differs: none
 of the causes that are known explains the difference."""
-Length = Literal["raw", "normalised", "scaled", "varying"]
+Length = Literal["raw", "normalised", "varying"]
 WORST: tuple[Verdict, ...] = ("other network", "other weights", "differs", "defect", "same")
 
 
@@ -25,13 +25,24 @@ class InputConvention(BaseModel, frozen=True):
 
 
 class OutputConvention(BaseModel, frozen=True):
-    """Output with the embedding. `length`: "raw" as the checkpoint's, "normalised" to 1, "scaled" by `factor`, or
-    "varying"."""
+    """Output with the embedding. `length`: "raw" as the checkpoint's, "normalised" to 1, or "varying"; the first two
+    times `factor`, such as the logit scale."""
 
     name: Name
     shape: tuple[int, ...]
     length: Length
-    factor: float | None = None
+    factor: float = 1.0
+
+
+class WeightsFound(BaseModel, frozen=True):
+    """Weights of the checkpoint that the file holds, found by their elements: `found` of `total` tensors, in the form
+    `form`. `median`: relative distance. `different`: names of tensors that are not the checkpoint's."""
+
+    form: str
+    found: int
+    total: int
+    median: float | None = None
+    different: tuple[Name, ...] = ()
 
 
 class ForeignTower(BaseModel, frozen=True):
@@ -48,6 +59,7 @@ class ForeignTower(BaseModel, frozen=True):
     input: InputConvention
     output: OutputConvention
     precision: str
+    weights: WeightsFound
     distance: float
     bound: float
     inputs: int

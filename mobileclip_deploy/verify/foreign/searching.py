@@ -168,6 +168,8 @@ class TowerSearch:
                 pairs += [
                     Pair(convention, output, cause, apart(rows, expected))
                     for convention, outputs in results
+                    if not cause.forms
+                    or (isinstance(convention, ImageConvention) and convention.encoding.name in cause.forms)
                     for output, rows in enumerate(outputs)
                 ]
         return sorted(pairs, key=lambda pair: pair.distance)

@@ -1,0 +1,144 @@
+"""Comparison of a file's stored tensors with a checkpoint's, by their elements: converters keep neither names nor
+axes."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from torch import nn
+
+from mobileclip_deploy.base.files.arrays import Array, Doubles
+from mobileclip_deploy.network.folding import fold_structure, is_folded
+from mobileclip_deploy.network.folding.fold_pass import fold_conv_bn
+from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
+
+LEAST = 256
+"""Elements of the smallest tensor that is compared."""
+SAMPLE = 4096
+"""Elements of a tensor that are compared."""
+EXACT = 1e-5
+"""Relative distance up to which stored floats are the checkpoint's: rounding of a folded weight in another order."""
+FOUND = 0.3
+"""Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
+ROUNDED = (("fp32", EXACT), ("fp16", 2e-3), ("w8", 0.05), ("w4", FOUND))
+"""Precisions by the largest median distance of their weights."""
+OTHER = 0.1
+"""Largest share of layers that another training may have in common by chance: constant or zero tensors."""
+
+
+@dataclass(frozen=True)
+class WeightEvidence:
+    """Tensors of a tower that a file holds.
+
+    Attributes:
+        form: "folded", "unfolded", or "unfolded, BatchNorms fused".
+        distances: relative distance by tensor, of those within FOUND; the others are in `missing`.
+        shaped: number of tensors for which the file has a tensor of the same shape.
+    """
+
+    form: str
+    distances: Mapping[str, float]
+    missing: tuple[str, ...]
+    shaped: int
+
+    @property
+    def total(self) -> int:
+        return len(self.distances) + len(self.missing)
+
+    @property
+    def share(self) -> float:
+        """Share of the tensors that the file holds."""
+        return len(self.distances) / self.total if self.total else 0.0
+
+    @property
+    def rounding(self) -> str:
+        """Precision to which the weights were rounded, however they are stored."""
+        median = float(np.median(list(self.distances.values()))) if self.distances else 0.0
+        return next((name for name, most in ROUNDED if median <= most), ROUNDED[-1][0])
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Tensors that differ while most are exact."""
+        if self.rounding != "fp32":
+            return ()
+        return tuple(name for name, distance in self.distances.items() if distance > EXACT)
+
+    @property
+    def same_architecture(self) -> bool:
+        """True if the file has tensors of nearly all shapes."""
+        return self.shaped >= 0.8 * self.total
+
+
+def weight_evidence(tower: nn.Module, constants: Sequence[tuple[str, Array]]) -> WeightEvidence:
+    """Looks for a tower's weights among a file's constants, folded and unfolded. Returns the form that fits best."""
+    by_shape: dict[tuple[int, ...], list[Array]] = defaultdict(list)
+    for _, values in constants:
+        by_shape[_key(values)].append(values)
+    every = [_evidence(form, tensors, by_shape) for form, tensors in _forms(tower)]
+    return max(every, key=lambda evidence: (evidence.share, evidence.shaped))
+
+
+def _forms(tower: nn.Module) -> Iterator[tuple[str, dict[str, Array]]]:
+    tensors = {name: value.detach().numpy() for name, value in tower.named_parameters()}
+    if is_folded(tower):  # type: ignore[arg-type]
+        yield "folded", tensors
+        return
+    yield "unfolded", tensors
+    pairs = {name: pair for name, pair in tower.named_modules() if isinstance(pair, ConvBN)}
+    fused = {f"{name}.conv.weight": fold_conv_bn(pair)[0].detach().float().numpy() for name, pair in pairs.items()}
+    yield "unfolded, BatchNorms fused", tensors | fused
+    folded = fold_structure(copy.deepcopy(tower))  # type: ignore[arg-type]
+    yield "folded", {name: value.detach().numpy() for name, value in folded.named_parameters()}
+
+
+def _key(values: Array) -> tuple[int, ...]:
+    return tuple(sorted(size for size in values.shape if size != 1))
+
+
+def _evidence(
+    form: str, tensors: Mapping[str, Array], stored: Mapping[tuple[int, ...], Sequence[Array]]
+) -> WeightEvidence:
+    large = {name: value for name, value in tensors.items() if value.size >= LEAST and value.ndim > 1}
+    distances, missing, shaped = {}, [], 0
+    for name, value in large.items():
+        candidates = stored.get(_key(value), ())
+        shaped += bool(candidates)
+        nearest = min((_distance(value.squeeze(), each.squeeze()) for each in candidates), default=2.0)
+        if nearest <= FOUND:
+            distances[name] = nearest
+        else:
+            missing.append(name)
+    return WeightEvidence(form, distances, tuple(missing), shaped)
+
+
+def _distance(value: Array, stored: Array) -> float:
+    """Returns the relative distance in the order of axes that fits best. Integers count up to a scale and an offset per
+    output."""
+    orders = [order for order in permutations(range(value.ndim)) if stored.transpose(order).shape == value.shape]
+    measure = _floats if stored.dtype.kind == "f" else _integers
+    return min((measure(value, stored.transpose(order)) for order in orders), default=2.0)
+
+
+def _floats(value: Array, stored: Array) -> float:
+    places = np.unravel_index(np.linspace(0, value.size - 1, min(SAMPLE, value.size)).astype(int), value.shape)
+    a, b = value[places].astype(np.float64), stored[places].astype(np.float64)
+    size = float(np.linalg.norm(a))
+    distance = float(np.linalg.norm(a - b)) / size if size else float(np.linalg.norm(b) > 0)
+    return distance if np.isfinite(distance) else 2.0
+
+
+def _integers(value: Array, stored: Array) -> float:
+    rows = np.linspace(0, len(value) - 1, min(32, len(value))).astype(int)
+    a, b = (_centred(each[rows].reshape(len(rows), -1)[:, :SAMPLE]) for each in (value, stored))
+    correlation = float(np.median((a * b).sum(axis=1)))
+    return float(np.sqrt(max(0.0, 1 - correlation**2))) if correlation > 0 else 2.0
+
+
+def _centred(rows: Array) -> Doubles:
+    rows = rows.astype(np.float64) - rows.mean(axis=1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
