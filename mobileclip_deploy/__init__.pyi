@@ -51,6 +51,9 @@ from mobileclip_deploy.export.door import (
     export_all as export_all,
 )
 from mobileclip_deploy.network.folding import FoldReport as FoldReport
+from mobileclip_deploy.verify.foreign.door import (
+    verify_file as verify_file,
+)
 from mobileclip_deploy.verify.inspect.door import (
     Inspection as Inspection,
     LintComparison as LintComparison,

@@ -33,6 +33,7 @@ from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport
+from mobileclip_deploy.verify.foreign.report import ForeignReport
 from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.verify.inspect.layers import LayerComparison
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
@@ -124,6 +125,13 @@ class VerifiedBundlesDocument(BaseModel):
     bundles: tuple[VerifiedDocument | RefusedDocument, ...]  # type: ignore[valid-type]
 
 
+VerifiedFileDocument = widened(
+    "VerifiedFileDocument",
+    ForeignReport,
+    "The verdict on files of other tools. `passed`: the verdict is same.",
+    passed=bool,
+)
+
 LintedPackage = widened(
     "LintedPackage", LintReport, "A package, and the share of each status.", shares=dict[str, Share]
 )
@@ -166,7 +174,7 @@ DOCUMENTS: dict[str, Any] = {
     "reparameterize": FoldedDocument,
     "convert": Conversion,
     "export": list[ExportedDocument],
-    "verify": VerifiedDocument | VerifiedBundlesDocument | EmbeddingsReport,
+    "verify": VerifiedDocument | VerifiedBundlesDocument | VerifiedFileDocument | EmbeddingsReport,
     "lint": LintDocument,
     "evaluate": EvaluationResult,
     "compare": Comparison | LayersDocument,

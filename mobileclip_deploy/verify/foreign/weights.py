@@ -25,6 +25,8 @@ EXACT = 1e-5
 """Relative distance up to which stored floats are the checkpoint's: rounding of a folded weight in another order."""
 FOUND = 0.3
 """Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
+SCALED = 0.01
+"""Least difference from 1 of a factor that a converter moves into a weight: GELU's square root of 2, attention's scale."""
 ROUNDED = (("fp32", EXACT), ("fp16", 2e-3), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1
@@ -128,8 +130,12 @@ def _floats(value: Array, stored: Array) -> float:
     places = np.unravel_index(np.linspace(0, value.size - 1, min(SAMPLE, value.size)).astype(int), value.shape)
     a, b = value[places].astype(np.float64), stored[places].astype(np.float64)
     size = float(np.linalg.norm(a))
-    distance = float(np.linalg.norm(a - b)) / size if size else float(np.linalg.norm(b) > 0)
-    return distance if np.isfinite(distance) else 2.0
+    if not size or not np.isfinite(b).all():
+        return 0.0 if not size and not b.any() else 2.0
+    factor = float(a @ b) / size**2
+    if abs(factor - 1) > SCALED and factor and np.linalg.norm(b - factor * a) <= EXACT * size * abs(factor):
+        return float(np.linalg.norm(b / factor - a)) / size
+    return float(np.linalg.norm(a - b)) / size
 
 
 def _integers(value: Array, stored: Array) -> float:

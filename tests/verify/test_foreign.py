@@ -1,0 +1,228 @@
+"""`verify` of files that other tools wrote: the model, the convention of its inputs, and what is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import run
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.tokenizer import encode
+
+PIXELS = torch.linspace(0, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+
+class Wrapped(nn.Module):
+    """A tower between two functions, as exporters write it."""
+
+    def __init__(self, tower: nn.Module, before: Callable[..., Any], after: Callable[..., Any]) -> None:
+        super().__init__()
+        self.tower, self.before, self.after = tower, before, after
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.after(self.tower(self.before(*inputs)))
+
+
+class Joint(nn.Module):
+    """CLIP's joint graph, as transformers' exporters write it."""
+
+    def __init__(self, model: MobileCLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        image = F.normalize(self.model.encode_image(pixels))
+        text = F.normalize(self.model.encode_text(ids * mask))
+        return 100 * image @ text.T, text, image
+
+
+def same(x: Any) -> Any:
+    return x
+
+
+def write(path: Path, tower: nn.Module, example: Tensor | tuple[Tensor, ...], before: Any = same, after: Any = same) -> Path:
+    """Writes a tower with torch's own exporter, unfolded."""
+    examples = example if isinstance(example, tuple) else (example,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Wrapped(tower, before, after).eval(), examples, path, dynamo=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model() -> MobileCLIP:
+    return mcd.load_model()
+
+
+@pytest.fixture(scope="module")
+def ids() -> Tensor:
+    return torch.from_numpy(encode(["a photo of a dog"]))
+
+
+def test_the_convention_of_a_right_file_is_found(model: MobileCLIP, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "theirs.onnx",
+        model.image,
+        torch.rand(1, 64, 64, 3),
+        before=lambda x: x.permute(0, 3, 1, 2).flip(1) / 255,
+        after=F.normalize,
+    )
+    report = mcd.verify_file(path)
+    (tower,) = report.towers
+    assert (report.verdict, tower.precision, tower.weights.found) == ("same", "fp32", tower.weights.total)
+    assert tower.input.form == "NHWC float32, BGR, 0 ... 255"
+    assert tower.output.length == "normalised"
+    assert tower.distance < 5e-6
+    assert report.unknown
+
+
+def test_a_branch_left_out_is_named(model: MobileCLIP, tmp_path: Path) -> None:
+    tower = copy.deepcopy(model.image)
+    tower.stages[1].blocks[0].token_mixer.mixer.scale = None
+    path = write(tmp_path / "theirs.onnx", tower, PIXELS)
+    outcome = run("--quiet", "verify", str(path), "--checkpoint", "nano", "--json")
+    document = json.loads(outcome.stdout)
+    assert outcome.code == 1
+    assert (document["verdict"], document["passed"]) == ("defect", False)
+    assert document["towers"][0]["cause"] == "branch:scale-branch"
+    assert "stages.1.blocks.0.token_mixer.mixer" in document["sentence"]
+
+
+def layer_scale(tower: Any) -> None:
+    for name, value in tower.named_parameters():
+        if "layer_scale" in name:
+            value.data.fill_(1)
+
+
+def activation(kind: nn.Module) -> Callable[[Any], None]:
+    def change(tower: Any) -> None:
+        for module in tower.modules():
+            if isinstance(getattr(module, "act", None), nn.GELU):
+                module.act = kind
+
+    return change
+
+
+def causal(tower: Any) -> None:
+    tower.causal_mask = torch.full((77, 77), -1e4).triu(1)
+
+
+def epsilon(kind: type, value: float) -> Callable[[Any], None]:
+    def change(tower: Any) -> None:
+        for module in tower.modules():
+            if isinstance(module, kind):
+                module.eps = value
+
+    return change
+
+
+def no_last_norm(tower: Any) -> None:
+    tower.final_norm = nn.Identity()
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(
+    ("side", "change", "cause"),
+    [
+        ("image", layer_scale, "layer-scale"),
+        ("image", activation(nn.GELU(approximate="tanh")), "gelu-tanh"),
+        ("image", epsilon(nn.BatchNorm2d, 1e-3), "batch-norm-epsilon"),
+        ("text", causal, "mask-causal"),
+        ("text", epsilon(nn.LayerNorm, 1e-3), "layer-norm-epsilon"),
+        ("text", no_last_norm, "final-norm-missing"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_planted_fault_is_named(
+    model: MobileCLIP, ids: Tensor, tmp_path: Path, side: str, change: Callable[[Any], None], cause: str
+) -> None:
+    tower = copy.deepcopy(getattr(model, side))
+    change(tower)
+    report = mcd.verify_file(write(tmp_path / "theirs.onnx", tower, PIXELS if side == "image" else ids))
+    assert (report.verdict, report.towers[0].cause) == ("defect", cause)
+
+
+@pytest.mark.whole
+def test_a_normalisation_that_the_checkpoint_does_not_have_is_named(model: MobileCLIP, tmp_path: Path) -> None:
+    path = write(tmp_path / "theirs.onnx", model.image, PIXELS, before=lambda x: (x - MEAN) / STD)
+    tower = mcd.verify_file(path).towers[0]
+    assert (tower.verdict, tower.cause) == ("defect", "normalised-inside")
+    assert "ImageNet" in str(tower.cause_text)
+
+
+@pytest.mark.whole
+def test_weights_of_another_training_are_not_called_a_defect(model: MobileCLIP, tmp_path: Path) -> None:
+    tower = copy.deepcopy(model.image)
+    generator = torch.Generator().manual_seed(3)
+    for value in tower.parameters():
+        value.data += 0.5 * value.data.std(correction=0) * torch.randn(value.shape, generator=generator)
+    report = mcd.verify_file(write(tmp_path / "theirs.onnx", tower, PIXELS))
+    assert report.verdict == "other weights"
+
+
+@pytest.mark.whole
+def test_one_changed_layer_is_named(model: MobileCLIP, tmp_path: Path) -> None:
+    tower = copy.deepcopy(model.image)
+    tower.stages[1].blocks[0].ffn.fc1.weight.data *= 1.0005
+    report = mcd.verify_file(write(tmp_path / "theirs.onnx", tower, PIXELS))
+    assert report.verdict == "differs"
+    assert report.towers[0].weights.different == ("stages.1.blocks.0.ffn.fc1.weight",)
+
+
+@pytest.mark.whole
+def test_both_towers_of_a_joint_graph_are_judged(model: MobileCLIP, ids: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "joint.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Joint(model).eval(),
+            (PIXELS, ids, (ids != 0).long()),
+            path,
+            dynamo=False,
+            input_names=["pixel_values", "input_ids", "attention_mask"],
+            output_names=["logits_per_image", "text_embeds", "image_embeds"],
+        )
+    report = mcd.verify_file(path)
+    assert [(tower.tower, tower.verdict, tower.output.name) for tower in report.towers] == [
+        ("image", "same", "image_embeds"),
+        ("text", "same", "text_embeds"),
+    ]
+
+
+@pytest.mark.whole
+def test_a_file_of_int8_is_the_model_at_that_precision(model: MobileCLIP, ids: Tensor, tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(write(tmp_path / "float.onnx", model.text, ids), tmp_path / "int8.onnx")
+    tower = mcd.verify_file(tmp_path / "int8.onnx").towers[0]
+    assert (tower.verdict, tower.precision) == ("same", "w8a8")
+
+
+def test_options_of_bundles_are_refused_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "theirs.onnx").write_bytes(b"")
+    outcome = run("verify", str(tmp_path / "theirs.onnx"), "--explain")
+    assert (outcome.code, "--explain is for bundles" in outcome.stderr) == (2, True)
+    outcome = run("verify", str(tmp_path), "--text", "text.onnx")
+    assert outcome.code == 2
+
+
+def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:
+    from mobileclip_deploy.verify.foreign.weights import EXACT, _distance
+
+    values = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
+    assert _distance(values, values.T) == 0
+    assert _distance(values, values * np.float32(0.5**0.5)) < EXACT
+    assert _distance(values, np.rint(values.T * 30).astype(np.int8) + 5) < 0.05
+    assert _distance(values, np.roll(values, 1, axis=0)) > 1
