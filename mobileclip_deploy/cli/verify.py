@@ -122,10 +122,10 @@ def verify(
       mobileclip-deploy verify vision.onnx --text text.onnx --checkpoint mobileclip_s0.pt
       mobileclip-deploy verify --embeddings theirs.npy --images photos/ --checkpoint mobileclip_s0.pt
     """
-    if app.given:
-        given: dict[str, object] = {"bundles": bundles, "text": text, "download": download, "budget": budget}
-        given |= {"explain": explain, "gate": gate_texts, "baseline": baseline, "accept": accept}
-        verify_app(app, {**given, "markdown": markdown, "junit": junit, **choices}, as_json)
+    if app.requested:
+        arguments: dict[str, object] = {"bundles": bundles, "text": text, "download": download, "budget": budget}
+        arguments |= {"explain": explain, "gate": gate_texts, "baseline": baseline, "accept": accept}
+        verify_app(app, {**arguments, "markdown": markdown, "junit": junit, **choices}, as_json)
         return
     if not bundles:
         raise click.MissingParameter(param_hint="'BUNDLE...|FILE'", param_type="argument")

@@ -23,7 +23,7 @@ class AppChoice:
     names: Path | None
 
     @property
-    def given(self) -> bool:
+    def requested(self) -> bool:
         """True if one of the options was given."""
         return any((self.embeddings, self.texts, self.names))
 

@@ -61,7 +61,9 @@ def test_a_mistake_of_preprocessing_is_named(
     assert report["precision"] == "fp32"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+@pytest.mark.parametrize(
+    "precision", ["fp32", pytest.param("fp16", marks=pytest.mark.whole), pytest.param("w8", marks=pytest.mark.whole)]
+)
 def test_what_a_bundle_embeds_is_the_same(precision: str, exports: Exports, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -90,6 +92,7 @@ def test_a_mistake_of_prompts_is_named(mistake: str, model: mcd.MobileCLIP, tmp_
     assert words in text_causes(embeddings(model, "text", ids), tmp_path)
 
 
+@pytest.mark.whole
 def test_capitals_that_an_app_keeps_are_named(model: mcd.MobileCLIP, tmp_path: Path) -> None:
     assert "capitals kept" in text_causes(embeddings(model, "text", cased(TEXTS)), tmp_path)
 

@@ -342,7 +342,7 @@ def text_stages(tokens: TokenizerSpec) -> Stages:
             "accents dropped": partial(map, _accentless),
         },
         "encoding": {
-            "capitals kept": _cased_ids,
+            "capitals selected": _cased_ids,
             "cut without an end token": _uncut,
         },
         "ids": {
