@@ -14,11 +14,13 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from mobileclip_deploy.base.files.arrays import Array, Floats
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.inputs import BATCH
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.image_files import image_bytes
 from mobileclip_deploy.network.model.open_clip_files import open_clip_module
 from mobileclip_deploy.network.model.preprocessing import (
+    MAX_PIXELS,
     decode_image,
     decoded,
     resized_size,
@@ -52,7 +54,7 @@ def _raw(content: bytes, name: str) -> Image.Image:
         return image
 
 
-def _on(content: bytes, name: str, colour: str | None) -> Image.Image:
+def _on(content: bytes, name: str, *, colour: str | None) -> Image.Image:
     """Decodes with transparency on a colour, or with the hidden colours shown if it is None."""
     image = _raw(content, name)
     if not image.has_transparency_data:
@@ -75,9 +77,13 @@ def _colour_managed(content: bytes, name: str) -> Image.Image:
     return image if managed is None else managed
 
 
-def _reduced(content: bytes, name: str, spec: Preprocess) -> Image.Image:
-    with decoded(content, name, spec.resized) as image:
+def _reduced(content: bytes, name: str, least: int) -> Image.Image:
+    with decoded(content, name, least) as image:
         return image
+
+
+def _recoded(content: bytes, name: str, quality: int) -> Image.Image:
+    return _jpeg(decode_image(content, name), quality)
 
 
 def _jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -86,25 +92,25 @@ def _jpeg(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(stream).convert("RGB")
 
 
-def _letterboxed(image: Image.Image, spec: Preprocess, grey: int) -> tuple[Image.Image, Preprocess]:
-    side = max(image.size)
-    return ImageOps.pad(image, (side, side), color=(grey, grey, grey)), _whole(spec)
+def _framed(image: Image.Image, spec: Preprocess, **changes: Any) -> tuple[Image.Image, Preprocess]:
+    return image, spec.model_copy(update={"resize": "shorter_side", "crop_fraction": None, **changes})
 
 
-def _square(image: Image.Image, corner: bool = False) -> Image.Image:
+def _barred(image: Image.Image, spec: Preprocess, grey: int) -> tuple[Image.Image, Preprocess]:
+    return _framed(ImageOps.pad(image, (spec.size, spec.size), Image.Resampling.BILINEAR, (grey,) * 3), spec)
+
+
+def _square(image: Image.Image, spec: Preprocess, share: float) -> tuple[Image.Image, Preprocess]:
+    """Crops a square before the resize. `share`: 0 for the upper left, 0.5 for the centre."""
     side = min(image.size)
-    left, top = (0, 0) if corner else ((image.width - side) // 2, (image.height - side) // 2)
-    return image.crop((left, top, left + side, top + side))
+    left, top = int((image.width - side) * share), int((image.height - side) * share)
+    return image.crop((left, top, left + side, top + side)), spec
 
 
-def _whole(spec: Preprocess, **changes: Any) -> Preprocess:
-    return spec.model_copy(update={"resize": "shorter_side", "crop_fraction": None, **changes})
-
-
-def _thumbnail(image: Image.Image, side: int) -> Image.Image:
+def _thumbnail(image: Image.Image, spec: Preprocess, side: int) -> tuple[Image.Image, Preprocess]:
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.BICUBIC)
-    return small
+    return small, spec
 
 
 def _interpolated(image: Image.Image, size: tuple[int, int], mode: str, corners: bool = False) -> Image.Image:
@@ -114,8 +120,8 @@ def _interpolated(image: Image.Image, size: tuple[int, int], mode: str, corners:
     return Image.fromarray(resized[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy())
 
 
-def _resize(method: Image.Resampling) -> Callable[[Image.Image, tuple[int, int]], Image.Image]:
-    return lambda image, size: image.resize(size, method)
+def _resized(image: Image.Image, size: tuple[int, int], method: str) -> Image.Image:
+    return image.resize(size, Image.Resampling[method])
 
 
 def _linear(pixels: Array) -> Array:
@@ -129,110 +135,89 @@ def _recompressed(pixels: Array, quality: int) -> Array:
 def image_stages(spec: Preprocess) -> Stages:
     """Returns the causes of images by stage: `file` (bytes to RGB), `frame` (crop), `resampling`, `pixels` ([S, S, 3]
     in 0 to 1) and `values` (these, to the network's input)."""
-    mean, std = np.array(spec.mean), np.array(spec.std)
-    usual = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-    stages: dict[str, dict[str, Callable[..., Any]]] = {
+    usual = ("bilinear", "bicubic", "nearest")
+    return {
         "file": {
             "EXIF orientation ignored": lambda content, name: rgb_image(_bare(_raw(content, name)), name),
             "EXIF orientation ignored, transparency dropped": lambda content, name: (
                 _bare(_raw(content, name)).convert("RGBA").convert("RGB")
             ),
-            "transparency on black": lambda content, name: _on(content, name, "black"),
-            "transparency dropped": lambda content, name: _on(content, name, None),
+            "transparency on black": partial(_on, colour="black"),
+            "transparency dropped": partial(_on, colour=None),
             "colour profile applied": _colour_managed,
-            "JPEG decoded at reduced size": lambda content, name: _reduced(content, name, spec),
-            **{
-                f"JPEG compressed again at quality {quality}": lambda content, name, quality=quality: _jpeg(
-                    decode_image(content, name), quality
-                )
-                for quality in QUALITIES
-            },
+            "JPEG decoded at reduced size": partial(_reduced, least=spec.resized),
+            **{f"JPEG compressed again at quality {each}": partial(_recoded, quality=each) for each in QUALITIES},
         },
-        "frame": {
-            "stretched instead of cropped": lambda image, spec: (image, _whole(spec, resize="squash")),
-            "cropped instead of stretched": lambda image, spec: (image, _whole(spec)),
-            "no margin around the crop": lambda image, spec: (image, _whole(spec)),
-            **{
-                f"central crop of {share:.1%} instead": lambda image, spec, share=share: (
-                    image,
-                    _whole(spec, crop_fraction=share),
-                )
-                for share in (0.875, 0.9, 0.95)
-            },
-            **{
-                f"{colour} bars instead of a crop": lambda image, spec, grey=grey: _letterboxed(image, spec, grey)
-                for colour, grey in LETTERBOX.items()
-            },
-            "crop at the top left": lambda image, spec: (_square(image, corner=True), spec),
-            "cropped to a square before the resize": lambda image, spec: (_square(image), spec),
-            **{
-                f"read from a thumbnail of {side} pixels": lambda image, spec, side=side: (
-                    _thumbnail(image, side),
-                    spec,
-                )
-                for side in (128, 256, 512)
-                if side > spec.resized
-            },
-        },
+        "frame": _frames(spec),
         "resampling": {
-            **{name: _resize(method) for name, method in usual.items() if name != spec.interpolation},
-            "nearest": _resize(Image.Resampling.NEAREST),
-            "area": _resize(Image.Resampling.BOX),
-            "Lanczos": _resize(Image.Resampling.LANCZOS),
-            "bilinear without antialias": lambda image, size: _interpolated(image, size, "bilinear"),
-            "bilinear without antialias, corners aligned": lambda image, size: _interpolated(
-                image, size, "bilinear", True
-            ),
-            "bicubic without antialias": lambda image, size: _interpolated(image, size, "bicubic"),
+            **{name: partial(_resized, method=name.upper()) for name in usual if name != spec.interpolation},
+            "area": partial(_resized, method="BOX"),
+            "Lanczos": partial(_resized, method="LANCZOS"),
+            "bilinear without antialias": partial(_interpolated, mode="bilinear"),
+            "bilinear without antialias, corners aligned": partial(_interpolated, mode="bilinear", corners=True),
+            "bicubic without antialias": partial(_interpolated, mode="bicubic"),
         },
         "pixels": {
-            "BGR instead of RGB": lambda pixels: pixels[..., ::-1],
-            "ARGB read as RGB": lambda pixels: np.concatenate([np.ones_like(pixels[..., :1]), pixels[..., :2]], -1),
-            "grey": lambda pixels: np.repeat(pixels @ [0.299, 0.587, 0.114], 3).reshape(pixels.shape),
-            "interleaved channels read as planes": lambda pixels: pixels.reshape(3, *pixels.shape[:2]).transpose(
-                1, 2, 0
-            ),
-            "planes read as interleaved channels": lambda pixels: pixels.transpose(2, 0, 1).reshape(pixels.shape),
-            "upside down": lambda pixels: pixels[::-1],
-            "mirrored": lambda pixels: pixels[:, ::-1],
-            "rows and columns exchanged": lambda pixels: pixels.swapaxes(0, 1),
-            **{
-                f"rotated by {90 * turns} degrees": lambda pixels, turns=turns: np.rot90(pixels, turns)
-                for turns in (1, 2, 3)
-            },
+            "BGR instead of RGB": lambda x: x[..., ::-1],
+            "ARGB read as RGB": lambda x: np.concatenate([np.ones_like(x[..., :1]), x[..., :2]], -1),
+            "grey": lambda x: np.repeat(x @ [0.299, 0.587, 0.114], 3).reshape(x.shape),
+            "interleaved channels read as planes": lambda x: x.reshape(3, *x.shape[:2]).transpose(1, 2, 0),
+            "planes read as interleaved channels": lambda x: x.transpose(2, 0, 1).reshape(x.shape),
+            "upside down": lambda x: x[::-1],
+            "mirrored": lambda x: x[:, ::-1],
+            "rows and columns exchanged": lambda x: x.swapaxes(0, 1),
+            **{f"rotated by {90 * turns} degrees": partial(np.rot90, k=turns) for turns in (1, 2, 3)},
             "linear light instead of sRGB": _linear,
-            "video range (16 to 235)": lambda pixels: (16 + pixels * 219) / 255,
+            "video range (16 to 235)": lambda x: (16 + x * 219) / 255,
             **{
-                f"JPEG of the cropped picture at quality {quality}": lambda pixels, quality=quality: _recompressed(
-                    pixels, quality
-                )
-                for quality in (90, 75, 50)
+                f"JPEG of the cropped picture at quality {each}": partial(_recompressed, quality=each)
+                for each in (90, 75, 50)
             },
         },
-        "values": {
-            "CLIP's mean and std": lambda x: (x - CLIP_MEAN) / CLIP_STD,
-            "ImageNet's mean and std": lambda x: (x - IMAGENET_MEAN) / IMAGENET_STD,
-            "-1 to 1": lambda x: 2 * x - 1,
-            "0 to 255": lambda x: (255 * x - mean) / std,
-            "-128 to 127": lambda x: 255 * x - 128,
-            "divided by 255 twice": lambda x: (x / 255 - mean) / std,
+        "values": _values(np.array(spec.mean), np.array(spec.std)),
+    }
+
+
+def _frames(spec: Preprocess) -> dict[str, Callable[..., Any]]:
+    other: dict[str, Callable[..., Any]] = {"cropped instead of stretched": _framed}
+    if spec.resize == "shorter_side":
+        other = {"stretched instead of cropped": partial(_framed, resize="squash")}
+    if spec.crop_fraction is not None:
+        other["no margin around the crop"] = _framed
+    return {
+        **other,
+        **{f"central crop of {each:.1%} instead": partial(_framed, crop_fraction=each) for each in (0.875, 0.9, 0.95)},
+        **{f"{colour} bars instead of a crop": partial(_barred, grey=grey) for colour, grey in LETTERBOX.items()},
+        "crop at the top left": partial(_square, share=0),
+        "cropped to a square before the resize": partial(_square, share=0.5),
+        **{
+            f"read from a thumbnail of {side} pixels": partial(_thumbnail, side=side)
+            for side in (128, 256, 512)
+            if side > spec.resized
         },
     }
-    pointless = "cropped instead of stretched" if spec.resize == "shorter_side" else "stretched instead of cropped"
-    del stages["frame"][pointless]
-    if spec.crop_fraction is None:
-        del stages["frame"]["no margin around the crop"]
-    if any(spec.mean) or set(spec.std) != {1.0}:  # otherwise they coincide with others
-        stages["values"] |= {
-            "0 to 1, without mean and std": lambda x: x,
-            "0 to 255, without mean and std": lambda x: 255 * x,
-            "mean and std applied twice": lambda x: ((x - mean) / std - mean) / std,
-            "CLIP's mean and std, then its own": lambda x: ((x - CLIP_MEAN) / CLIP_STD - mean) / std,
-            "ImageNet's mean and std, then its own": lambda x: ((x - IMAGENET_MEAN) / IMAGENET_STD - mean) / std,
-            "mean without std": lambda x: x - mean,
-            "std without mean": lambda x: x / std,
-        }
-    return stages
+
+
+def _values(mean: Array, std: Array) -> dict[str, Callable[[Array], Array]]:
+    values: dict[str, Callable[[Array], Array]] = {
+        "CLIP's mean and std": lambda x: (x - CLIP_MEAN) / CLIP_STD,
+        "ImageNet's mean and std": lambda x: (x - IMAGENET_MEAN) / IMAGENET_STD,
+        "-1 to 1": lambda x: 2 * x - 1,
+        "0 to 255": lambda x: (255 * x - mean) / std,
+        "-128 to 127": lambda x: 255 * x - 128,
+        "divided by 255 twice": lambda x: (x / 255 - mean) / std,
+    }
+    if not mean.any() and (std == 1).all():  # the others coincide with these
+        return values
+    return values | {
+        "0 to 1, without mean and std": lambda x: x,
+        "0 to 255, without mean and std": lambda x: 255 * x,
+        "mean and std applied twice": lambda x: ((x - mean) / std - mean) / std,
+        "CLIP's mean and std, then its own": lambda x: ((x - CLIP_MEAN) / CLIP_STD - mean) / std,
+        "ImageNet's mean and std, then its own": lambda x: ((x - IMAGENET_MEAN) / IMAGENET_STD - mean) / std,
+        "mean without std": lambda x: x - mean,
+        "std without mean": lambda x: x / std,
+    }
 
 
 def opened(file: Path, stages: Stages, recipe: Recipe) -> Image.Image:
@@ -253,6 +238,8 @@ def image_input(image: Image.Image, spec: Preprocess, stages: Stages, recipe: Re
         image, spec = stages["frame"][recipe["frame"]](image, spec)
     if "resampling" in recipe:
         size = resized_size(image.width, image.height, spec)
+        if size[0] * size[1] > MAX_PIXELS:
+            raise InvalidInput("too elongated; crop the image first")
         image = stages["resampling"][recipe["resampling"]](image, size)
     pixels = tower_bytes(image, spec).transpose(1, 2, 0) / 255
     if "pixels" in recipe:
