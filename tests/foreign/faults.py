@@ -185,7 +185,7 @@ IMAGE: dict[str, Fault] = {
     "positional encoding left out": lambda m: replaced(m.image, RepCPE, lambda _: nn.Identity()),
     "two channels exchanged": lambda m: exchanged(m.image.projection.weight, 3, 77),
     "other weights": lambda m: other_weights(m.image, 1, 0.7),
-    "weights trained on": lambda m: other_weights(m.image, 1, 0.1),
+    "weights trained on": lambda m: other_weights(m.image, 1, 0.02),
     "weights at 3 bits": lambda m: rounded(m.image, 3),
 }
 TEXT: dict[str, Fault] = {
@@ -214,7 +214,7 @@ TEXT: dict[str, Fault] = {
     "a block left out": lambda m: m.text.blocks.__delitem__(1),
     "a bias dropped": lambda m: next(of_kind(m.text, SelfAttention)).proj.bias.data.zero_(),
     "other weights": lambda m: other_weights(m.text, 1, 0.7),
-    "weights trained on": lambda m: other_weights(m.text, 1, 0.1),
+    "weights trained on": lambda m: other_weights(m.text, 1, 0.02),
     "weights at 3 bits": lambda m: rounded(m.text, 3),
 }
 """Name -> change of a model, in place."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -81,16 +81,24 @@ def convention_of(subject: dict[str, Any], tower: dict[str, Any]) -> bool:
     return any(all(f"{word}" in form for word in wanted) for form in forms)
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of the children that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def verdict_on(folder: Path, subject: dict[str, Any]) -> dict[str, Any]:
     """What the command prints, or its error."""
     file = folder / (subject["image"] or subject["text"])
-    began = time.process_time()
+    began = cpu_seconds()
     outcome = run("verify", file, "--json", "--quiet")
+    if outcome.code >= 128:
+        sys.exit(outcome.code)  # a signal is no verdict
     try:
         report = json.loads(outcome.stdout)
     except ValueError:
         report = {"error": outcome.stderr.strip().splitlines()[-1:]}
-    return {"code": outcome.code, "seconds": time.process_time() - began, "report": report}
+    return {"code": outcome.code, "seconds": round(cpu_seconds() - began, 1), "report": report}
 
 
 def judged(subject: dict[str, Any], answer: dict[str, Any]) -> tuple[str, bool | None]:
@@ -138,6 +146,9 @@ def main() -> None:
     print(f"\n{'kind':20}" + "".join(f"{cell:>10}" for cell in columns))
     for kind, row in table.items():
         print(f"{kind:20}" + "".join(f"{row[cell] or '':>10}" for cell in columns))
+    costs = sorted(answers[subject["image"] or subject["text"]]["seconds"] for subject in subjects)
+    if costs:
+        print(f"CPU seconds a file: median {costs[len(costs) // 2]}, most {costs[-1]}")
     print(f"conventions named: {conventions[True]} of {conventions[True] + conventions[False]}")
 
 
