@@ -1,6 +1,6 @@
 """Apps that make one mistake, written with PIL and torchvision alone; and the table of them that `verify` names.
 
-    python tests/foreign/app_mistakes.py OUT [--pictures N] [--bundle BUNDLE]
+    python tests/foreign/app_mistakes.py OUT [--pictures N] [--bundle BUNDLE] [--only REGEX]
 
 prints a row for each mistake, and how many were named. With a bundle its image or text tower computes the embeddings,
 so that the mistake is mixed with the loss of a precision.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--only", default="", help="a regular expression of the mistakes' names")
     chosen = parser.parse_args()
     model = load_model()
 
@@ -239,8 +241,7 @@ def main() -> None:
         (name, words, run("text", tokenize([change(text) for text in TEXTS])), "text")
         for name, (words, change) in PROMPTS.items()
     ]
-    import re
-
+    cases = [case for case in cases if re.search(chosen.only, case[0])]
     named = 0
     for name, words, rows, tower in cases:
         np.save(chosen.out / "theirs.npy", rows)

@@ -91,7 +91,8 @@ def verdict_on(folder: Path, subject: dict[str, Any]) -> dict[str, Any]:
     """What the command prints, or its error."""
     file = folder / (subject["image"] or subject["text"])
     began = cpu_seconds()
-    outcome = run("verify", file, "--json", "--quiet")
+    weights = ["--checkpoint", folder / subject["checkpoint"]] if "checkpoint" in subject else []
+    outcome = run("verify", file, *weights, "--json", "--quiet")
     if outcome.code >= 128:
         sys.exit(outcome.code)  # a signal is no verdict
     try:
