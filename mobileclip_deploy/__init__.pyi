@@ -98,6 +98,10 @@ from mobileclip_deploy.benchmark.sweep.door import (
 )
 from mobileclip_deploy.targets import Runner as Runner
 from mobileclip_deploy.artifacts.towers.door import reparameterize as reparameterize
+from mobileclip_deploy.verify.embeddings.judging import (
+    EmbeddingsReport as EmbeddingsReport,
+    verify_embeddings as verify_embeddings,
+)
 from mobileclip_deploy.verify.door import (
     Comparison as Comparison,
     Explanation as Explanation,

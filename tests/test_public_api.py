@@ -27,6 +27,7 @@ TYPES = [
     "DistilledTower",
     "Diagnosis",
     "EmbeddingFile",
+    "EmbeddingsReport",
     "EvaluationResult",
     "Explanation",
     "FoldReport",

@@ -73,13 +73,13 @@ def verify_app(app: AppChoice, others: Mapping[str, Any], as_json: bool) -> None
     from mobileclip_deploy.cli.terminal import say
     from mobileclip_deploy.network.checkpoints.door import load_model
     from mobileclip_deploy.network.checkpoints.source import Source
-    from mobileclip_deploy.verify.embeddings.judging import AppSources, verify_embeddings
+    from mobileclip_deploy.verify.embeddings.judging import verify_embeddings
 
     source = Source.of(load_model(None, others["checkpoint"]))
     note_provenance(source.provenance)
-    sources = AppSources(app.embeddings, others["images"], app.texts, app.names)
+    files = {"images": others["images"], "texts": app.texts, "names": app.names}
     with progress() as update:
-        report = verify_embeddings(source.model, sources, update)
+        report = verify_embeddings(app.embeddings, checkpoint=source.model, progress=update, **files)
     if as_json:
         print_json(report)
     else:

@@ -208,9 +208,8 @@ def cased(texts: tuple[str, ...]) -> npt.NDArray[np.int64]:
 
 
 def main() -> None:
-    from mobileclip_deploy import load_model, load_runner, tokenize
+    from mobileclip_deploy import load_model, load_runner, tokenize, verify_embeddings
     from mobileclip_deploy.network.samples import image_paths
-    from mobileclip_deploy.verify.embeddings.judging import AppSources, verify_embeddings
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -246,7 +245,7 @@ def main() -> None:
     for name, words, rows, tower in cases:
         np.save(chosen.out / "theirs.npy", rows)
         place = {"images": chosen.out / "pictures"} if tower == "image" else {"texts": texts}
-        report = verify_embeddings(model, AppSources(chosen.out / "theirs.npy", **place))
+        report = verify_embeddings(chosen.out / "theirs.npy", checkpoint=model, **place)
         wanted = "same" if name == "clean" else "differs"
         right = report.verdict == wanted and re.search(words, ", ".join(report.causes)) is not None
         named += right

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.files.arrays import Array, Doubles
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.door import load_model
 from mobileclip_deploy.network.inputs import BATCH, embed_exactly, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
@@ -143,23 +144,36 @@ class _Inputs:
         return compare(embed_exactly(self.model, self.tower, inputs), self.embedded(rows[:EXACT], {})).relative
 
 
-def verify_embeddings(model: MobileCLIP | Source, sources: AppSources, progress: Progress = silent) -> EmbeddingsReport:
+def verify_embeddings(
+    embeddings: StrPath,
+    *,
+    images: StrPath | None = None,
+    texts: StrPath | None = None,
+    names: StrPath | None = None,
+    checkpoint: MobileCLIP | StrPath | None = None,
+    progress: Progress = silent,
+) -> EmbeddingsReport:
     """Compares embeddings that an app computed with a checkpoint's, and names the usual mistakes that explain them.
 
     Directions are compared; lengths are judged after that, so that embeddings of length 1 are the same.
 
     Args:
-        model: from `load_model`.
-        sources: the app's file; and the images, or the texts, that it embedded.
+        embeddings: .npy, .npz, .jsonl or .safetensors, with one row for each input.
+        images: folder of the images that the app embedded, in the order of their paths.
+        texts: a .txt with one text per line, or a .jsonl as `embed` reads it, instead of images.
+        names: a file with the name of each row's image or text, one per line. When None, the names in the embeddings'
+            file; without such names, all inputs in order.
+        checkpoint: a model from `load_model`, or a file of weights; the built-in nano when None.
 
     Raises:
         UsageError: neither images nor texts, or both; or the checkpoint lacks the tower, or has no embeddings.
         InvalidInput: a file cannot be used, or rows do not fit the inputs.
     """
-    model = model.model if isinstance(model, Source) else model
-    if (sources.images is None) == (sources.texts is None):
+    sources = AppSources(Path(embeddings), *map(optional_path, (images, texts, names)))
+    if (images is None) == (texts is None):
         raise UsageError("embeddings are of images or of texts; name one of them with `images` or `texts`")
-    tower: TowerName = "image" if sources.texts is None else "text"
+    model = checkpoint if isinstance(checkpoint, MobileCLIP) else load_model(None, checkpoint)
+    tower: TowerName = "image" if texts is None else "text"
     if tower not in model.towers or len(model.variant.answer_shape) > 1 or model.variant.class_names:
         if tower == "text":
             raise no_text_tower(model.variant.name)
@@ -167,10 +181,10 @@ def verify_embeddings(model: MobileCLIP | Source, sources: AppSources, progress:
     theirs = read_embeddings(sources.embeddings, tower)
     inputs = _Inputs(model, tower, _items(sources))
     if sources.names is not None:
-        names = tuple(line for _, line in read_lines(sources.names, BadRows(skip=False)))
-        if len(names) != len(theirs.values):
-            raise InvalidInput(f"{sources.names} has {len(names):,} names for {len(theirs.values):,} rows; correct it")
-        theirs = replace(theirs, names=names)
+        lines = tuple(line for _, line in read_lines(sources.names, BadRows(skip=False)))
+        if len(lines) != len(theirs.values):
+            raise InvalidInput(f"{names} has {len(lines):,} names for {len(theirs.values):,} rows; correct it")
+        theirs = replace(theirs, names=lines)
     return _Judge(inputs, theirs, sources, progress).report()
 
 
