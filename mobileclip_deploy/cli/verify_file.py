@@ -69,14 +69,14 @@ def print_report(report: ForeignReport) -> None:
     say(report.sentence)
     rows = []
     for tower in report.towers:
-        source, result, held = tower.input, tower.output, tower.weights
+        source, result, weights = tower.input, tower.output, tower.weights
         length = result.length if result.factor == 1 else f"{result.length}, times {result.factor:.4g}"
         rows += [
             [tower.tower, "input", source.name, f"{list(source.shape)}", source.form],
             *[["", "", "", "", f"or {form}"] for form in source.also],
             ["", "output", result.name, f"{list(result.shape)}", f"length {length}"],
-            ["", "weights", "", tower.precision, f"{held.found} of {held.total} tensors found, {held.form}"],
-            *[["", "", name, "", "is not the checkpoint's"] for name in held.different],
+            ["", "weights", "", tower.precision, f"{weights.found} of {weights.total} tensors found, {weights.form}"],
+            *[["", "", name, "", "is not the checkpoint's"] for name in weights.different],
             ["", "distance", "", f"{tower.distance:.2e}", f"bound {tower.bound:.2e}, {tower.inputs} inputs"],
         ]
         if tower.explained is not None:

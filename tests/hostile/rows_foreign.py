@@ -77,7 +77,9 @@ ROWS = (
         VERIFY,
         "'weights', is missing",
     ),
-    Row(KIND, "a huge input", graph(("Relu", ["x"], ["y"], {}), shape=(1, 3, 1 << 40, 64)), VERIFY, "give another file"),
+    Row(
+        KIND, "a huge input", graph(("Relu", ["x"], ["y"], {}), shape=(1, 3, 1 << 40, 64)), VERIFY, "give another file"
+    ),
     Row(KIND, "an empty .onnx", write("a.onnx", b""), VERIFY, "it has no operations"),
     Row(KIND, "a .tflite of noise", write("a.tflite", bytes(range(256)) * 9), named("a.tflite"), "is not a usable"),
     Row(KIND, "a .pte of noise", write("a.pte", bytes(range(256)) * 9), named("a.pte"), "is not a usable .pte file"),

@@ -52,7 +52,9 @@ def same(x: Any) -> Any:
     return x
 
 
-def write(path: Path, tower: nn.Module, example: Tensor | tuple[Tensor, ...], before: Any = same, after: Any = same) -> Path:
+def write(
+    path: Path, tower: nn.Module, example: Tensor | tuple[Tensor, ...], before: Any = same, after: Any = same
+) -> Path:
     """Writes a tower with torch's own exporter, unfolded."""
     examples = example if isinstance(example, tuple) else (example,)
     with warnings.catch_warnings():

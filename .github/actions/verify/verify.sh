@@ -13,6 +13,19 @@ finish() {
 	exit "$1"
 }
 
+if [[ -n ${FILE-} ]]; then
+	options=()
+	for name in checkpoint text; do
+		variable=${name^^}
+		[[ -z ${!variable-} ]] || options+=("--$name" "${!variable}")
+	done
+	code=0
+	report=$(mobileclip-deploy verify "${options[@]}" -- "$FILE") || code=$?
+	printf '%s\n' "$report"
+	say "    ${report%%$'\n'*}" # as code: a stranger chose the file's name
+	finish "$code"
+fi
+
 IFS=$'\n'
 # shellcheck disable=SC2206 # patterns become paths here; nothing else of a line is read
 bundles=(${BUNDLES-})

@@ -134,8 +134,8 @@ def parse_parts(data: bytes) -> StoredParts:
     model = SCHEMA.decoded(data)
     buffers, names = [_content(data, buffer) for buffer in model["buffers"]], SCHEMA.enums["BuiltinOperator"]
     entries = [entry for graph in model["subgraphs"] for entry in graph["tensors"]]
-    known = [entry for entry in entries if not entry["variable"] and entry["type"] in (*DTYPES, FOUR_BITS)]
-    tensors = [_tensor(entry, buffers) for entry in known]
+    readable = [entry for entry in entries if not entry["variable"] and entry["type"] in (*DTYPES, FOUR_BITS)]
+    tensors = [_tensor(entry, buffers) for entry in readable]
     codes = [max(code["code"], code["old_code"]) for code in model["codes"]]
     return StoredParts(
         tuple((tensor.name, tensor.values) for tensor in tensors if tensor.values is not None),

@@ -1,4 +1,4 @@
-"""Any .onnx of unknown origin: refusal of what reads other files, and a session with all inputs and outputs."""
+"""Any .onnx of unknown origin: a session with all inputs and outputs, after checks that it reads no other files."""
 
 from __future__ import annotations
 

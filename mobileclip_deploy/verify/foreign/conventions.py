@@ -74,8 +74,8 @@ class ImageConvention:
 def image_conventions(port: Port, spec: Preprocess) -> Iterator[ImageConvention]:
     """Yields the conventions that the type and shape of an input allow, the most usual ones first."""
     card = Encoding("the card's mean and std", spec.mean, spec.std)
-    known = {(encoding.mean, encoding.std) for encoding in ENCODINGS}
-    encodings = (*ENCODINGS, *([card] if (spec.mean, spec.std) not in known else []))
+    maps = {(encoding.mean, encoding.std) for encoding in ENCODINGS}
+    encodings = (*ENCODINGS, *([card] if (spec.mean, spec.std) not in maps else []))
     if port.dtype in ("uint8", "int8"):
         encodings = (BYTES,) if port.dtype == "uint8" else (SIGNED_BYTES,)
     elif port.dtype in INTEGERS:
@@ -200,8 +200,8 @@ def roles_of(inputs: Sequence[Port]) -> Roles:
     if len(ids) == 2 and not masks:
         masks = [ids.pop()]
     roles = Roles(*((every[0] if every else None) for every in (pictures, ids, masks, positions)))
-    known = {roles.image, roles.ids, roles.mask, roles.positions} - {None}
-    if (roles.image is None and roles.ids is None) or len(known) != len(inputs):
+    assigned = {roles.image, roles.ids, roles.mask, roles.positions} - {None}
+    if (roles.image is None and roles.ids is None) or len(assigned) != len(inputs):
         takes = "; ".join(f"{port.name[:40]} {port.dtype} {list(port.shape)}" for port in inputs)
         raise InvalidInput(f"its inputs ({takes}) are not pixels or token ids of a tower; give a tower's file")
     return roles

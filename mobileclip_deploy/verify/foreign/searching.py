@@ -45,9 +45,9 @@ def directions(rows: Array) -> Doubles:
     return np.divide(flat, lengths, out=np.zeros_like(flat), where=lengths > 0)
 
 
-def apart(one: Array, other: Array) -> float:
+def apart(first: Array, second: Array) -> float:
     """Returns the largest distance of the directions of rows; 2 if their sizes differ."""
-    a, b = directions(one), directions(other)
+    a, b = directions(first), directions(second)
     return float(np.linalg.norm(a - b, axis=1).max()) if a.shape == b.shape else 2.0
 
 
@@ -191,8 +191,8 @@ class TowerSearch:
                 matches.append(Match(pair, apart(rows, expected), apart(rows, clean), rows, expected))
         matches.sort(key=lambda match: match.distance)
         best = matches[0]
-        own = next((match for match in matches if match.pair.cause is CLEAN), best)
-        best = own if best.distance > EXPLAINED * own.distance else best
+        plain = next((match for match in matches if match.pair.cause is CLEAN), best)
+        best = plain if best.distance > EXPLAINED * plain.distance else best
         others = [
             match.pair.convention
             for match in matches
