@@ -56,9 +56,14 @@ def embedded() -> Space:
     groups = [json.loads(line)["group"] for line in lines]
     names = sorted({*groups} - {"components"})  # five pictures
     prompts = [[f"an emoji of {name}" for name in some] for some in (data.classes, names)]
+    classes, of_groups, captions = (
+        at_length_one(embed_texts(embedder, some)) for some in (*prompts, list(data.captions))
+    )
     return Space(
         at_length_one(embed_dataset_images(embedder, list(data.images), list(data.rows))[0]),
-        *(at_length_one(embed_texts(embedder, some)) for some in (*prompts, list(data.captions))),
+        classes,
+        of_groups,
+        captions,
         np.array(data.labels),
         np.array([names.index(group) if group in names else -1 for group in groups]),
         embedder.scores.scale,
