@@ -21,6 +21,7 @@ from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
 from safetensors.numpy import save
 
+from mobileclip_deploy.artifacts.towers.label_head import Thresholds
 from mobileclip_deploy.network.model.preprocessing import rgb_image, tower_bytes
 from mobileclip_deploy.network.model.variants import Preprocess, load_variant
 from mobileclip_deploy.search.index import Index
@@ -174,12 +175,33 @@ def _text(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+def tag_vectors() -> dict[str, Any]:
+    """Thresholds of learned labels, probabilities, and the labels that are present, the most probable first."""
+    chance, cases = np.random.default_rng(61), []
+    for number in range(40):
+        count = int(chance.integers(2, 9))
+        shares = chance.dirichlet(np.full(count + 1, 0.4)).astype(np.float32)
+        ratios = chance.choice([0.0, 0.5, 1.0, 2.5, 30.0], count).tolist()
+        if number < 4:  # the bounds themselves, and nothing but "none of these"
+            shares, ratios = np.float32([0.5, 0.25, 0.25, 0.0] if number % 2 else [0, 0, 0, 1]), [1.0, 2.0, 0.5]
+        if number == 5:
+            shares = np.eye(1, count + 1, dtype=np.float32)[0]
+        cases.append({"ratios": ratios, "share": 0.1, "probabilities": shares.tolist()})
+    fixed = {"method": "texts", "examples": 1, "background": 0, "pictures_sha256": "0" * 64, "aim": 0.05}
+    fixed |= {"false_tags": 0, "true_tags": 1, "right": 1}
+    for case in cases:
+        rule = Thresholds(ratios=case["ratios"], share=case["share"], **fixed)
+        case["present"] = rule.present(np.array(case["probabilities"], np.float32))
+    return {"schema_version": 1, "cases": cases}
+
+
 WRITERS = {
     "resize": resize_vectors,
     "pictures": picture_vectors,
     "manifests": manifest_vectors,
     "search": search_vectors,
     "relevance": relevance_vectors,
+    "tags": tag_vectors,
     "hostile": hostile_vectors,
     "refusals": refusal_vectors,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mobileclip_deploy.artifacts.layouts import packaged_layout
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.spaces.tags.rows import TEXTS
 from mobileclip_deploy.verify.checks.relevance import is_learned_again
 from mobileclip_deploy.verify.instruments.distilled import image_tower_of
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
@@ -37,6 +38,10 @@ def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
         yield from ("relevance.background", "relevance.images_sha256")
         if not is_learned_again(subject):
             yield from (f"relevance.{name}" for name in LEARNED)
+    if manifest.classifier is not None and (tags := manifest.classifier.tags) is not None:
+        yield from (f"classifier.tags.thresholds.{name}" for name in sorted(tags.thresholds.model_fields_set))
+        if tags.thresholds.method != TEXTS.name:
+            yield tags.file.file
     if (rounding := manifest.rounding) is not None:
         yield from (f"rounding.{name}" for name in ROUNDED)
         yield from (f"rounding.towers.{tower}.{name}" for tower in rounding.towers for name in NEARNESS)

@@ -19,6 +19,16 @@ export class Labels {
   }
 }
 
+/** The indices of the labels that are present, the most probable first. `thresholds`: the manifest's; `shares`: of the
+ * labels, then of "none of these". */
+export function present({ ratios, share }, shares) {
+  const none = shares[shares.length - 1];
+  const labels = [...shares].slice(0, -1);
+  const least = Math.max(share * Math.max(...labels), 1e-6);
+  return labels.map((_, index) => index).filter((index) => labels[index] >= Math.max(ratios[index] * none, least))
+    .sort((one, other) => labels[other] - labels[one]);
+}
+
 /** [{label, probability}], the most probable first. */
 export function ranked(names, shares) {
   return names.map((label, index) => ({ label, probability: shares[index] })).sort((one, other) => other.probability - one.probability);

@@ -35,13 +35,16 @@ const object = (value) => value instanceof Object && !Array.isArray(value);
 const ranged = (range) => range == null || (Array.isArray(range) && range.length === 2 && range.every(Number.isFinite));
 const sized = (shape) => Array.isArray(shape) && shape.length > 0 && shape.every((one) => one == null || text(one) || (Number.isInteger(one) && one >= 0));
 
+const thresholded = ({ labels, tags }) => tags == null || (tags.thresholds?.ratios?.length === labels.length - 1
+  && [...tags.thresholds.ratios, tags.thresholds.share].every((one) => Number.isFinite(one) && one >= 0));
+
 const RULES = {
   embedding_space: text,
   embed_dim: whole,
   logit_scale: Number.isFinite,
   logit_bias: (told) => told == null || Number.isFinite(told),
   template: text,
-  classifier: (told) => told == null || (Array.isArray(told.labels) && told.labels.every(text)),
+  classifier: (told) => told == null || (Array.isArray(told.labels) && told.labels.every(text) && thresholded(told)),
   towers: (towers) => object(towers) && Object.keys(towers).length > 0
     && Object.values(towers).every((tower) => plain(tower?.file) && text(tower.input?.name) && sized(tower.input.shape) && ranged(tower.input.range) && text(tower.output?.name)),
   variant: text,

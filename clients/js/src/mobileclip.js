@@ -3,7 +3,7 @@
 
 import { MobileCLIPError } from "./errors.js";
 import { GATES } from "./gates.js";
-import { Labels, ranked } from "./labels.js";
+import { Labels, present, ranked } from "./labels.js";
 import { check, understood } from "./manifest.js";
 import { rgb } from "./pictures.js";
 import { checkedTexts, checkLabels, checkPrompts, checkQuery, checkThreshold } from "./refusals.js";
@@ -97,6 +97,20 @@ export class MobileCLIP {
 
   /** What a classifier (`export --labels`) says of a picture: [{label, probability}], the most probable first. */
   async classify(picture) {
+    const { labels, shares } = await this.#shares(picture);
+    return ranked(labels, shares);
+  }
+
+  /** The labels of a picture that are present, of a bundle of `export --examples`: [{label, probability}], the most
+   * probable first; empty where none of them is. */
+  async tags(picture) {
+    const thresholds = this.manifest.classifier?.tags?.thresholds;
+    if (!thresholds) throw new MobileCLIPError("bundle", "the bundle has no labels that were learned from pictures: export it with --examples");
+    const { labels, shares } = await this.#shares(picture);
+    return present(thresholds, shares).map((index) => ({ label: labels[index], probability: shares[index] }));
+  }
+
+  async #shares(picture) {
     this.#has("image");
     const { classifier } = this.manifest;
     if (!classifier) throw new MobileCLIPError("bundle", "the bundle is no classifier: ask labels for labels, and those to classify");
@@ -104,7 +118,7 @@ export class MobileCLIP {
     if (shares.length !== classifier.labels.length || !shares.every((one) => one >= 0)) {
       throw new MobileCLIPError("bundle", `the classifier gives no probabilities of its ${classifier.labels.length} labels: do not use it here`);
     }
-    return ranked(classifier.labels, shares);
+    return { labels: classifier.labels, shares };
   }
 
   /** The same for many, one after the other. `pictures`: an iterable, async too; `onProgress(done)` after each; `signal`:

@@ -8,6 +8,7 @@ import { check, understood } from "../src/manifest.js";
 import { answer, Index, IndexWriter, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
 import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
+import { present } from "../src/labels.js";
 import { Relevance } from "../src/relevance.js";
 import { parse } from "../src/safetensors.js";
 import { orientation } from "../src/webp.js";
@@ -265,6 +266,12 @@ for (const { what, code, width, height, bytes } of vectors("pictures").refused) 
     assert.throws(() => rgb({ data: new Uint8Array(bytes), width, height }), refused(code));
   });
 }
+
+test("the labels that are present are Python's", () => {
+  for (const { probabilities, present: wanted, ...thresholds } of vectors("tags").cases) {
+    assert.deepEqual(present(thresholds, Float32Array.from(probabilities)), wanted);
+  }
+});
 
 test("what a text needs of its nearest picture is Python's", () => {
   const { file, manifest, queries, needed } = vectors("relevance");

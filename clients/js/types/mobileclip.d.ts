@@ -80,7 +80,7 @@ export interface Manifest {
   towers: Partial<Record<Tower, TowerEntry>>;
   tokenizer?: (TokenizerSettings & { kind?: string }) | null;
   preprocess: Preprocess;
-  classifier?: { labels: string[] } | null;
+  classifier?: { labels: string[]; tags?: { thresholds: { ratios: number[]; share: number } } | null } | null;
 }
 
 /** What is used of onnxruntime-web or onnxruntime-node. */
@@ -117,6 +117,8 @@ export class MobileCLIP {
   embedPixels(values: Float32Array): Promise<Embedding>;
   labels(names: string[], template?: string): Promise<Labels>;
   classify(picture: Picture): Promise<Classification[]>;
+  /** Labels that are present, of a bundle of `export --examples`; empty where none of them is. */
+  tags(picture: Picture): Promise<Classification[]>;
   needed(text: TextEmbedding, size: number): Promise<number | undefined>;
   search(index: Index, query: string | Embedding, options?: SearchOptions): Promise<Answer>;
   selfTest(options?: { gates?: Partial<Record<Tower, Gate>> }): Promise<TowerTest[]>;

@@ -44,6 +44,21 @@ public final class Labels {
         return ranked(names, Vectors.probabilities(picture.values, vectors, scale, bias));
     }
 
+    /** The indices of the labels that are present, the most probable first; {@code shares}: of the labels, then of "none of
+     * these". */
+    static List<Integer> present(double[] ratios, double share, double[] shares) {
+        int count = shares.length - 1;
+        double most = 0;
+        for (int index = 0; index < count; index++) most = Math.max(most, shares[index]);
+        double least = Math.max(share * most, 1e-6);
+        List<Integer> found = new ArrayList<>();
+        for (int index = 0; index < count; index++) {
+            if (shares[index] >= Math.max(ratios[index] * shares[count], least)) found.add(index);
+        }
+        Collections.sort(found, (one, other) -> Double.compare(shares[other], shares[one]));
+        return found;
+    }
+
     static List<Share> ranked(List<String> names, double[] shares) {
         List<Share> found = new ArrayList<>();
         for (int index = 0; index < shares.length; index++) found.add(new Share(names.get(index), shares[index]));

@@ -32,6 +32,10 @@ public final class Manifest {
     final Map<?, ?> relevance;
     /** Labels of a classifier ({@code export --labels}); null for bundles with embeddings. */
     public final List<String> classes;
+    /** Of labels that were learned from pictures ({@code export --examples}): a multiple of the probability of "none of
+     * these" that each needs, and a share of the best label's; null and NaN of others. */
+    final double[] ratios;
+    final double share;
 
     /** A tower's file, and what goes in and out. */
     static final class Tower {
@@ -110,6 +114,11 @@ public final class Manifest {
         text = told.has("tokenizer") ? new Text(told.fields("tokenizer")) : null;
         relevance = told.has("relevance") ? told.fields("relevance").values : null;
         classes = told.has("classifier") ? told.fields("classifier").texts("labels") : null;
+        boolean learned = classes != null && told.fields("classifier").has("tags");
+        Fields thresholds = learned ? told.fields("classifier").fields("tags").fields("thresholds") : null;
+        ratios = learned ? thresholds.doubles("ratios") : null;
+        share = learned ? thresholds.number("share") : Double.NaN;
+        if (learned && ratios.length + 1 != classes.size()) throw new IllegalArgumentException("`tags`");
         Fields entries = told.fields("towers");
         if (entries.values.isEmpty()) throw new IllegalArgumentException("`towers`");
         for (Object name : entries.values.keySet()) towers.put((String) name, new Tower(entries.fields((String) name)));

@@ -152,6 +152,24 @@ public final class MobileCLIP implements AutoCloseable {
 
     /** What a classifier ({@code export --labels}) says of an upright picture, the most probable first. */
     public List<Labels.Share> classify(Picture picture) {
+        return Labels.ranked(manifest.classes, shares(picture));
+    }
+
+    /** The labels of an upright picture that are present, of a bundle of {@code export --examples}, the most probable first;
+     * empty where none of them is. */
+    public List<Labels.Share> tags(Picture picture) {
+        if (manifest.ratios == null) {
+            throw Manifest.refused("the bundle has no labels that were learned from pictures: export it with --examples", null);
+        }
+        double[] shares = shares(picture);
+        List<Labels.Share> found = new ArrayList<>();
+        for (int index : Labels.present(manifest.ratios, manifest.share, shares)) {
+            found.add(new Labels.Share(manifest.classes.get(index), shares[index]));
+        }
+        return found;
+    }
+
+    private double[] shares(Picture picture) {
         model("image");
         if (manifest.classes == null) {
             throw Manifest.refused("the bundle is no classifier: ask labels for labels, and those to classify", null);
@@ -162,7 +180,7 @@ public final class MobileCLIP implements AutoCloseable {
             shares[index] = found[index];
             if (!(found[index] >= 0)) throw Manifest.refused("the classifier gives what is no probability: do not use it here", null);
         }
-        return Labels.ranked(manifest.classes, shares);
+        return shares;
     }
 
     /** The same for many, one after the other; {@code progress} may be null. */

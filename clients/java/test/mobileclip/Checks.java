@@ -32,6 +32,7 @@ final class Checks {
         all.pictures();
         all.search();
         all.relevance();
+        all.tags();
         all.writing();
         all.gathering();
         all.hostile();
@@ -421,6 +422,23 @@ final class Checks {
         byte[] made = noise(width, seed);
         for (int index = 0; index < width; index++) found[index] = made[index];
         return found;
+    }
+
+    private void tags() throws Exception {
+        int number = 0;
+        for (Object one : (List<?>) json("tags").get("cases")) {
+            Map<?, ?> found = (Map<?, ?>) one;
+            float[] shares = floats(found.get("probabilities"));
+            double[] wide = new double[shares.length];
+            for (int index = 0; index < wide.length; index++) wide[index] = shares[index];
+            List<?> ratios = (List<?>) found.get("ratios");
+            double[] least = new double[ratios.size()];
+            for (int index = 0; index < least.length; index++) least[index] = ((Number) ratios.get(index)).doubleValue();
+            String present = Labels.present(least, ((Number) found.get("share")).doubleValue(), wide).toString();
+            StringBuilder wanted = new StringBuilder();
+            for (Object label : (List<?>) found.get("present")) wanted.append(wanted.length() > 0 ? ", " : "").append(((Number) label).intValue());
+            check("the labels that are present, case " + number++, present.equals("[" + wanted + "]"));
+        }
     }
 
     private void relevance() throws Exception {

@@ -199,6 +199,22 @@ public final class MobileCLIP: Sendable {
 
     /// What a classifier (`export --labels`) says of a picture, the most probable first.
     public func classify(image picture: Picture) async throws -> [Classification] {
+        let (classes, shares) = try await shares(picture)
+        return ranked(classes, shares)
+    }
+
+    /// The labels of a picture that are present, of a bundle of `export --examples`, the most probable first; empty where
+    /// none of them is.
+    public func tags(image picture: Picture) async throws -> [Classification] {
+        guard let thresholds = manifest.classifier?.tags?.thresholds else {
+            throw MobileCLIPError(
+                .bundle, "the bundle has no labels that were learned from pictures: export it with --examples")
+        }
+        let (classes, shares) = try await shares(picture)
+        return thresholds.present(shares).map { Classification(label: classes[$0], probability: shares[$0]) }
+    }
+
+    private func shares(_ picture: Picture) async throws -> ([String], [Double]) {
         guard let classes = manifest.classifier?.labels else {
             throw MobileCLIPError(.bundle, "the bundle is no classifier: ask labels(_:) for labels, and those to classify")
         }
@@ -206,6 +222,6 @@ public final class MobileCLIP: Sendable {
         guard shares.allSatisfy({ $0 >= 0 }) else {
             throw MobileCLIPError(.bundle, "the classifier gives what is not a probability: do not use it here")
         }
-        return ranked(classes, shares.map(Double.init))
+        return (classes, shares.map(Double.init))
     }
 }

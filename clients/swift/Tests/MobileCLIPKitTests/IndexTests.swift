@@ -104,6 +104,22 @@ final class IndexTests: XCTestCase {
         return try Relevance(content, numbers, vectors.queries[0].count, named: "relevance.safetensors")
     }
 
+    func testTheSameLabelsArePresent() throws {
+        struct Tags: Decodable {
+            struct Case: Decodable {
+                let ratios: [Double]
+                let share: Double
+                let probabilities: [Float]
+                let present: [Int]
+            }
+            let cases: [Case]
+        }
+        for one in try Vectors.read("tags", Tags.self).cases {
+            let rule = Manifest.Thresholds(ratios: one.ratios, share: one.share)
+            XCTAssertEqual(rule.present(one.probabilities.map(Double.init)), one.present)
+        }
+    }
+
     func testAQueryNeedsTheSameCosine() throws {
         let vectors = try Vectors.read("relevance", Relevances.self)
         let relevance = try relevance(vectors, vectors.file)

@@ -44,7 +44,24 @@ public struct Manifest: Decodable, Sendable {
         }
     }
 
-    struct Classes: Decodable, Sendable { let labels: [String] }
+    struct Classes: Decodable, Sendable {
+        let labels: [String]
+        let tags: Tags?
+    }
+    struct Tags: Decodable, Sendable { let thresholds: Thresholds }
+    struct Thresholds: Decodable, Sendable {
+        let ratios: [Double]
+        let share: Double
+
+        /// The indices of the labels that are present, the most probable first. `shares`: of the labels, then of "none of
+        /// these".
+        func present(_ shares: [Double]) -> [Int] {
+            let (labels, none) = (shares.dropLast(), shares.last ?? 1)
+            let least = max(share * (labels.max() ?? 0), 1e-6)
+            let found = labels.indices.filter { labels[$0] >= max(ratios[$0] * none, least) }
+            return found.sorted { (labels[$1], $0) < (labels[$0], $1) }
+        }
+    }
 
     struct RelevanceNumbers: Decodable, Sendable {
         struct File: Decodable, Sendable { let file: String }
@@ -99,6 +116,9 @@ public struct Manifest: Decodable, Sendable {
         let towers = try fields.decode([String: TowerEntry].self, forKey: .towers)
         (image, text) = (towers["image"], towers["text"])
         classifier = try fields.decodeIfPresent(Classes.self, forKey: .classifier)
+        if let classes = classifier, let tags = classes.tags, tags.thresholds.ratios.count + 1 != classes.labels.count {
+            throw DecodingError.dataCorruptedError(forKey: .classifier, in: fields, debugDescription: "ratios")
+        }
         relevance = try fields.decodeIfPresent(RelevanceNumbers.self, forKey: .relevance)
     }
 
