@@ -135,7 +135,9 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         layout = find_layout(file.shapes)
     except CheckpointError as error:
         advice = _advice(file.shapes)
-        raise CheckpointError(f"{file.path}: {f'cannot be used as it is: {advice}' if advice else error}") from None
+        raise CheckpointError(
+            f"{file.path}{f' cannot be used as it is: {advice}' if advice else f': {error}'}"
+        ) from None
     done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
     if done and layout not in (folded.NAME, llava.NAME):
         raise CheckpointError(
