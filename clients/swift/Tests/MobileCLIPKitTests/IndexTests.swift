@@ -365,8 +365,8 @@ final class IndexTests: XCTestCase {
     }
 
     func testHalvesBecomeFloats() {
-        var found = [Float](repeating: 0, count: 5)
-        widened([0x0001, 0x3C00, 0xBC00, 0x3555, 0x8000], &found, 5)
-        XCTAssertEqual(found, [5.9604645e-08, 1, -1, 0.33325195, -0.0])
+        var found = [Float](repeating: 0, count: 9)
+        widened([0x0001, 0x3C00, 0xBC00, 0x3555, 0x8000, 0x7BFF, 0x7C00, 0xFC00, 0x7E00], &found, 9)
+        XCTAssertEqual(found, [5.9604645e-08, 1, -1, 0.33325195, -0.0, 65504, .infinity, -.infinity, .infinity])
     }
 }

@@ -74,11 +74,12 @@ func products(_ row: UnsafePointer<Float>, _ query: UnsafePointer<Float>, _ widt
     return sum
 }
 
-/// float16 (IEEE 754 binary16) to float32, of finite numbers: the exponent's bias is made up by a product, which is exact.
+/// float16 (IEEE 754 binary16) to float32: the exponent's bias is made up by a product, which is exact. NaN becomes infinity.
 func widened(_ row: UnsafePointer<UInt16>, _ found: UnsafeMutablePointer<Float>, _ width: Int) {
     for index in 0..<width {
         let half = UInt32(row[index])
-        let magnitude = Float(bitPattern: (half & 0x7FFF) << 13) * 0x1p112
+        let product = Float(bitPattern: (half & 0x7FFF) << 13) * 0x1p112
+        let magnitude = product > 65504 ? .infinity : product  // the largest float16
         found[index] = half & 0x8000 == 0 ? magnitude : -magnitude
     }
 }
