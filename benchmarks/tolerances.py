@@ -103,8 +103,10 @@ TOLERANCES: Mapping[str, Tolerance] = {
 }
 
 
-def table(worst: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """All of them as Markdown. `worst`: by name, the row of benchmarks/margins.py that comes nearest to its bound."""
+def table(worst: Mapping[str, Mapping[str, Any]], thirds: bool) -> list[str]:
+    """All of them as Markdown. `worst`: by name, the row of benchmarks/margins.py that comes nearest to its bound.
+    `thirds`: its `--thirds` has passed.
+    """
     rows = []
     for name, own in TOLERANCES.items():
         row, seen, margin, source = worst.get(name), own.worst, own.margin, own.source
@@ -113,6 +115,6 @@ def table(worst: Mapping[str, Mapping[str, Any]]) -> list[str]:
             source = f"{row['network']}, seed {row['seed']}, {row['case']}, {row['kernels']}, threads {row['threads']}"
         shown = ["" if value is None else f"{value:.2g}" for value in (seen, margin)]
         if own.module is not None:
-            shown[1] = "3 or more"
+            shown[1], source = ("3 or more", source) if thirds else ("", UNMEASURED)
         rows.append([f"`{name}`", f"{own.value:.3g}", own.bounds, *shown, source])
     return markdown(("constant", ">value", "what it bounds", ">worst seen", ">margin", "source"), rows)
