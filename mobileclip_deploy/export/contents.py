@@ -45,13 +45,11 @@ from mobileclip_deploy.verify.checks.requested import BACKGROUND, EMBEDDING_SIZE
 from mobileclip_deploy.verify.instruments.learned_rounding import learned_floats, stored_sha256, tower_to_round
 from mobileclip_deploy.verify.instruments.matching import matched_weights
 
-# Packages in the manifest's `environment`: their versions decide the bytes of the artifacts.
-PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
-
 
 def package_versions(target: Target) -> dict[str, str]:
     """Returns the versions of the packages that decide the bytes of a target's artifacts."""
-    return {name: importlib.metadata.version(name) for name in (*PACKAGES, *target.capabilities.packages.all)}
+    names = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch", *target.capabilities.packages.all)
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
