@@ -5,8 +5,8 @@ python benchmarks/real/immich.py ~/immich out/nano-immich-fp32
 
 Loads the service's machine-learning/immich_ml/models/transforms.py (needs opencv-python-headless and orjson), makes the
 pixels of every picture of the built-in dataset by it as models/clip/visual.py does, and embeds them. Prints the cosines
-with the embeddings of our pixels, and the top-1 accuracy of both. Pictures are put on white first, as photographs are
-opaque.
+with the embeddings of our pixels, and the top-1 accuracy of both. The dataset's pictures have the network's size, which
+no filter changes: they are put on white and enlarged four times by Lanczos first.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def unit(rows: npt.ArrayLike) -> Floats:
     return np.asarray(values / np.linalg.norm(values, axis=-1, keepdims=True))
 
 
-def on_white(path: Any) -> Image.Image:
+def enlarged(path: Any) -> Image.Image:
     picture = Image.open(path).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return opaque.resize((4 * picture.width, 4 * picture.height), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
@@ -65,9 +66,9 @@ def main() -> None:
     image, text = mcd.load_runner(bundle, "image"), mcd.load_runner(bundle, "text")
     ours, theirs = [], []
     for start in range(0, len(data.images), BATCH):
-        files = data.images[start : start + BATCH]
-        ours.append(image(mcd.preprocess(files, bundle)))
-        theirs.append(image(np.stack([service_pixels(service, settings, on_white(file)) for file in files])))
+        pictures = [enlarged(file) for file in data.images[start : start + BATCH]]
+        ours.append(image(np.asarray(mcd.preprocess(pictures, bundle), np.float32)))
+        theirs.append(image(np.stack([service_pixels(service, settings, picture) for picture in pictures])))
     prompts = [bundle.manifest.template.format(name) for name in data.classes]
     classes, labels = unit(text(mcd.tokenize(prompts, bundle))), np.asarray(data.labels)
     rows = {"ours": unit(np.concatenate(ours)), "immich": unit(np.concatenate(theirs))}

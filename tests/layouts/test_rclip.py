@@ -130,7 +130,7 @@ def test_verify_passes_it_and_fails_another_mean_in_the_file(
         change(model)
         file.write_bytes(model.SerializeToString())
         rehash(bundle.path)
-        assert mcd.verify(mcd.Bundle.open(bundle.path), checkpoint=checkpoint, quick=True).failed, change.__name__
+        assert mcd.verify(mcd.Bundle.open(bundle.path), checkpoint=checkpoint, thorough=False).failed, change.__name__
     file.write_bytes(sound[0])
     manifest.write_bytes(sound[1])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.pictures.embedding import at_length_one
+from mobileclip_deploy.pictures.embedding import unit
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.verify.subject import Subject
 
@@ -43,15 +43,15 @@ def check_joint(subject: Subject) -> Iterator[Check]:
         outputs, engine = target.joint_answers(path, inputs.of("image"), inputs.of("text"))
         embeddings = {name: outputs[manifest.towers[name].output.name] for name in manifest.towers}
         for name, tower in subject.towers.items():
-            expected = at_length_one(tower.expected.astype(np.float64)).astype(np.float32)
+            expected = unit(tower.expected)
             check = Check.of_answers(STEP, name, expected, embeddings[name], tower.bound, engine)
             if check.status == "passed" and abs(np.linalg.norm(embeddings[name], axis=1) - 1).max() > LENGTH:
                 check = Check.failed(STEP, name, "embeddings are not of length 1", engine)
             yield check
         exact = manifest.logit_scale * embeddings["image"].astype(np.float64) @ embeddings["text"].T.astype(np.float64)
-        for output, logits in (("logits_per_image", exact), ("logits_per_text", exact.T)):
-            check = Check.of_answers(STEP, "both", logits.astype(np.float32), outputs[output], LOGITS, engine)
-            yield check.model_copy(update={"detail": output})
+        for logits, products in (("logits_per_image", exact), ("logits_per_text", exact.T)):
+            check = Check.of_answers(STEP, "both", products.astype(np.float32), outputs[logits], LOGITS, engine)
+            yield check.model_copy(update={"detail": logits})
     except NotRun as error:
         yield Check.not_run(STEP, "both", str(error))
     except (InvalidInput, RuntimeFailed) as error:
