@@ -127,8 +127,8 @@ def convert(
 
     curve, ratio = None, check_ratio(0.5 if ratio is None else ratio)
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
-    kept: Keep = "used" if keep == "used" else "letters"
-    cut = languages_of_options(codes, language_texts, kept, captions)
+    pieces: Keep = "used" if keep == "used" else "letters"
+    cut = languages_of_options(codes, language_texts, pieces, captions)
     with progress(MOMENT) as update:
         if mix is not None and keep is not None and dataset is not None:
             curve = _curve((mix, checkpoint), variant, preprocess, (Path(keep), dataset), update)
@@ -152,12 +152,12 @@ def convert(
         print_json(replace(result, curve=curve))
         return
     if curve is not None:
-        lines = [[f"{one.ratio:g}", f"{one.kept:.2f}", f"{one.gained:.2f}"] for one in curve.points]
+        lines = [[f"{point.ratio:g}", f"{point.old:.2f}", f"{point.new:.2f}"] for point in curve.points]
         print_table(None, [">ratio", f">{keep} %", f">{dataset} %"], lines)
-        kept_points, gained = (
-            f"{one.value:+.2f} points ({one.low:+.2f} to {one.high:+.2f})" for one in (curve.kept, curve.gained)
+        of_old, of_new = (
+            f"{change.value:+.2f} points ({change.low:+.2f} to {change.high:+.2f})" for change in (curve.old, curve.new)
         )
-        say(f"ratio {curve.ratio:g}, confirmed on the other pictures: {kept_points} on {keep}, {gained} on {dataset}")
+        say(f"ratio {curve.ratio:g}, confirmed on the other pictures: {of_old} on {keep}, {of_new} on {dataset}")
     layouts = f"{result.source_layout} -> {result.layout}"
     say(f"wrote {result.output}: {result.variant}, {layouts}, {result.tensors} tensors")
 

@@ -49,11 +49,11 @@ def choose_ratio(
     for ratio in RATIOS:
         progress(f"accuracy at ratio {ratio:g}")
         points.append(MixPoint(ratio, *(100 * float(hits(ratio, part).mean()) for part in (keep_choice, gain_choice))))
-    allowed = [point for point in points if point.kept >= points[0].kept]
-    ratio = max(allowed, key=lambda point: (point.gained, -point.ratio)).ratio
+    allowed = [point for point in points if point.old >= points[0].old]
+    ratio = max(allowed, key=lambda point: (point.new, -point.ratio)).ratio
     progress(f"confirming ratio {ratio:g}")
-    kept, gained = (paired_difference(hits(ratio, part), hits(0, part)) for part in (keep_rest, gain_rest))
-    return MixCurve(tuple(points), ratio, kept, gained)
+    of_old, of_new = (paired_difference(hits(ratio, part), hits(0, part)) for part in (keep_rest, gain_rest))
+    return MixCurve(tuple(points), ratio, of_old, of_new)
 
 
 def _hits(model: MobileCLIP, dataset: Dataset, how: Measuring = IN_FULL) -> Hits:

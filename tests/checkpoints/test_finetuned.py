@@ -367,7 +367,7 @@ def test_the_libraries_own_files(tmp_path: Path) -> None:
     assert "save its state_dict alone" in refused["pickled.pt"]
     assert "RN50" in refused["rn50.pt"]
     assert "NaN" in refused["nan.pt"]
-    assert "LoRA factors next to the weights" in refusal(folder / "peft_unmerged.pt")
+    assert "it has LoRA factors: merge" in refusal(folder / "peft_unmerged.pt")
 
 
 def test_mixes_lie_between_the_original_and_the_fine_tune(tmp_path: Path) -> None:

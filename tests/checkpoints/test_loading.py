@@ -109,7 +109,7 @@ def test_a_variant_that_is_unknown_or_another_or_lacks_the_layout_is_told(tmp_pa
 PEFT = "base_model.model."
 TOOLS: dict[str, tuple[Callable[[Weights], Weights], str]] = {
     "PEFT": (
-        lambda weights: {PEFT + name: value for name, value in weights.items()},
+        lambda weights: {PEFT + name.replace(".fc1.", ".fc1.base_layer."): value for name, value in weights.items()},
         "it has LoRA factors: merge ",
     ),
     "LoRA beside": (

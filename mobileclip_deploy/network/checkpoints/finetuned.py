@@ -37,7 +37,7 @@ def plain_tower(file: TensorFile) -> tuple[TensorFile, TrainedHead | None]:
     heads = {match[2]: key for key in file.shapes if (match := HEAD.match(key)) is not None}
     rest = [key for key in file.shapes if key not in heads.values()]
     prefixes = (*(WISE_FT.match(key)[0] for key in wise[:1]), *BACKBONES)  # type: ignore[index]
-    prefix = next((one for one in prefixes if rest and all(key.startswith(one) for key in rest)), None)
+    prefix = next((start for start in prefixes if rest and all(key.startswith(start) for key in rest)), None)
     head = None
     if "weight" in heads and prefix is not None:
         head = _head(file, heads, normalised=bool(wise))

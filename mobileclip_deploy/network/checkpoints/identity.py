@@ -271,13 +271,8 @@ def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
 ADVICE = (
     # Names that PEFT, loralib and diffusers give the factors of a low-rank update.
     (
-        re.compile(r"\.base_layer\.weight$"),
-        "it has LoRA factors next to the weights: merge them before saving (PEFT: `merge_and_unload()`)",
-    ),
-    (
-        re.compile(r"(^|\.)lora_"),
-        "it has the factors of a LoRA adapter alone: merge them into the checkpoint that it was trained on with "
-        "`convert` and `base`, then use the written file",
+        re.compile(r"(^|\.)lora_|\.base_layer\."),
+        "it has LoRA factors: merge them into the weights before saving (PEFT: `merge_and_unload()`)",
     ),
     (
         re.compile(r"^visual\.layer4\.\d+\.conv|^visual\.attnpool\."),
@@ -301,6 +296,11 @@ ADVICE = (
 def _advice(names: Iterable[str]) -> str | None:
     """Returns the next step for a file of a known training tool. None for others."""
     listed = list(names)
+    if sum("lora_" in name for name in listed) > len(listed) / 2:
+        return (
+            "it has the factors of a LoRA adapter alone: merge them into the checkpoint that it was trained on with "
+            "`convert` and `base`, then use the written file"
+        )
     return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
 
 

@@ -14,11 +14,11 @@ from mobileclip_deploy.errors import CheckpointError, UsageError, listed
 
 @dataclass(frozen=True)
 class MixPoint:
-    """Accuracy at one ratio, in percent: `kept` on the original's data, `gained` on those of the fine-tune."""
+    """Accuracy at one ratio, in percent: `old` on the original's data, `new` on those of the fine-tune."""
 
     ratio: float
-    kept: float
-    gained: float
+    old: float
+    new: float
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class MixCurve:
 
     points: tuple[MixPoint, ...]
     ratio: float
-    kept: Interval
-    gained: Interval
+    old: Interval
+    new: Interval
 
 
 def check_ratio(ratio: float) -> float:

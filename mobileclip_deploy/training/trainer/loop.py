@@ -163,7 +163,9 @@ class Training(ABC, Generic[Network, Item, Row]):
 
     def _forecast(self, seconds: float, cpu_seconds: float) -> str:
         """Returns one line about the whole training, from the durations of the first steps."""
-        hours, cpu_hours = (self.settings.steps * one / FORECAST_STEPS / 3600 for one in (seconds, cpu_seconds))
+        hours, cpu_hours = (
+            self.settings.steps * duration / FORECAST_STEPS / 3600 for duration in (seconds, cpu_seconds)
+        )
         memory = _peak_memory() if self.settings.device == "cpu" else ""
         return (
             f"{self.settings.steps:,} steps of {self.settings.batch:,}: about {hours:.2g} hours at the speed of the "

@@ -139,8 +139,8 @@ def write_weights(model: MobileCLIP, path: Path, tuned_from: str | None = None) 
     candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
     tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})
     metadata = {"variant": model.variant.name, "layout": layout, "form": "training"}
-    if model.provenance is not None and (taken := model.provenance.preprocess) is not None:
-        metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
+    if model.provenance is not None and (pictures := model.provenance.preprocess) is not None:
+        metadata[METADATA] = pictures.model_dump_json(exclude={"taken_from"})
     if tuned_from is not None:
         metadata[TUNED_FROM] = tuned_from
     write_tensors(path, tensors, metadata)

@@ -292,9 +292,9 @@ def finetune_recipe(variant: str, start: Path, data: Path, held_out: Path | None
     Raises:
         InvalidInput: a value is out of range.
     """
-    given = {"preset": FINETUNE, "variant": variant, "start": start, "data": data}
-    given |= {"evaluation": held_out, "preprocess": preprocess}
-    return recipe_of(Recipe, {"version": 1} | PRESETS[FINETUNE] | given, None)
+    fields = {"preset": FINETUNE, "variant": variant, "start": start, "data": data}
+    fields |= {"evaluation": held_out, "preprocess": preprocess}
+    return recipe_of(Recipe, {"version": 1} | PRESETS[FINETUNE] | fields, None)
 
 
 def recipe_of(kind: type[_R], content: Any, path: Path | None) -> _R:

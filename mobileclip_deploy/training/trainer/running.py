@@ -231,7 +231,7 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
         task = "retrieval" if "retrieval" in self.held_out.tasks else "classification"
         figures = measure(model_embedder(self.averaged), self.held_out, (task,)).result.figures
         names = (
-            [f"{one}_recall@1" for one in ("image_to_text", "text_to_image")] if task == "retrieval" else ["top1"] * 2
+            [f"{way}_recall@1" for way in ("image_to_text", "text_to_image")] if task == "retrieval" else ["top1"] * 2
         )
         return LogRow(
             step=self.step,

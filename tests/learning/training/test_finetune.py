@@ -178,8 +178,8 @@ def test_the_mix_is_the_best_that_loses_nothing(folder: Path, monkeypatch: pytes
     curve = mixing.choose_ratio(original, tuned, many["old"], many["new"])
     assert curve.ratio == 0.4
     assert [point.ratio for point in curve.points] == list(mixing.RATIOS)
-    assert curve.kept.value == pytest.approx(0, abs=1e-9)
-    assert curve.gained.value == pytest.approx(40, abs=1)
+    assert curve.old.value == pytest.approx(0, abs=1e-9)
+    assert curve.new.value == pytest.approx(40, abs=1)
     other = mcd.load_model()
     other.towers = ("image",)
     with pytest.raises(UsageError, match="different towers"):
