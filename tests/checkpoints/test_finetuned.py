@@ -148,13 +148,14 @@ def factors(weights: Weights) -> tuple[Weights, dict[str, tuple[Tensor, Tensor]]
     torch.manual_seed(0)
     layers = {"text.transformer.resblocks.0.mlp.c_fc": "weight", "text.transformer.resblocks.1.attn": "in_proj_weight"}
     layers["visual.trunk.stages.0.blocks.0.mlp.fc1"] = "weight"
+    layers["text.transformer.resblocks.1.attn.base_layer.out_proj"] = "weight"
     made: Weights = {}
     expected: dict[str, tuple[Tensor, Tensor]] = {}
     for module, end in layers.items():
-        shape = weights[f"{module}.{end}"].shape
+        shape = weights[f"{module.replace('.base_layer', '')}.{end}"].shape
         down, up = torch.randn(2, *shape[1:]), torch.randn(shape[0], 2, *(1 for _ in shape[2:]))
         made |= {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
-        expected[f"{module}.{end}"] = (down, up)
+        expected[f"{module.replace('.base_layer', '')}.{end}"] = (down, up)
     return made, expected
 
 
@@ -166,11 +167,12 @@ def test_a_lora_adapter_is_merged_into_its_base(
     folder = adapter(tmp_path / "adapter", made | {"logit_scale": torch.tensor(4.0)}, **config)
     base = write(tmp_path / "base.safetensors", {name: value.half() for name, value in weights.items()})
     done = convert(folder, None, tmp_path / "merged.safetensors", base=base)
-    assert "a LoRA adapter of 3 layers was merged into base.safetensors, in float32" in done.notes
+    assert "a LoRA adapter of 4 layers was merged into base.safetensors, in float32" in done.notes
     expected = {name: value.half().float() for name, value in weights.items()} | {"logit_scale": torch.tensor(4.0)}
     for name, (down, up) in updates.items():
         product = up.flatten(1).double() @ down.flatten(1).double()
-        expected[name] = (expected[name].double() + scale * product.reshape(expected[name].shape)).float()
+        times = 2 if name.endswith("out_proj.weight") else 1  # PEFT adds that update twice
+        expected[name] = (expected[name].double() + times * scale * product.reshape(expected[name].shape)).float()
     merged, wanted = load(done.output), load(write(tmp_path / "wanted.pt", expected))
     for name, value in wanted.state_dict().items():
         assert torch.allclose(merged.state_dict()[name], value, rtol=1e-5, atol=1e-5), name

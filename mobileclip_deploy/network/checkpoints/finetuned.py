@@ -64,6 +64,7 @@ def _head(file: TensorFile, keys: Mapping[str, str], normalised: bool) -> Traine
 MOST_CLASSES = 100_000
 FACTOR = re.compile(r"^(?P<module>.+?)\.lora_(?P<which>[AB])\.(?:default\.)?weight$")
 ADAPTER_CONFIG = "adapter_config.json"
+BASE_LAYER, ATTENTION_OUTPUT = ".base_layer", ".base_layer.out_proj"
 _Alpha = Annotated[float, Field(allow_inf_nan=False)]
 _No = Literal[False]
 
@@ -83,8 +84,12 @@ class _AdapterConfig(BaseModel, frozen=True):
 
     def scale(self, module: str, rank: int) -> float:
         """Returns the factor of a module's update."""
-        suffixes = (alpha for name, alpha in self.alpha_pattern.items() if f".{module}".endswith(f".{name}"))
-        return next(suffixes, self.lora_alpha) / (math.sqrt(rank) if self.use_rslora else rank)
+        # PEFT adds the update of nn.MultiheadAttention's output projection twice, in every forward pass too, so that the
+        # network was trained so (`lora.layer.MultiheadAttention.merge`, as measured with 0.21.2).
+        times = 2 if module.endswith(ATTENTION_OUTPUT) else 1
+        plain = f".{module.replace(BASE_LAYER, '')}"
+        suffixes = (alpha for name, alpha in self.alpha_pattern.items() if plain.endswith(f".{name}"))
+        return times * next(suffixes, self.lora_alpha) / (math.sqrt(rank) if self.use_rslora else rank)
 
 
 def merged(base: TensorFile, adapter: TensorFile) -> TensorFile:
@@ -103,7 +108,7 @@ def merged(base: TensorFile, adapter: TensorFile) -> TensorFile:
     made = {key: (shape, lambda key=key: base.read(key)) for key, shape in base.shapes.items()}
     for key, shape in adapter.shapes.items():
         if (match := FACTOR.match(key)) is not None:
-            factors.setdefault(match["module"].replace(".base_layer", ""), {})[match["which"]] = key
+            factors.setdefault(match["module"], {})[match["which"]] = key
         elif base.shapes.get(key) == shape:  # a layer that was trained whole (`modules_to_save`, biases)
             made[key] = shape, lambda key=key: adapter.read(key)
         else:
@@ -111,7 +116,8 @@ def merged(base: TensorFile, adapter: TensorFile) -> TensorFile:
     if not factors:
         raise CheckpointError(f"{adapter.path} has no LoRA factors; leave `base` out")
     for module, keys in factors.items():
-        name = next((f"{module}.{end}" for end in ("weight", "in_proj_weight") if f"{module}.{end}" in base.shapes), "")
+        names = (f"{module.replace(BASE_LAYER, '')}.{end}" for end in ("weight", "in_proj_weight"))
+        name = next((candidate for candidate in names if candidate in base.shapes), "")
         if not name or keys.keys() != {"A", "B"}:
             raise CheckpointError(
                 f"{adapter.path}: {module} has no layer in {base.path.name}; give the checkpoint that it was trained on"
