@@ -84,8 +84,8 @@ class _AdapterConfig(BaseModel, frozen=True):
 
     def scale(self, module: str, rank: int) -> float:
         """Returns the factor of a module's update."""
-        # PEFT adds the update of nn.MultiheadAttention's output projection twice, in every forward pass too, so that the
-        # network was trained so (`lora.layer.MultiheadAttention.merge`, as measured with 0.21.2).
+        # PEFT adds the update of nn.MultiheadAttention's output projection twice, also in each forward pass, so that
+        # the network was trained so (`lora.layer.MultiheadAttention.merge`, as measured with 0.21.2).
         times = 2 if module.endswith(ATTENTION_OUTPUT) else 1
         plain = f".{module.replace(BASE_LAYER, '')}"
         suffixes = (alpha for name, alpha in self.alpha_pattern.items() if plain.endswith(f".{name}"))
