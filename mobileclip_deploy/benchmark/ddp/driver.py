@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from mobileclip_deploy.base.files import file_sha256, read_model
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.base.files.staging import temporary_folder
@@ -241,7 +243,9 @@ class DdpDriver(Driver):
             measured.simulated or run.device.simulated or service.simulated or device.hardware_type != "PHYSICAL"
         )
         rental = Rental(provider=PROVIDER, model=device.id, date=report.start_time[:10], session=started.session)
-        rented = with_fields(measured, kind="ddp", simulated=simulated, rental=rental)
+        message = f"the session {started.session} sent no properties of a phone; run again"
+        with reraising(message, ValidationError, into=SessionFailed):
+            rented = with_fields(measured, kind="ddp", simulated=simulated, rental=rental)
         for finished in run.rounds:
             plan.keep(finished)
         return plan.record(rented, run.harness, run.runtimes, run.environment)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmark.android import harness
+from benchmark.android.conftest import arm as arm
 from benchmark.android.conftest import built as built
 from benchmark.android.scripted import scripted_runners
 from benchmark.ddp.standin import Cloud, device_run, sign_in

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from benchmark.android.standin import ADDRESSES, ARM_PROGRAMS
 from programs import script, serving
 
 PROJECT, BUCKET = "our-phones", "our-phones-devicerun"
@@ -94,13 +96,14 @@ class Cloud:
 
     `fault`: quota, disabled, billing, forbidden (of a request); timed_out, error, cancelled, twice, partial, truncated,
     other_model, no_properties, other_job, slow (of a run). `only`: the phone with that fault. `unreachable`: number of
-    polls that fail.
+    polls that fail. `arm`: programs are for 64-bit ARM, and started by qemu in a namespace where the kernel does so.
     """
 
     folder: Path
     address: str = ""
     fault: str = ""
     only: str = ""
+    arm: bool = False
     unreachable: int = 0
     signed_in: bool = True
     token: str = ACCESS
@@ -251,10 +254,18 @@ class Cloud:
         shell = shutil.which("mksh")
         assert shell is not None
         tools = self._programs(device["requirement"]["deviceId"])
+        environment = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "HOME": str(phone)}
+        command = [shell, str(program), *arguments]
+        if self.arm:
+            environment |= {"QEMU_LD_PREFIX": "/usr/aarch64-linux-gnu", "QEMU_RESERVED_VA": ADDRESSES}
+            mount = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc"
+            register = f"printf %s {shlex.quote(ARM_PROGRAMS)} >/proc/sys/fs/binfmt_misc/register"
+            start = f'{mount} && {register} && exec "$@"'
+            command = ["unshare", "--map-root-user", "--mount", "sh", "-c", start, "sh", *command]
         done = subprocess.run(
-            [shell, str(program), *arguments],
+            command,
             cwd=phone,
-            env={"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "HOME": str(phone)},
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=120,

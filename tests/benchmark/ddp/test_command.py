@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmark.android import harness, tiny
 from benchmark.ddp.standin import Cloud
 from command_line import Outcome, run
 from exports import Exports
 
+from mobileclip_deploy.base.progress import silent
+from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.ddp import driver
 from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.driver import get_driver
 
 pytestmark = pytest.mark.whole
 
@@ -65,6 +69,18 @@ def test_a_run_that_was_left_alone_is_fetched_and_not_paid_again(
     assert result.device.rental
     assert result.device.rental.session == "session-00000001"
     assert not (tmp_path / "rented.json.partial").exists()
+
+
+def test_programs_for_phones_are_run_by_qemu(
+    cloud: Cloud, arm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.needs("unshare", headers=False)
+    monkeypatch.setenv("MOBILECLIP_ANDROID_RUNNERS", str(arm / "bin"))
+    cloud.arm = True
+    (phone,) = get_driver("ddp:caiman-35").each()
+    measured = phone.run(tiny.plan(tmp_path / "plan"), silent)
+    assert [cell.golden and cell.golden.passed for cell in assemble(measured).cells] == [True]
+    assert (measured.device.architecture, measured.device.simulated) == ("arm64-v8a", True)
 
 
 def test_one_document_is_printed_for_one_phone_alone(cloud: Cloud, bundle: Path) -> None:

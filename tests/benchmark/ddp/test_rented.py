@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from benchmark.android import tiny
 from benchmark.ddp.standin import ACCESS, PROJECT, REFRESH, SECRET, Cloud
+from pydantic import ValidationError
 
 from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.assembly import assemble
@@ -16,7 +17,7 @@ from mobileclip_deploy.benchmark.ddp.driver import DdpDriver
 from mobileclip_deploy.benchmark.driver import Driver, get_driver
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.plan import SESSION, Plan
-from mobileclip_deploy.benchmark.result import Run
+from mobileclip_deploy.benchmark.result import Device, Run
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -142,6 +143,21 @@ def test_a_program_that_fails_on_the_phone_is_quoted(cloud: Cloud, programs: Pat
     (programs / "libstdc++_s.so").unlink()
     with pytest.raises(RuntimeFailed, match=r"failed on the phone \(.*libstdc\+\+_s\.so.*\); run again"):
         measured(tiny.plan(tmp_path / "plan"))
+
+
+def test_a_phone_without_properties_of_its_own_is_never_a_real_one(cloud: Cloud, tmp_path: Path) -> None:
+    device = measured(tiny.plan(tmp_path / "plan")).device
+    real = dict(device) | {"simulated": False}
+    assert not Device.model_validate(real).simulated
+    for change in (
+        {"build": None},
+        {"model": "unknown"},
+        {"os_version": "unknown"},
+        {"rental": None},
+        {"kind": "host"},
+    ):
+        with pytest.raises(ValidationError):
+            Device.model_validate(real | change)
 
 
 def test_polling_has_an_end(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
