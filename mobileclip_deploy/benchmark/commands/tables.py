@@ -31,7 +31,7 @@ def print_result(*results: Result) -> None:
     chosen = [index for index, name in enumerate(names) if name not in LEFT_OUT]
     heads = [f">{names[index]}" if names[index].endswith(FIGURES) else names[index] for index in chosen]
     cells = [
-        [device] * several + [row[index].text for index in chosen]
+        [f"SIMULATED {device}" if result.device.simulated else device] * several + [row[index].text for index in chosen]
         for device, result in zip(devices, results, strict=True)
         for row in rows(result)
     ]
