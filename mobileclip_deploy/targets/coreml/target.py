@@ -28,6 +28,7 @@ from mobileclip_deploy.targets.values import Form, Place, Ports, Precisions, Run
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
 GROUPS = (32, 16, 8)
@@ -150,3 +151,8 @@ class CoreMLTarget(Target):
             raise NotRun("Core ML exists on macOS only (the evaluator's time is no latency)")
         units = allowed_units()
         return tuple(place for place in super().places(device, options) if place.compute_units in units)
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.coreml.foreign import open_foreign
+
+        return open_foreign(path)

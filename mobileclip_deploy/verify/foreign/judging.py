@@ -48,7 +48,12 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     """Returns the verdict on the tower that was searched."""
     file, convention, cause = search.feeder.file, match.pair.convention, match.pair.cause
     evidence = weight_evidence(getattr(search.model, search.tower), constants)
-    precision = coarsest(stored_precision(constants), evidence.rounding)
+    roles = search.feeder.roles
+    index = roles.image if isinstance(convention, ImageConvention) else roles.ids
+    assert index is not None
+    port = file.inputs[index]
+    half = ["fp16"] if port.dtype == "float16" else []  # pixels are rounded on their way in
+    precision = coarsest(stored_precision(constants), evidence.rounding, *half)
     floor = _floor_bound(search)
     bound = _bound(precision, floor)
     verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
@@ -57,16 +62,13 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
         verdict = "defect"
     elif verdict == "differs" and evidence.share <= OTHER:
         verdict = "other weights" if evidence.same_architecture else "other network"
-    roles = search.feeder.roles
-    port = roles.image if isinstance(convention, ImageConvention) else roles.ids
-    assert port is not None
     return ForeignTower(
         file=file.path.name,
         tower=search.tower,
         verdict=verdict,
         input=InputConvention(
-            name=file.inputs[port].name,
-            shape=file.inputs[port].shape,
+            name=port.name,
+            shape=port.shape,
             form=convention.describe(),
             also=tuple(other.describe() for other in match.others),
         ),

@@ -49,8 +49,13 @@ class _Declared(BaseModel, frozen=True):
 
 def foreign_target(path: Path) -> Target | None:
     """Returns the target that runs others' files of this suffix. None if the path cannot be such a file."""
-    suffixes = {target.capabilities.formats.foreign_suffix: target for target in targets().values()}
-    return suffixes.get(path.suffix) if path.suffix else None
+    return _readers().get(path.suffix)
+
+
+def _readers() -> dict[str, Target]:
+    """Returns the targets that run others' files, by suffix."""
+    readers = [target for target in targets().values() if type(target).open_foreign is not Target.open_foreign]
+    return {target.capabilities.formats.suffixes[0]: target for target in readers}
 
 
 class OpenedFile:
@@ -158,5 +163,4 @@ class OpenedFile:
 
 def readable_kinds() -> str:
     """Returns the suffixes of files that targets run."""
-    every = (target.capabilities.formats.foreign_suffix for target in targets().values())
-    return ", ".join(suffix for suffix in every if suffix)
+    return ", ".join(_readers())

@@ -154,10 +154,8 @@ class TowerSearch:
         pairs = self._ranked(results, [CLEAN, *self.causes()])
         best = self._confirmed(pairs)
         if best.distance > NEAR and best.pair.cause is CLEAN:
-            top = dict.fromkeys(pair.convention for pair in pairs[:TRIED])
-            some = [(convention, outputs) for convention, outputs in results if convention in top]
-            single = self._ranked(some, list(block_causes(getattr(self.model, self.tower))))
-            best = self._confirmed([*single[:TRIED], *pairs[:TRIED]]) if single else best
+            single = self._ranked(results, list(block_causes(getattr(self.model, self.tower))))
+            best = self._confirmed([*single[:TRIED], *pairs]) if single else best
         return best
 
     def _ranked(self, results: Iterable[tuple[Convention, list[Array]]], causes: Sequence[Cause]) -> list[Pair]:
@@ -177,7 +175,7 @@ class TowerSearch:
     def _confirmed(self, ranked: Sequence[Pair]) -> Match:
         """Returns the best of the first pairs on all inputs; the checkpoint's own network unless a change explains much
         more."""
-        tried = [*ranked[:TRIED], *[pair for pair in ranked if pair.cause is CLEAN][:2]]
+        tried = [*ranked[: 2 * TRIED], *[pair for pair in ranked if pair.cause is CLEAN][:2]]
         ran: dict[Convention, list[Array]] = {}
         clean = self.expected(CLEAN)
         assert clean is not None

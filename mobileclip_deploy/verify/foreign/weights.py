@@ -26,7 +26,7 @@ EXACT = 1e-5
 FOUND = 0.3
 """Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
 SCALED = 0.01
-"""Least difference from 1 of a factor that a converter moves into a weight: GELU's square root of 2, attention's scale."""
+"""Least difference from 1 of a factor that a converter moves into a weight: GELU's root of 2, attention's scale."""
 ROUNDED = (("fp32", EXACT), ("fp16", 2e-3), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1

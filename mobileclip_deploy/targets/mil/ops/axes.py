@@ -53,7 +53,21 @@ def _reduction(name: str, function: Callable[[Tensor, list[int], bool], Tensor])
 
 _reduction("reduce_max", lambda x, dims, keep: torch.amax(x, dims, keepdim=keep))
 _reduction("reduce_mean", lambda x, dims, keep: torch.mean(x, dims, keepdim=keep))
+_reduction("reduce_l2_norm", lambda x, dims, keep: torch.linalg.vector_norm(x, dim=dims, keepdim=keep))
+_reduction("reduce_sum_square", lambda x, dims, keep: torch.sum(x.square(), dims, keepdim=keep))
 _reduction("reduce_sum", lambda x, dims, keep: torch.sum(x, dims, keepdim=keep))
+
+
+def _argmax_shape(shapes: Shapes, values: Values) -> Shape:
+    return _reduced(shapes, {**values, "axes": (values.get("axis", -1),)})
+
+
+@op("reduce_argmax", result=BY_NAME["int32"], shape=_argmax_shape)
+def reduce_argmax(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
+    """Returns the index of the largest element along `axis`, the first of equal ones."""
+    if output_dtype != "int32":
+        raise InvalidInput(f"reduce_argmax with results of type {output_dtype} is not evaluated")
+    return torch.argmax(x, axis, keepdim=keep_dims).to(torch.int32)
 
 
 @op("layer_norm", shape="x")
@@ -153,6 +167,20 @@ def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     return torch.stack(values) if all(value.dim() == 0 for value in values) else torch.cat(values, axis)
 
 
+def _stack_shape(shapes: Shapes, values: Values) -> Shape:
+    every = shapes["values"]
+    if len(set(every)) != 1:
+        raise InvalidInput(f"the shapes {[list(shape) for shape in every]} do not stack")
+    (axis,) = axes_of((values["axis"],), len(every[0]) + 1)
+    return (*every[0][:axis], len(every), *every[0][axis:])
+
+
+@op("stack", result="values", same=("values",), exact=True, shape=_stack_shape)
+def stack(values: Tensors, axis: int) -> Tensor:
+    """Joins tensors of one shape along a new axis."""
+    return torch.stack(values, axis)
+
+
 @op("split", exact=True)
 def split(x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Ints | None = None) -> tuple[Tensor, ...]:
     """Cuts x along `axis` into `split_sizes`, or into `num_splits` equal parts."""
@@ -186,6 +214,24 @@ def gather(x: Stored, indices: Tensor, axis: int = 0, batch_dims: int = 0, valid
         rows = _Within.apply(rows, x.shape[axis])  # type: ignore[no-untyped-call]
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return x.index_select(axis, rows.reshape(-1)).reshape(shape)
+
+
+def _gather_nd_shape(shapes: Shapes, values: Values) -> Shape:
+    (x,), (indices,) = shapes["x"], shapes["indices"]
+    if values.get("batch_dims", 0) or not indices or not 0 < indices[-1] <= len(x):
+        raise InvalidInput("a gather_nd in batches, or of more axes than its value has, is not evaluated")
+    return (*indices[:-1], *x[indices[-1] :])
+
+
+@op("gather_nd", exact=True, shape=_gather_nd_shape)
+def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
+    """Gathers slices of x at positions in its first K axes: x [D], indices [N, K] -> [N, D[K:]]."""
+    rows = indices.to(torch.int64)
+    if not rows.is_meta:
+        columns = [_Within.apply(rows[..., axis], x.shape[axis]) for axis in range(rows.shape[-1])]  # type: ignore[no-untyped-call]
+    else:
+        columns = list(rows.unbind(-1))
+    return x[tuple(columns)]
 
 
 class _Within(torch.autograd.Function):

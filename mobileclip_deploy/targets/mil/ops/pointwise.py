@@ -38,14 +38,38 @@ _binary("add", torch.add)
 _binary("sub", torch.sub)
 _binary("mul", torch.mul)
 _binary("real_div", torch.div)
+_binary("pow", torch.pow)
+_binary("maximum", torch.maximum)
+_binary("minimum", torch.minimum)
 _binary("equal", torch.eq, to_bool=True)
 _binary("greater_equal", torch.ge, to_bool=True)
 
 _unary("abs", torch.abs)
+_unary("exp", torch.exp)
+_unary("square", torch.square)
 _unary("relu", torch.relu)
 _unary("sigmoid", torch.sigmoid)
 _unary("sqrt", torch.sqrt)
 _unary("tanh", torch.tanh)  # in no package of ours: tests/faults plants it for sigmoid
+
+
+@op("rsqrt", shape="x")
+def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
+    """Computes 1 / sqrt(x + epsilon)."""
+    return torch.rsqrt(x + epsilon)
+
+
+@op("batch_norm", shape="x")
+def batch_norm(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    gamma: Tensor | None = None,
+    beta: Tensor | None = None,
+    epsilon: float = 1e-5,
+) -> Tensor:
+    """Computes gamma * (x - mean) / sqrt(variance + epsilon) + beta per channel: x [N, C, ...], the others [C]."""
+    return F.batch_norm(x, mean, variance, gamma, beta, False, 0.0, epsilon)
 
 
 @op("softmax", shape="x")
