@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--pictures", type=int, default=6)
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--only", default="", help="a regular expression of the mistakes' names")
+    parser.add_argument("--only", default="", help="a regular expression of `image` or `text` and the name")
     chosen = parser.parse_args()
     model = load_model()
 
@@ -229,21 +229,26 @@ def main() -> None:
     texts = chosen.out / "texts.txt"
     texts.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     ids = tokenize(TEXTS)
-    cases = [("clean", "", run("image", np.stack([cropped(upright(file)) for file in files])), "image")]
-    cases += [
-        (name, words, run("image", np.stack([app(file) for file in files]).astype(np.float32)), "image")
-        for name, (words, app) in MISTAKES.items()
-    ]
-    cases += [("clean", "", run("text", ids), "text"), ("capitals", "capitals kept", run("text", cased(TEXTS)), "text")]
-    cases += [(name, words, run("text", change(ids)), "text") for name, (words, change) in IDS.items()]
-    cases += [
-        (name, words, run("text", tokenize([change(text) for text in TEXTS])), "text")
-        for name, (words, change) in PROMPTS.items()
-    ]
-    cases = [case for case in cases if re.search(chosen.only, case[0])]
+
+    def of_images(app: Callable[[Path], Pixels]) -> Callable[[], Pixels]:
+        return lambda: run("image", np.stack([app(file) for file in files]).astype(np.float32))
+
+    def of_ids(change: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]) -> Callable[[], Pixels]:
+        return lambda: run("text", change(ids))
+
+    def of_prompts(change: Callable[[str], str]) -> Callable[[], Pixels]:
+        return lambda: run("text", tokenize([change(text) for text in TEXTS]))
+
+    cases = [("clean", "", of_ids(lambda ids: ids), "text")]
+    cases += [("capitals", "capitals kept", of_ids(lambda _: cased(TEXTS)), "text")]
+    cases += [(name, words, of_ids(change), "text") for name, (words, change) in IDS.items()]
+    cases += [(name, words, of_prompts(change), "text") for name, (words, change) in PROMPTS.items()]
+    cases += [("clean", "", of_images(lambda file: cropped(upright(file))), "image")]
+    cases += [(name, words, of_images(app), "image") for name, (words, app) in MISTAKES.items()]
+    cases = [case for case in cases if re.search(chosen.only, f"{case[3]} {case[0]}")]
     named = 0
-    for name, words, rows, tower in cases:
-        np.save(chosen.out / "theirs.npy", rows)
+    for name, words, make, tower in cases:
+        np.save(chosen.out / "theirs.npy", make())
         place = {"images": chosen.out / "pictures"} if tower == "image" else {"texts": texts}
         report = verify_embeddings(chosen.out / "theirs.npy", checkpoint=model, **place)
         wanted = "same" if name == "clean" else "differs"
