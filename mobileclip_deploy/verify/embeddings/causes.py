@@ -329,7 +329,7 @@ def text_stages(tokens: TokenizerSpec) -> Stages:
             "accents dropped": partial(map, _accentless),
         },
         "encoding": {
-            "capitals selected": _cased_ids,
+            "capitals kept": _cased_ids,
             "cut without an end token": _uncut,
         },
         "ids": {
