@@ -263,9 +263,8 @@ class _Judge:
         for by in (1, -1, 2, -2):
             later, earlier = plain[abs(by) :], plain[: -abs(by)]
             selected, order = (later, earlier) if by > 0 else (earlier, later)
-            if len(selected) > 1 and _noise(ours[order], values[selected]) * 10 < _noise(
-                ours[selected], values[selected]
-            ):
+            plain_noise = _noise(ours[selected], values[selected])
+            if len(selected) > 1 and _noise(ours[order], values[selected]) * CERTAIN < plain_noise:
                 self.named.append(f"rows are {abs(by)} {'later' if by > 0 else 'earlier'} than their inputs")
                 return selected, order
         nearest = (at_length_one(values) @ at_length_one(ours).T).argmax(axis=1).tolist()
