@@ -35,6 +35,7 @@ TYPES = [
     "Index",
     "IndexFile",
     "Inspection",
+    "LabelHead",
     "Languages",
     "Layout",
     "LintComparison",

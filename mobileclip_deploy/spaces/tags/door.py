@@ -89,7 +89,7 @@ def learn_labels(
     return head
 
 
-def learn_head(model: MobileCLIP, space: str, given: ExampleSet, progress: Progress = silent) -> LabelHead:
+def learn_head(model: MobileCLIP, space: str, examples: ExampleSet, progress: Progress = silent) -> LabelHead:
     """Learns labels for an export, on embeddings in float64, so that every machine learns the same.
 
     Args:
@@ -98,7 +98,7 @@ def learn_head(model: MobileCLIP, space: str, given: ExampleSet, progress: Progr
     Raises:
         InvalidInput: a picture cannot be used, or embeddings hardly differ.
     """
-    prompt = given.labels.template_for(model.variant)
+    prompt = examples.labels.template_for(model.variant)
 
     def embed_images(sources: Sequence[ImageSource]) -> Doubles:
         return embed_pictures(model, sources, "labels: pictures", progress)
@@ -106,34 +106,34 @@ def learn_head(model: MobileCLIP, space: str, given: ExampleSet, progress: Progr
     def embed_texts(texts: Sequence[str]) -> Doubles:
         return unit_if_distinct(exact_texts(model, encode(list(texts), model.variant.tokens)), "texts of the labels")
 
-    samples = _samples(given, prompt, model.logit_factor, embed_images, embed_texts)
-    return _head(given, samples, space, prompt, given.notes)
+    samples = _samples(examples, prompt, model.logit_factor, embed_images, embed_texts)
+    return _head(examples, samples, space, prompt, examples.notes)
 
 
 def _samples(
-    given: ExampleSet,
+    examples: ExampleSet,
     prompt: str,
     scale: float,
     embed_images: Callable[[Sequence[ImageSource]], Doubles],
     embed_texts: Callable[[Sequence[str]], Doubles],
 ) -> Samples:
-    names = given.labels.names
-    texts = embed_texts([prompt.replace("{}", name) for name in names]) if given.request.with_texts else None
-    pictures = embed_images(given.images)
-    background = embed_images(given.background) if given.background else np.zeros((0, pictures.shape[1]))
-    return Samples(texts, pictures, given.image_labels, background, scale, len(names))
+    names = examples.labels.names
+    texts = embed_texts([prompt.replace("{}", name) for name in names]) if examples.request.with_texts else None
+    pictures = embed_images(examples.images)
+    background = embed_images(examples.background) if examples.background else np.zeros((0, pictures.shape[1]))
+    return Samples(texts, pictures, examples.image_labels, background, scale, len(names))
 
 
-def _head(given: ExampleSet, samples: Samples, space: str, prompt: str, notes: tuple[str, ...]) -> LabelHead:
-    fitted = fit(samples, given.request.false_tags)
+def _head(examples: ExampleSet, samples: Samples, space: str, prompt: str, notes: tuple[str, ...]) -> LabelHead:
+    fitted = fit(samples, examples.request.false_tags)
     thresholds = Thresholds(
         ratios=tuple(round(float(ratio), 6) for ratio in fitted.ratios),
         share=SHARE,
         method=fitted.method.name,
         examples=len(samples.pictures),
         background=len(samples.background),
-        pictures_sha256=given.sha256,
-        aim=given.request.false_tags,
+        pictures_sha256=examples.sha256,
+        aim=examples.request.false_tags,
         false_tags=round(fitted.false_tags, 4),
         true_tags=round(fitted.true_tags, 4),
         right=round(fitted.right, 4),
@@ -142,5 +142,5 @@ def _head(given: ExampleSet, samples: Samples, space: str, prompt: str, notes: t
     weights, biases = (
         np.round(part, 5).astype(np.float32) for part in (fitted.rows.weights, fitted.rows.biases)
     )  # other machines' last bits
-    template = prompt if given.request.with_texts else None
-    return LabelHead(given.labels.names, weights, biases, thresholds, space, template, notes)
+    template = prompt if examples.request.with_texts else None
+    return LabelHead(examples.labels.names, weights, biases, thresholds, space, template, notes)

@@ -170,11 +170,11 @@ def _background(folder: Path | None, examples: set[str]) -> tuple[tuple[Path, ..
     check_background(folder, files)
     different = {content_sha256(read_image(file)): file for file in reversed(files)}
     both = different.keys() & examples
-    kept = sorted((file, digest) for digest, file in different.items() if digest not in both)
-    if len(kept) < LEAST_BACKGROUND:
+    remaining = sorted((file, digest) for digest, file in different.items() if digest not in both)
+    if len(remaining) < LEAST_BACKGROUND:
         raise InvalidInput(
-            f"`background` {folder} holds {len(kept)} different pictures that are not examples; {LEAST_BACKGROUND} are "
+            f"`background` {folder} holds {len(remaining)} different pictures that are not examples; {LEAST_BACKGROUND} are "
             "needed; give more, of all kinds"
         )
     notes = [f"{folder}: {len(both)} pictures are examples, too, and were left out."] if both else []
-    return tuple(file for file, _ in kept), [digest for _, digest in kept], notes
+    return tuple(file for file, _ in remaining), [digest for _, digest in remaining], notes

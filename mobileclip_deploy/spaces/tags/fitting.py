@@ -184,22 +184,22 @@ def _calibration(examples: Doubles, labels: Indices, without: Doubles) -> tuple[
     plain = np.where(some, odds, 0.0)
     count = len(labels)
     weights = np.concatenate([np.full(count, 0.5 / count), np.full(len(without), 0.5 / len(without))])
-    own = np.zeros(len(odds))
-    own[:count] = plain[np.arange(count), labels]
+    target = np.zeros(len(odds))
+    target[:count] = plain[np.arange(count), labels]
     has_label = np.arange(len(odds)) < count
 
     def loss(values: Doubles) -> tuple[float, Doubles]:
         logits = np.c_[np.where(some, values[0] * plain + values[1], -np.inf), np.zeros(len(odds))]
         top = logits.max(axis=1)
         total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-        right = np.where(has_label, values[0] * own + values[1], 0.0)
+        right = np.where(has_label, values[0] * target + values[1], 0.0)
         return float((weights * (total - right)).sum()), softmax64(logits)[:, :-1]
 
     values = np.array([1.0, -float(np.median(plain.max(axis=1)))])
     now, chance = loss(values)
     for _ in range(40):
         labelled, mean = chance.sum(axis=1), (chance * plain).sum(axis=1)
-        slope = np.array([(weights * (mean - own)).sum(), (weights * (labelled - has_label)).sum()])
+        slope = np.array([(weights * (mean - target)).sum(), (weights * (labelled - has_label)).sum()])
         square = (chance * plain**2).sum(axis=1)
         mixed = (weights * (mean - mean * labelled)).sum()
         curve = np.array(

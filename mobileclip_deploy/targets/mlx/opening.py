@@ -38,7 +38,9 @@ class MlxArtifact(Artifact):
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
         last = self.content.steps[self.content.results[0] - 1]
-        return (_info("embedding", Declared("", ()) if isinstance(last, Value) else last.result),)
+        if isinstance(last, Value):
+            return (_info("embedding", Declared("", ())),)
+        return (_info("probabilities" if last.name == "Softmax" else "embedding", last.result),)
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
