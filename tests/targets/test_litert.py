@@ -45,7 +45,7 @@ def test_the_weights_of_the_search_for_the_smallest_have_four_bits_where_they_we
     four, eight = (storage_of(target, "text", module, precision) for precision in ("w4", "w8"))
     able = four_bit_layers(target, "text", module)
     assert able == {name for name, grid in four.items() if grid.bits == 4}
-    assert len(able) == 7  # products and the table of words
+    assert len(able) == 6
     chosen = min(able)
     mixed = storage_of(target, "text", module, "mixed", frozenset({chosen}))
     assert mixed == eight | {chosen: four[chosen]}

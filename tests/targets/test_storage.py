@@ -75,7 +75,7 @@ STORED = {
     "coreai": "048c22783542",
     "coreml": "7db61cc7787b",
     "executorch": "a912a501bffc",
-    "litert": "49d65c37ba7a",
+    "litert": "9315a3f95bc8",
     "onnx": "2564504a2921",
 }
 

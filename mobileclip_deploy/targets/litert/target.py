@@ -21,18 +21,13 @@ if TYPE_CHECKING:
 
 CPU = RuntimePlace("litert", "cpu")
 
-# A block's scale is searched; the range reaches one step further at its lower end.
-FOUR = Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True, bfloat16=True)
-
 RULES = StorageRules(
     # A scale of four bytes, and a zero point of eight, which every runtime requires although it is 0.
     eight=integers(8, scale_bytes=12),
-    # Blocks of XNNPACK's kernels. LiteRT's look-up of words takes any: with blocks of 32 nano's text tower has a cosine
-    # of 0.886, with blocks of 16 it passes.
-    four=Shared(FOUR, (32,)),
-    words=Shared(FOUR, (16,)),
+    # Blocks of XNNPACK's kernels. A block's scale is searched; the range reaches one step further at its lower end.
+    four=Shared(Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True, bfloat16=True), (32,)),
     # Convolutions have kernels for 8 bits only. Layers on the main path keep 8 bits everywhere.
-    coarse=lambda layer, tower, precision: (layer.is_linear or layer.is_table) and not layer.is_on_main_path,
+    coarse=lambda layer, tower, precision: layer.is_linear and not layer.is_on_main_path,
     # XNNPACK has no kernel for depthwise integers with float activations, and LiteRT's own takes five times as long as
     # XNNPACK's in float32. With measured ranges there is one, but depthwise channels have different ranges, and all
     # would share one scale.
