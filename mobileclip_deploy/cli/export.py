@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     "own JSON file says.",
 )
 @click.option(
+    "--like",
+    type=FILE,
+    metavar="FILE",
+    help="Name files and tensors as this file of other tools, whose place the export takes (docs/foreign.md).",
+)
+@click.option("--like-text", type=FILE, metavar="FILE", help="With --like: Its text tower, if that is another file.")
+@click.option(
     "--input",
     type=click.Choice(["pixels", "bytes"]),
     default="pixels",
@@ -186,6 +193,8 @@ def export(
     no_verify: bool,
     as_json: bool,
     target_options: dict[str, Any],
+    like: Path | None,
+    like_text: Path | None,
     **choices: Unpack[ExportChoices],
 ) -> None:
     """Export a checkpoint to bundles, each checked against the checkpoint before it is written.
@@ -213,6 +222,8 @@ def export(
     from mobileclip_deploy.network.model.variants import load_variant
     from mobileclip_deploy.parity import parse_gates
 
+    if like is not None or like_text is not None:
+        choices["layout"] = _layout_like(like, like_text, choice, output, choices["layout"])
     choices["contexts"], choices["gates"] = parse_contexts(contexts_text), parse_gates(gate_texts)
     choices["verify"], choices["options"] = not no_verify, target_options
     chosen = choose(parse_request(target_names, precisions, output, choices))
@@ -256,3 +267,29 @@ def export(
     ]
     if undecided:
         conclude(Undecided(f"Written, but undecided: {'; '.join(undecided)}."))
+
+
+def _layout_like(like: Path | None, text: Path | None, choice: ModelChoice, output: Path, layout: object) -> Path:
+    """Writes the layout of a file of other tools to the output folder, and returns its path.
+
+    Raises:
+        UsageError: no file, a layout as well, or a convention that exports do not have.
+    """
+    from mobileclip_deploy.base.files import write_whole
+    from mobileclip_deploy.cli.output import note, progress
+    from mobileclip_deploy.errors import UsageError
+
+    if like is None or layout is not None:
+        raise UsageError("--like names the file to replace; give it alone, without --layout")
+    from mobileclip_deploy.verify.foreign.door import layout_of, verify_file
+
+    weights = choice.variant if choice.download else choice.checkpoint
+    with progress() as update:
+        report = verify_file(like, text=text, checkpoint=weights, download=choice.download, progress=update)
+    derived = layout_of(report, like)
+    note(report.sentence)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{derived.name}.json"
+    write_whole(path, derived.model_dump_json(indent=2, exclude_none=True) + "\n")
+    note(f"Layout: {path}")
+    return path

@@ -228,3 +228,23 @@ def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:
     assert _distance(values, values * np.float32(0.5**0.5)) < EXACT
     assert _distance(values, np.rint(values.T * 30).astype(np.int8) + 5) < 0.05
     assert _distance(values, np.roll(values, 1, axis=0)) > 1
+
+
+@pytest.mark.whole
+def test_an_export_has_the_names_and_types_of_the_file_that_it_replaces(
+    model: MobileCLIP, ids: Tensor, tmp_path: Path
+) -> None:
+    theirs = write(tmp_path / "theirs.onnx", model.text, ids.int(), after=F.normalize)
+    outcome = run("--quiet", "export", "--like", str(theirs), "--precision", "fp32", "-o", str(tmp_path), "--no-verify")
+    assert outcome.code == 0, outcome.stderr
+    written = mcd.verify_file(tmp_path / "nano-like-theirs-fp32" / "theirs.onnx").towers[0]
+    before = mcd.verify_file(theirs).towers[0]
+    assert (written.verdict, written.output.length) == ("same", "normalised")
+    assert (written.input.name, written.input.convention, written.output.name) == (
+        before.input.name,
+        before.input.convention,
+        before.output.name,
+    )
+    bgr = write(tmp_path / "bgr.onnx", model.image, PIXELS, before=lambda x: x.flip(1))
+    outcome = run("--quiet", "export", "--like", str(bgr), "-o", str(tmp_path))
+    assert (outcome.code, "BGR instead of RGB" in outcome.stderr) == (2, True)

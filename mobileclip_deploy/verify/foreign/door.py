@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from mobileclip_deploy.artifacts.layouts import Layout
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError, listed
@@ -16,14 +17,17 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.weights_files import BUILTIN
 from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.verify.foreign.conventions import image_conventions, roles_of, text_conventions
 from mobileclip_deploy.verify.foreign.feeding import Feeder
 from mobileclip_deploy.verify.foreign.judging import judged
+from mobileclip_deploy.verify.foreign.likeness import layout_like
 from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds
 from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.foreign.searching import TowerSearch
+
+__all__ = ["ForeignReport", "layout_of", "verify_file"]
 
 PICTURES, TEXTS = 5, 6
 """Number of pictures and of texts on which a verdict is confirmed."""
@@ -71,6 +75,17 @@ def verify_file(
         return _report(paths, Source.of(model), SECONDS if seconds is None else seconds, progress)
     finally:
         torch.set_num_threads(threads)
+
+
+def layout_of(report: ForeignReport, file: Path) -> Layout:
+    """Returns the layout under which an export replaces the files of a report; `file` is the first of them.
+
+    Raises:
+        UsageError: our files cannot have their convention; the text says what differs.
+    """
+    target = foreign_target(file)
+    assert target is not None
+    return layout_like(report, target, load_variant(report.variant).tokenizer)
 
 
 def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Progress) -> ForeignReport:

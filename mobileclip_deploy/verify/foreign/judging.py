@@ -70,6 +70,7 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
             name=port.name,
             shape=port.shape,
             form=convention.describe(),
+            convention=convention,
             also=tuple(other.describe() for other in match.others),
         ),
         output=_output(search, match),

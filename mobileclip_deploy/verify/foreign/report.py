@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.base.files.names import Name, Prose
+from mobileclip_deploy.verify.foreign.conventions import ImageConvention, TextConvention
 
 Verdict = Literal["same", "defect", "other weights", "other network", "differs"]
 """same: the checkpoint's model. defect: its weights, and a mistake. other weights: the same architecture. differs: none
@@ -16,11 +17,13 @@ WORST: tuple[Verdict, ...] = ("other network", "other weights", "differs", "defe
 
 
 class InputConvention(BaseModel, frozen=True):
-    """Form in which a file takes pictures or texts. `also`: other forms that give the same embeddings."""
+    """Form in which a file takes pictures or texts, in words (`form`) and as values (`convention`). `also`: other forms
+    that give the same embeddings."""
 
     name: Name
     shape: tuple[int, ...]
     form: Prose
+    convention: ImageConvention | TextConvention
     also: tuple[Prose, ...] = ()
 
 
