@@ -80,9 +80,7 @@ def test_ten_lines_lead_to_a_row_for_each_phone(
     assert measured.code == 0, measured.stderr
     assert "2 phones: SIMULATED protocol standard-quick" in measured.stdout
     for phone in ("Pixel 9 Pro", "Galaxy S25 Ultra"):
-        assert (
-            f"Asking for {'caiman-35' if 'Pixel' in phone else 'pa3q-35'} ({phone}, Android API 35)" in measured.stderr
-        )
+        assert f"Renting {'caiman-35' if 'Pixel' in phone else 'pa3q-35'} ({phone}, Android API 35)" in measured.stderr
     devices = desk / "benchmarks" / "devices"
     assert sorted(path.name for path in devices.iterdir()) == ["rented-caiman-35.json", "rented-pa3q-35.json"]
     own = section(monkeypatch)
