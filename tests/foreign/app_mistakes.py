@@ -120,9 +120,9 @@ MISTAKES: dict[str, tuple[str, Callable[[Path], Pixels]]] = {
     "transparency dropped": ("transparency dropped", lambda path: cropped(hidden_colours(path))),
     "as open_clip reads": ("EXIF orientation ignored, transparency dropped", lambda path: cropped(stored(path))),
     "transparency on black": ("transparency on black", lambda path: cropped(on_black(path))),
-    "stretch and BGR": ("stretched instead of cropped.*BGR", lambda path: stretched(upright(path))[::-1]),
+    "stretch and BGR": ("stretched.*BGR|BGR.*stretched", lambda path: stretched(upright(path))[::-1]),
     "bicubic and CLIP's mean": (
-        "bicubic.*CLIP's mean",
+        "CLIP's mean.*bicubic|bicubic.*CLIP's mean",
         lambda path: normalised(cropped(upright(path), how=BICUBIC), *CLIP),
     ),
 }
