@@ -31,6 +31,7 @@ TYPES = [
     "EvaluationResult",
     "Explanation",
     "FoldReport",
+    "ForeignReport",
     "Gates",
     "Index",
     "IndexFile",

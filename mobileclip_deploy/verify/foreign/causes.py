@@ -199,8 +199,8 @@ def _max_pool(tower: Any) -> Embed:
     return forward
 
 
-def text_causes(tower: TextTransformer, eot: int) -> Iterator[Cause]:
-    """Yields the causes of a text tower. `embed` takes ids [N, L] of the card's tokenizer."""
+def text_causes(tower: TextTransformer, eot: int, context: int) -> Iterator[Cause]:
+    """Yields the causes of a text tower that takes `context` ids. `embed` takes ids [N, L] of the card's tokenizer."""
     yield from network_causes(tower)
     length = len(tower.positional_embedding)
     if tower.causal_mask is not None:
@@ -225,6 +225,15 @@ def text_causes(tower: TextTransformer, eot: int) -> Iterator[Cause]:
     def end(ids: Tensor) -> Tensor:
         return (ids == eot).int().argmax(dim=-1)
 
+    if context < length:
+
+        def cut(ids: Tensor) -> Tensor:
+            x, last = tower.features(ids[:, :context], short=True), context - 1
+            index = end(ids).clamp(max=last) if tower.pooling == "end_of_text" else 0 * end(ids) + last
+            result: Tensor = tower.projection(tower.final_norm(x[torch.arange(len(ids)), index]))
+            return result
+
+        yield Cause("positions-cut", f"{context} of {length} positions", embed=cut)
     if tower.pooling == "end_of_text":
         yield Cause(
             "pooling-last", "pooling at the last token instead of the end token", embed=at(lambda ids: 0 * end(ids) - 1)

@@ -47,6 +47,7 @@ def layout_like(report: ForeignReport, target: Target, tokens: TokenizerSpec | N
         options={BYTES_OPTION: True} if in_bytes else {},
         image=None if image is None else _artifact(image, target),
         text=None if text is None else _artifact(text, target),
+        files={},
     )
 
 

@@ -119,7 +119,10 @@ class TowerSearch:
             assert self.model.image is not None
             return list(image_causes(self.model.image, self.model.variant.preprocess))
         assert self.model.text is not None
-        return list(text_causes(self.model.text, self.model.variant.tokens.eot))
+        port, tokens = self.feeder.roles.ids, self.model.variant.tokens
+        assert port is not None
+        context = self.feeder.file.inputs[port].shape[-1] or tokens.context_length
+        return list(text_causes(self.model.text, tokens.eot, context))
 
     @torch.no_grad()
     def expected(self, cause: Cause, count: int | None = None) -> Array | None:
