@@ -173,8 +173,8 @@ def _background(folder: Path | None, examples: set[str]) -> tuple[tuple[Path, ..
     remaining = sorted((file, digest) for digest, file in different.items() if digest not in both)
     if len(remaining) < LEAST_BACKGROUND:
         raise InvalidInput(
-            f"`background` {folder} holds {len(remaining)} different pictures that are not examples; give "
-            f"{LEAST_BACKGROUND} or more, of all kinds"
+            f"`background` {folder} holds {len(remaining)} different pictures that are not examples; "
+            f"{LEAST_BACKGROUND} are needed; give more, of all kinds"
         )
     notes = [f"{folder}: {len(both)} pictures are examples, too, and were left out."] if both else []
     return tuple(file for file, _ in remaining), [digest for _, digest in remaining], notes
