@@ -80,9 +80,6 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         pairs.append((f"{tower} output", entry.output, TensorEntry.of(ports[1])))
         inside = subject.target.capabilities.ports.pads_inside and tower == "text" and variant.ends_texts
         pairs.append((f"{tower} pads_inside", entry.pads_inside, entry.pads_inside if inside else None))
-        applied = None if manifest.layout is None or tower != "image" else manifest.layout.applied
-        applied_text = None if applied is None else applied.model_dump_json()
-        pairs.append((f"{tower} applied", subject.towers[tower].artifact.applied, applied_text))
         if entry.function is not None:  # apps load the function by this name
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])

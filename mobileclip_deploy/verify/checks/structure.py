@@ -12,7 +12,7 @@ def check_structure(tower: TowerProof) -> list[Check]:
     """Checks the names, dtypes and shapes in the file against those that apps expect."""
     entry = tower.entry
     try:
-        declared = tower.artifact.ports
+        declared, applied = tower.artifact.ports, tower.artifact.applied
     except InvalidInput as error:
         return [Check.failed("structure", tower.name, str(error))]
     actual = tuple(TensorEntry.of(info) for info in declared)
@@ -24,6 +24,10 @@ def check_structure(tower: TowerProof) -> list[Check]:
         if (have.name, have.dtype, have.shape) != (want.name, want.dtype, want.shape)
         or have.colour not in (None, want.colour)  # ONNX has no field for colour
     ]
+    layout = tower.subject.bundle.manifest.layout
+    expected = None if layout is None or tower.name == "text" else layout.applied
+    if applied != (None if expected is None else expected.model_dump_json()):
+        wrong.append(f"the file undoes mean and std {applied}, the layout's are {expected}")
     sound = f"{_short(entry.input)} -> {_short(entry.output)}"
     return [Check.of_faults("structure", tower.name, wrong, sound)]
 
