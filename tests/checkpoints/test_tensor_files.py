@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda path: None, "no checkpoint at"),
     "a folder": (Path.mkdir, "is a folder; give the checkpoint file in it"),
     "an empty file": (Path.touch, r"is empty \(0 bytes\)"),
-    "HTML": (lambda path: path.write_bytes(b"<html>"), FOREIGN),
+    "HTML": (lambda path: path.write_bytes(b"<html>"), "is a web page, not weights"),
     "a program": (lambda path: path.write_bytes(b"\x7fELF" + bytes(90)), FOREIGN),
     "a pointer of git LFS": (lambda path: path.write_bytes(POINTER), "git lfs pull"),
     "a zip of something else": (zipped, "not a torch checkpoint"),

@@ -62,7 +62,8 @@ def test_names_are_found_however_they_are_written(written: str, name: str) -> No
 
 
 def test_an_unknown_name_is_told_with_those_like_it() -> None:
-    told = r"which could be clip_vit_b32 \(QuickGELU\), clip_vit_b32_laion \(GELU\); open_clip's ViTs have GELU, those"
+    told = r"which could be clip_vit_b32 \(QuickGELU\), clip_vit_b32_256 \(GELU\), clip_vit_b32_laion \(GELU\); "
+    told += "open_clip's ViTs have GELU, those"
     with pytest.raises(UsageError, match=rf"unknown variant 'ViT-B-32', {told} called -quickgelu and OpenAI's have Q"):
         load_variant("ViT-B-32")
     with pytest.raises(UsageError, match=r"which could be clip_vit_b32 \(QuickGELU\); open_clip's"):

@@ -161,7 +161,7 @@ def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
             "holds plain pairs, and distillation is 0.7 (the default), which needs what",
         ),
         (("data: reinforced", "data: pairs/pairs.jsonl"), "pairs.jsonl holds plain pairs, and distillation is 0.7"),
-        (("data: reinforced", "data: pairs.csv"), "pairs.csv holds no rows"),
+        (("data: reinforced", "data: pairs.csv"), "pairs.csv holds plain pairs, and distillation is"),
         (("data: reinforced", "data: ."), "is not a reinforced dataset"),
         (("evaluation: pairs", "evaluation: nowhere"), "nowhere"),
         (("steps: 4", "anchors: {}\nsteps: 4"), "anchors cannot be combined with teachers; set distillation to 0"),
