@@ -45,6 +45,8 @@ def layout_like(report: ForeignReport, target: Target, tokens: TokenizerSpec | N
         target=target.name,
         normalised=lengths == {"normalised"},
         options={BYTES_OPTION: True} if in_bytes else {},
+        suffixes={},
+        files={},
         image=None if image is None else _artifact(image, target),
         text=None if text is None else _artifact(text, target),
         files={},
