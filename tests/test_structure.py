@@ -15,25 +15,25 @@ from mobileclip_deploy.network.model.variants import models_dir
 ROOT = Path(__file__).parents[1]
 # Raised only in a commit that says why.
 MOST_ROOMS, MOST_ARROWS = 17, 85
-# 34_420 before the checks of `verify` had a file, and with it a head, each.
-MOST_CORE_LINES = 34_820
+# 34_820 before foreign files, learned labels, joint graphs, fine-tunes and rented phones.
+MOST_CORE_LINES = 40_000
 MOST_CIRCLES = 0
 MOST_LINES = {
-    "targets": 20_130,
-    "benchmark": 10_480,
-    "network": 6_780,
-    "training": 6_050,
-    "verify": 5_320,
-    "cli": 3_210,
-    "search": 2_710,
-    "base": 2_600,
-    "artifacts": 2_552,
-    "export": 2_390,
-    "evaluation": 2_090,
-    "pictures": 1_260,
-    "parity": 1_040,
+    "targets": 20_870,
+    "benchmark": 11_590,
+    "network": 7_200,
+    "training": 6_310,
+    "verify": 8_080,
+    "cli": 3_670,
+    "search": 2_735,
+    "base": 2_625,
+    "artifacts": 2_840,
+    "export": 2_460,
+    "evaluation": 2_360,
+    "pictures": 1_285,
+    "parity": 1_045,
     "rounding": 1_020,
-    "spaces": 940,
+    "spaces": 1_710,
     "web": 860,
     "package": 470,
     "testing": 410,

@@ -49,7 +49,6 @@ def layout_like(report: ForeignReport, target: Target, tokens: TokenizerSpec | N
         files={},
         image=None if image is None else _artifact(image, target),
         text=None if text is None else _artifact(text, target),
-        files={},
     )
 
 
