@@ -216,5 +216,6 @@ def test_what_cannot_be_learned_is_refused_before_a_checkpoint_is_read(tmp_path:
     export = ("export", "--target", "onnx", "-o", tmp_path)
     assert "--queries need --background" in refusal(run(*export, "--queries", tmp_path / "a.csv"))
     assert "both towers" in refusal(run(*export, "--background", tmp_path, "--tower", "image"))
-    assert "both towers" in refusal(run(*export, "--background", tmp_path, "--labels", "cat,dog"))
+    assert "--labels needs --examples" in refusal(run(*export, "--background", tmp_path, "--labels", "cat,dog"))
+    assert "--false-tags needs --examples" in refusal(run(*export, "--labels", "cat,dog", "--false-tags", "5%"))
     assert "smallest" in refusal(run(*export, "--background", tmp_path, "--precision", "smallest"))
