@@ -59,7 +59,8 @@ def write(
     examples = example if isinstance(example, tuple) else (example,)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(Wrapped(tower, before, after).eval(), examples, path, dynamo=False)
+        wrapped = Wrapped(tower, before, after).eval()
+        torch.onnx.export(wrapped, examples, path, dynamo=False, input_names=["x"], output_names=["y"])
     return path
 
 
