@@ -48,6 +48,15 @@ CASES = [
     Case("reduce_sum", {"x": X}, {}, X.sum(dtype=np.float64), label="all"),
     Case("reduce_mean", {"x": X}, {"axes": [2, 3], "keep_dims": True}, X.mean((2, 3), keepdims=True)),
     Case("reduce_max", {"x": X}, {"axes": [1]}, X.max(1)),
+    Case("reduce_l2_norm", {"x": X}, {"axes": [1]}, np.sqrt((X.astype(np.float64) ** 2).sum(1))),
+    Case("reduce_sum_square", {"x": X}, {"axes": [1]}, (X.astype(np.float64) ** 2).sum(1)),
+    Case("reduce_argmax", {"x": X}, {"axis": 1}, X.argmax(1).astype(np.int32)),
+    Case(
+        "batch_norm",
+        {"x": X},
+        {"mean": C3, "variance": C4**2, "gamma": C4, "beta": C3, "epsilon": EPS},
+        (X - C3[PER]) / np.sqrt(C4[PER] ** 2 + EPS) * C4[PER] + C3[PER],
+    ),
     Case(
         "quantize",
         {"input": X},
