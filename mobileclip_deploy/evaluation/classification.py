@@ -146,31 +146,31 @@ def _learned(
 
 
 def _classifier(
-    whole: Bundle | MobileCLIP, asked: LabelSet | None, template: str | None
+    whole: Bundle | MobileCLIP, labels: LabelSet | None, template: str | None
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
     """Returns the labels, the embedder, a function from the embedder's outputs [N, D] to probabilities [N, L], and
     notes."""
     baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
     if isinstance(whole, Bundle) and baked is not None:
-        if asked is not None or template is not None:
-            argument = "labels" if asked is not None else "template"
+        if labels is not None or template is not None:
+            argument = "labels" if labels is not None else "template"
             message = f"{whole.path} is a classifier with {len(baked.labels)} fixed labels"
             raise UsageError(f"{message}; leave `{argument}` out")
         return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities, ()
     if isinstance(whole, MobileCLIP):
-        head = Head().of(whole.variant) if whole.variant.classes is None else Head(asked).of(whole.variant)
+        head = Head().of(whole.variant) if whole.variant.classes is None else Head(labels).of(whole.variant)
         if head.own:
             return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64)), ()
-    if asked is None:
+    if labels is None:
         owner = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
         raise UsageError(f"{owner} no fixed labels; give labels with `labels=['cat', 'dog', 'car']`")
     embedder = embedder_of(whole)
     prompt = template or embedder.template
     tokens = embedder.tokenizer
-    notes = () if tokens is None else check_label_prompts(asked.names, prompt, tokens)
-    texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
+    notes = () if tokens is None else check_label_prompts(labels.names, prompt, tokens)
+    texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in labels.names])
 
-    return asked.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T), notes
+    return labels.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T), notes
 
 
 def _rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:

@@ -58,9 +58,9 @@ def describe(adb: Adb) -> AndroidPhone:
         return described(properties, facts)
 
 
-def described(told: str, facts: str) -> AndroidPhone:
+def described(getprop: str, facts: str) -> AndroidPhone:
     """Returns the description in the output of getprop and of `FACTS`. Raises ValueError and the like for others."""
-    properties = {name: one_line(value, WORD) for name, value in PROPERTY.findall(told)}
+    properties = {name: one_line(value, WORD) for name, value in PROPERTY.findall(getprop)}
     frequencies = {int(core): int(khz) for core, khz in MAXIMUM.findall(facts)}
     memory = re.search(r"^MemTotal:\s*(\d+) kB", facts, re.MULTILINE)
     possible = re.search(r"^0(?:-(\d+))?$", facts, re.MULTILINE)

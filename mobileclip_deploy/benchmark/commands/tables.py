@@ -37,11 +37,11 @@ def print_result(*results: Result) -> None:
     ]
     print_table(title, ["phone"] * several + heads, cells)
     for result in results:
-        for asked, found in result.pairs():
-            if found.error:
-                say(f"{asked.label}: {found.status}: {found.error}")
-            if found.profile:
-                _print_profile(asked, found)
+        for cell, outcome in result.pairs():
+            if outcome.error:
+                say(f"{cell.label}: {outcome.status}: {outcome.error}")
+            if outcome.profile:
+                _print_profile(cell, outcome)
         versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
         say(f"run {result.run_id}; {versions}")
         for label, text in (*planned_placement(result), *((one.label, one.text) for one in neural_engine_use(result))):
