@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.onnx.editing import write_model
+from mobileclip_deploy.targets.onnx.editing import Editor, write_model
 
 
 def small_model() -> onnx.ModelProto:
@@ -44,3 +44,9 @@ def test_shapes_of_what_lies_between_are_left_out_and_texts_are_kept_even_empty_
     assert [node.HasField("doc_string") for node in written.node] == [True, False]
     assert [weight.doc_string for weight in written.initializer] == ["says", ""]
     onnx.checker.check_model(str(tmp_path / "m.onnx"))
+
+
+def test_a_new_value_takes_no_name_of_an_input_or_constant() -> None:
+    editor = Editor(ir.from_proto(small_model()))
+    names = [editor.value(name).name for name in ("x", "w", "y", "x", "new")]
+    assert names == ["x_1", "w_1", "y_1", "x_2", "new"]

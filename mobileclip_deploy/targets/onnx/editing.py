@@ -44,7 +44,8 @@ class Editor:
 
     def __init__(self, model: ir.Model) -> None:
         self.model, self.graph = model, model.graph
-        self._taken = {*self.graph.initializers, *(value.name for node in self.graph for value in node.outputs)}
+        computed = (value.name for node in self.graph for value in node.outputs)
+        self._taken = {*self.graph.initializers, *computed, *(value.name for value in self.graph.inputs)}
 
     def value(self, name: str) -> ir.Value:
         """Returns a value for a new node to compute. A number is appended to the name if it is in use."""
