@@ -280,7 +280,7 @@ def apple_name(key: str) -> str:
 @pytest.mark.whole  # of classes, above
 @torch.no_grad()
 def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> None:
-    """All names and values of Apple's own code agreed too, at full depth: docs/variants.md."""
+    """All names and values of Apple's own code agreed too, at full depth: docs/figures/variants.md."""
     theirs = published_fastvlm(tmp_path / "model.safetensors")
     ours = load(tmp_path / "model.safetensors")
     assert (ours.variant.name, ours.towers, ours.variant.answer_shape) == ("tiny_tokens", ("image",), (4, 128))
