@@ -1,6 +1,6 @@
 """Golden checkpoints through ExecuTorch: near what the reference implementations answer, and small when quantized.
 
-S0 alone: docs/executorch.md says what is checked here and what benchmarks/goldens.py checks.
+S0 alone: docs/figures/executorch.md says what is checked here and what benchmarks/goldens.py checks.
 """
 
 from __future__ import annotations
