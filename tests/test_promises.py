@@ -27,6 +27,8 @@ CHECKS = {
     "companions": "faults/test_companion_faults.py::test_every_fault_beside_the_artifacts_fails",
     "golden": "parity/test_planted_faults.py::test_golden_embeddings_of_other_inputs_fail_without_the_checkpoint",
     "fit": "export/test_compact.py::test_other_axes_are_seen",
+    "tags": "faults/test_tag_faults.py::test_rows_of_texts_are_compared_with_the_checkpoint",
+    "joint": "targets/test_onnx_joint.py::test_a_planted_fault_fails_the_check",
     "relevance": "embeddings/test_relevance.py::test_a_changed_background_or_threshold_is_seen",
     "structure": "parity/test_planted_faults.py::test_another_name_of_an_input_fails_structure",
     "folded": "verify/test_folded.py::test_a_folded_network_with_another_weight_fails_both_checks",

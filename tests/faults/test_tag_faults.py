@@ -26,7 +26,6 @@ from mobileclip_deploy.verify.checks.tags import check_tags
 from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
-pytestmark = pytest.mark.whole
 LABELS = {"cat": ("1f431", "1f408", "1f63a", "1f63b"), "car": ("1f697", "1f698", "1f695", "1f699")}
 
 
@@ -58,6 +57,7 @@ def step_that_fails(folder: Path, graph: bool = False) -> str:
     return next((check.step for check in checks if check.status == "failed"), "nothing")
 
 
+@pytest.mark.whole
 def test_every_field_of_learned_labels_is_seen_to_change(bundle: Bundle, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle.path, tmp_path / "copy")
     assert step_that_fails(folder, graph=True) == "nothing"
@@ -94,6 +94,7 @@ def planted(bundle: Bundle, folder: Path, head: LabelHead) -> Path:
     return folder
 
 
+@pytest.mark.whole
 def test_rows_that_the_artifact_does_not_have_are_found(bundle: Bundle, tmp_path: Path) -> None:
     assert bundle.manifest.classifier is not None
     head = LabelHead.read(bundle.path / "labels.safetensors")
@@ -110,6 +111,7 @@ def test_rows_of_texts_are_compared_with_the_checkpoint(bundle: Bundle, tmp_path
     assert step_that_fails(planted(bundle, tmp_path / "claimed", of_texts)) == "tags"
 
 
+@pytest.mark.whole
 def test_another_dimension_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     head = LabelHead.read(bundle.path / "labels.safetensors")
     narrow = replace(head, weights=head.weights[:, :100].copy())
