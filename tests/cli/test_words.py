@@ -25,6 +25,7 @@ FLAG = re.compile(r"(^|[\s(`'\"])--[a-z]")
 # Of whole commands: others, and those of ours that wrote a file.
 FOREIGN = re.compile(
     r"pip install --force-reinstall| --hash=sha256:|docker run --rm --platform|softwareupdate --list|xcode-select -s"
+    r"|gcloud (services enable|storage buckets create) .*--project="
     r"|`(benchmark --json|export --target qnn)`"  # commands of ours, whole: what wrote a file, or would write it
 )
 

@@ -122,10 +122,7 @@ def parse_precisions(
         UsageError: unknown precision or tower, or a tower left out; the text lists the known ones.
     """
     if "=" not in text and "," in text:
-        raise UsageError(
-            f"`precision` {text}: give each precision on its own: "
-            + " ".join(f"--precision {name.strip()}" for name in text.split(","))
-        )
+        raise UsageError(f"{text!r} names more than one precision; repeat `precision` for each")
     if "=" not in text:
         precision = precision_of(_known(text, others))
         return {tower: precision.name if tower == "text" else precision.rest for tower in towers}
