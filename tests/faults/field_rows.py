@@ -104,6 +104,11 @@ ROWS = {
 }
 """Of nano's bundle for ONNX with background pictures: as field_table.py measures it."""
 ELSEWHERE = {
+    "Manifest.joint": "joint",
+    "Layout.needs": "settings",
+    "TensorLayout.applied": "settings",
+    "Normalisation.mean": "settings",
+    "Normalisation.std": "settings",
     "Provenance.repository": "record",
     "Provenance.revision": "record",
     "Provenance.image_size": "settings",

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from mobileclip_deploy.artifacts.bundle.manifest import Manifest, Measurements
 from mobileclip_deploy.artifacts.bundle.published import Lock
 from mobileclip_deploy.artifacts.layouts.layout import Layout
+from mobileclip_deploy.artifacts.towers.label_head import _Description as LabelDescription
 from mobileclip_deploy.base.files.names import (
     LONGEST_PROSE,
     Name,
@@ -29,11 +30,14 @@ from mobileclip_deploy.base.files.names import (
 from mobileclip_deploy.benchmark.android.ready import Contents
 from mobileclip_deploy.benchmark.android.release import Release
 from mobileclip_deploy.benchmark.browser.session import PageWord
+from mobileclip_deploy.benchmark.ddp.service import Started
 from mobileclip_deploy.benchmark.ios.following import RunProgress
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Browser, Result, RoundResult, Run, Snapshot
 from mobileclip_deploy.benchmark.sweep.cells import Record
 from mobileclip_deploy.export.smallest.log import SearchLog
+from mobileclip_deploy.network.checkpoints.finetuned import _AdapterConfig
+from mobileclip_deploy.network.checkpoints.weights_files import _ShardIndex
 from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.provenance import Distilled, Provenance, TakenPreprocess
 from mobileclip_deploy.network.model.variants import TokenizerSpec
@@ -41,12 +45,15 @@ from mobileclip_deploy.parity.baseline import ParityLock
 from mobileclip_deploy.search.bridging import BridgeDescription
 from mobileclip_deploy.search.index_file import Description
 from mobileclip_deploy.training.reinforcement.index import Index
+from mobileclip_deploy.verify.embeddings.reading import _Line
+from mobileclip_deploy.verify.foreign.opening import _Declared
 
 READ: tuple[type[BaseModel], ...] = (
     *(Manifest, Measurements, SearchLog, Layout, ParityLock, Record),
     *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Browser, PageWord),
     *(Contents, Release, Description, BridgeDescription, Index),
     *(Provenance, Distilled, TakenPreprocess, TokenizerSpec, Lock),
+    *(LabelDescription, Started, _AdapterConfig, _ShardIndex, _Line, _Declared),
 )
 READ_ELSEWHERE = {
     "Variant": "a card: the user's own or packaged",
@@ -57,6 +64,7 @@ READ_ELSEWHERE = {
     "Gate": "made here",
     "Lost": "made here",
     "Tensor": "made here, and in Job",
+    "TensorLayout": "made here, and in Layout",
 }
 READERS = re.compile(
     r"\b([A-Z_]\w*)\.model_validate(?:_json)?\(|\b(?:read|parse)_model\(([A-Z]\w*)|\bparse_document\(.*, ([A-Z]\w*),"

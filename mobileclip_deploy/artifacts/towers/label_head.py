@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Name, Sha256
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.errors import REASON, InvalidInput, reraising
@@ -150,7 +151,7 @@ class LabelHead:
         refusal = f"{path} is not a valid file of labels ({REASON}); learn them again"
         tensors, metadata = read_tensors(path, refusal)
         with reraising(refusal, KeyError, ValidationError):
-            description = _Description.model_validate_json(metadata["labels"])
+            description = parse_model(_Description, metadata["labels"])
             weights, biases = tensors["weights"], tensors["biases"]
         rows = len(description.labels) + 1
         shapes = weights.ndim == 2 and len(weights) == rows and biases.shape == (rows,)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.base.files import check_file_destination, content_sha256, file_sha256, read_json
-from mobileclip_deploy.base.files.names import PlainPath
+from mobileclip_deploy.base.files.names import Name, PlainPath
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, readable_reason, reraising
 from mobileclip_deploy.network.model.variants import models_dir
 
@@ -54,7 +54,7 @@ def checkpoint_file(path: Path) -> Path:
 
 
 class _ShardIndex(BaseModel, frozen=True):
-    weight_map: Annotated[dict[str, PlainPath], Field(min_length=1, max_length=100_000)]
+    weight_map: Annotated[dict[Name, PlainPath], Field(min_length=1, max_length=100_000)]
 
 
 def shard_files(index: Path) -> tuple[Path, ...]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import ExportError, InvalidInput, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
@@ -126,9 +126,9 @@ class JointTower(OnnxArtifact):
 
     @cached_property
     def file(self) -> Path:
-        folder = tempfile.mkdtemp()
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        file = Path(folder, f"{self.function}.onnx")
+        stack = ExitStack()
+        file = stack.enter_context(temporary_folder()) / f"{self.function}.onnx"
+        weakref.finalize(self, stack.close)
         file.write_bytes(self._tower().SerializeToString(deterministic=True))
         return file
 
