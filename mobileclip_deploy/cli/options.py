@@ -321,12 +321,9 @@ def _option(field: Field[Any]) -> click.Option:
     """Returns the option of a field. Its default is None, so that a missing option differs from a given default
     value."""
     metadata, text = field.metadata, field.metadata["text"]
+    flag, _, bare = metadata["flag"].partition("=")
     if isinstance(field.default, bool):
-        return click.Option(
-            [metadata["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text
-        )
+        return click.Option([flag, field.name], is_flag=True, flag_value=not field.default, default=None, help=text)
     offered = completion.lists(metadata["names"])
-    bare = {} if metadata["bare"] is None else {"is_flag": False, "flag_value": metadata["bare"]}
-    return click.Option(
-        [metadata["flag"], field.name], metavar=metadata["metavar"], help=text, shell_complete=offered, **bare
-    )
+    given = {"is_flag": False, "flag_value": bare} if bare else {}
+    return click.Option([flag, field.name], metavar=metadata["metavar"], help=text, shell_complete=offered, **given)

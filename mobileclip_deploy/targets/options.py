@@ -18,22 +18,20 @@ def option(
     metavar: str | None = None,
     names: Collection[str] = (),
     attaches: str | None = None,
-    bare: str | None = None,
 ) -> Any:
     """Returns a field of a target's options.
 
     Args:
-        flag: flag of `export`, such as "--multifunction". A field with a boolean default is a flag without a value, and
-            giving it inverts the default.
+        flag: flag of `export`, such as "--opset". Without a value "--joint=also" means also. A field with a boolean
+            default is a flag without a value, and giving it inverts the default.
         text: its help.
         default: value if the flag is not given.
         metavar: name of the value in the help.
         names: values that a shell completes; several may be given, separated by commas.
         attaches: suffix of an optional file next to each artifact that the option requests; the attachment has the
             option's name.
-        bare: value if the flag is given without one; None if it needs a value.
     """
-    metadata = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches, "bare": bare}
+    metadata = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches}
     return field(default=default, metadata=metadata)
 
 

@@ -58,6 +58,7 @@ READ: tuple[type[BaseModel], ...] = (
 READ_ELSEWHERE = {
     "Variant": "a card: the user's own or packaged",
     "Specification": "the user's own",
+    "UserCredentials": "the user's own",
     "Pair": "captions of a dataset",
     "Suite": "packaged",
     "Terms": "packaged",
@@ -67,7 +68,7 @@ READ_ELSEWHERE = {
     "TensorLayout": "made here, and in Layout",
 }
 READERS = re.compile(
-    r"\b([A-Z_]\w*)\.model_validate(?:_json)?\(|\b(?:read|parse)_model\(([A-Z]\w*)|\bparse_document\(.*, ([A-Z]\w*),"
+    r"\b([A-Z_]\w*)\.model_validate(?:_json)?\(|\b(?:read|parse)_model\(([A-Z_]\w*)|\bparse_document\(.*, ([A-Z]\w*),"
 )
 CHECKS = [plain_text, plain_path, *(annotated.__metadata__[0].func for annotated in (Template, Labels))]
 

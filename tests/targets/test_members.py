@@ -7,7 +7,8 @@ from mobileclip_deploy.targets import Artifact, Target
 
 def test_a_target_is_small() -> None:
     members = {name for name in {*vars(Target), *Target.__annotations__} if not name.startswith("_")}
-    assert len(members) <= 25, sorted(members)
+    # 25 before files of both towers (`join`, `joint_answers`) and files of other tools (`open_foreign`).
+    assert len(members) <= 28, sorted(members)
     named = {"name", "title", "capabilities"}  # which have no defaults either
     assert len(Target.__abstractmethods__ | named) <= 5
     assert Artifact.__abstractmethods__ == {"inputs", "outputs", "runner"}

@@ -53,11 +53,10 @@ class OnnxOptions(TargetOptions):
         metavar="N",
     )
     joint: str | None = option(
-        "--joint",
+        f"--joint={ALSO}",
         "Also write both towers as one file, model.onnx, which pipelines for zero-shot classification load; only: in "
         "place of the towers' files.",
         metavar="[only]",
-        bare=ALSO,
     )
 
 
