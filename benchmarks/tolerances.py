@@ -14,7 +14,7 @@ from typing import Any
 from measuring import markdown
 
 from mobileclip_deploy.parity import Bound, gates, metrics, reference
-from mobileclip_deploy.verify.checks import activations, fit, graph, padding, ranges, relevance
+from mobileclip_deploy.verify.checks import activations, fit, graph, joint, padding, ranges, relevance, tags
 from mobileclip_deploy.verify.instruments import learned_rounding, matching, quantized
 from mobileclip_deploy.verify.instruments import tower_settings as settings
 from mobileclip_deploy.verify.reports import explanation
@@ -89,6 +89,9 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "DRIFT_BOUND": Tolerance(explanation.DRIFT_BOUND, "the same at reduced precision", CHOICE),
     "NEAR": Tolerance(fit.NEAR, "axes that are fitted again", "its comment", 1e-6),
     "LENGTH": Tolerance(relevance.LENGTH, "length of a background embedding in int8", THIRDS, module=relevance),
+    "LENGTH of joint": Tolerance(joint.LENGTH, "length of an embedding in a joint file, from 1", UNMEASURED),
+    "LOGITS": Tolerance(joint.LOGITS.value, "logits of a joint file, relative", "nano, fp32", 3.4e-7),
+    "DIRECTION": Tolerance(tags.DIRECTION, "a label's row from its text's direction", UNMEASURED),
     "LAST_DIGIT": Tolerance(
         relevance.LAST_DIGIT, "figures of relevance that are computed again", "derived: one of the sixth digit", 1e-6
     ),
