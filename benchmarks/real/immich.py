@@ -40,7 +40,8 @@ def transforms(checkout: Path) -> Any:
 
 def service_pixels(service: Any, settings: dict[str, Any], picture: Image.Image) -> Floats:
     """`OpenClipVisualEncoder.transform`, of a checkout that obeys `interpolation` or of an older one."""
-    size, filters = settings["size"][0], ()
+    size = settings["size"][0]
+    filters: tuple[Any, ...] = ()
     if "resample" in inspect.signature(service.resize_pil).parameters:
         filters = (service.get_pil_resampling(settings["interpolation"]),)
     image = service.crop_pil(service.resize_pil(picture, size, *filters), size)

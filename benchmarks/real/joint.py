@@ -11,30 +11,33 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from optimum.onnxruntime import ORTModelForCustomTasks, ORTModelForZeroShotImageClassification
 from PIL import Image
-from transformers import AutoProcessor, pipeline
+
+# Types of both packages differ from version to version.
+optimum: Any = import_module("optimum.onnxruntime")
+transformers: Any = import_module("transformers")
 
 TEMPLATE = "a photo of a {}"
 
 
 def by_pipeline(folder: Path, file: str, picture: Path, labels: list[str]) -> dict[str, float]:
-    model = ORTModelForZeroShotImageClassification.from_pretrained(folder, subfolder="onnx", file_name=file)
-    processor: Any = AutoProcessor.from_pretrained(folder)
+    model = optimum.ORTModelForZeroShotImageClassification.from_pretrained(folder, subfolder="onnx", file_name=file)
+    processor: Any = transformers.AutoProcessor.from_pretrained(folder)
     parts = {"tokenizer": processor.tokenizer, "image_processor": processor.image_processor}
-    classify = pipeline("zero-shot-image-classification", model=model, **parts)
+    classify = transformers.pipeline("zero-shot-image-classification", model=model, **parts)
     answers = classify(Image.open(picture).convert("RGB"), candidate_labels=labels, hypothesis_template=TEMPLATE)
     return {answer["label"]: answer["score"] for answer in answers}
 
 
 def by_towers(folder: Path, picture: Path, labels: list[str]) -> dict[str, float]:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    processor: Any = AutoProcessor.from_pretrained(folder)
+    processor: Any = transformers.AutoProcessor.from_pretrained(folder)
     given = processor(
         text=[TEMPLATE.format(label) for label in labels],
         images=Image.open(picture).convert("RGB"),
@@ -44,7 +47,7 @@ def by_towers(folder: Path, picture: Path, labels: list[str]) -> dict[str, float
     rows = []
     for tower, name in (("image", "pixel_values"), ("text", "input_ids")):
         entry = manifest["towers"][tower]
-        model = ORTModelForCustomTasks.from_pretrained(
+        model = optimum.ORTModelForCustomTasks.from_pretrained(
             folder, subfolder="onnx", file_name=entry["file"].removeprefix("onnx/")
         )
         answer = np.asarray(model(**{name: given[name]})[entry["output"]["name"]])
