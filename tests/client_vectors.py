@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from hostile_vectors import hostile_vectors, refusal_vectors
+from lock_vectors import lock_vectors
 from manifest_vectors import manifest_vectors
 from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
@@ -204,6 +205,7 @@ WRITERS = {
     "tags": tag_vectors,
     "hostile": hostile_vectors,
     "refusals": refusal_vectors,
+    "locks": lock_vectors,
 }
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import { parseJson } from "./json.js";
 
 const NEWEST_SCHEMA = 2;
 const refused = (what) => new MobileCLIPError("bundle", what);
-const text = (value) => typeof value === "string";
-const whole = (value) => Number.isInteger(value) && value > 0;
+export const text = (value) => typeof value === "string";
+export const whole = (value) => Number.isInteger(value) && value > 0;
 
 function parsed(content) {
   try {
@@ -30,8 +30,8 @@ export function understood(content) {
 }
 
 // A file of the bundle: as an address it leads nowhere else either.
-const plain = (path) => text(path) && !/[\\%?#:]/.test(path) && path.split("/").every((part) => !["", ".", ".."].includes(part));
-const object = (value) => value instanceof Object && !Array.isArray(value);
+export const plain = (path) => text(path) && !/[\\%?#:]/.test(path) && path.split("/").every((part) => !["", ".", ".."].includes(part));
+export const object = (value) => value instanceof Object && !Array.isArray(value);
 const ranged = (range) => range == null || (Array.isArray(range) && range.length === 2 && range.every(Number.isFinite));
 const sized = (shape) => Array.isArray(shape) && shape.length > 0 && shape.every((one) => one == null || text(one) || (Number.isInteger(one) && one >= 0));
 

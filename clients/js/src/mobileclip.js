@@ -4,6 +4,7 @@
 import { MobileCLIPError } from "./errors.js";
 import { GATES } from "./gates.js";
 import { Labels, present, ranked } from "./labels.js";
+import { locked } from "./lock.js";
 import { check, understood } from "./manifest.js";
 import { rgb } from "./pictures.js";
 import { checkedTexts, checkLabels, checkPrompts, checkQuery, checkThreshold } from "./refusals.js";
@@ -30,10 +31,12 @@ export class MobileCLIP {
    * @param bundle the bundle's address (a string or URL that ends in its folder), or a function that gives a file's
    *   bytes by its name in the bundle: `(name) => Promise<ArrayBuffer>`. In Node: `folder(path)` of mobileclip/node.
    * @param ort onnxruntime-web or onnxruntime-node
-   * @param options `towers`: ["image"] or ["text"] alone; `session`: options of ort.InferenceSession.create
+   * @param options `towers`: ["image"] or ["text"] alone; `session`: options of ort.InferenceSession.create; `lock`: the
+   *   object in OWNER--NAME.lock.json of `publish`, which each file is held to
    */
-  static async load(bundle, ort, { towers, session } = {}) {
-    const read = typeof bundle === "function" ? bundle : fetched(bundle);
+  static async load(bundle, ort, { towers, session, lock } = {}) {
+    const source = typeof bundle === "function" ? bundle : fetched(bundle);
+    const read = lock === undefined ? source : locked(source, lock);
     const manifest = understood(new TextDecoder().decode(await read("manifest.json")));
     const wanted = towers ?? Object.keys(manifest.towers);
     const own = new MobileCLIP();

@@ -1,7 +1,9 @@
 // A real bundle in onnxruntime: its golden answers, classes, search, and what an app does wrong.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { Index, IndexWriter, MobileCLIP } from "../src/mobileclip.js";
@@ -101,6 +103,25 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     const { buffer, byteOffset, byteLength } = readFileSync(`${bundle}/${file}`);
     return file === name ? change(Buffer.from(buffer, byteOffset, byteLength).toString()) : buffer.slice(byteOffset, byteOffset + byteLength);
   };
+
+  test("is held to the lock of publish, each file that it opens", async () => {
+    const names = readdirSync(bundle, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+      .map((entry) => relative(bundle, join(entry.parentPath, entry.name)).replaceAll("\\", "/"));
+    const sha256 = (name) => createHash("sha256").update(readFileSync(join(bundle, name))).digest("hex");
+    const files = Object.fromEntries(names.map((name) => [`nano/${name}`, { sha256: sha256(name) }]));
+    const lock = { schema_version: 1, repository: "someone/nano", commit: "0".repeat(40), bundles: ["nano"], files };
+    const opened = [];
+    const read = (name) => { opened.push(name); return folder(bundle)(name); };
+    assert.deepEqual(await (await MobileCLIP.load(read, ort, { lock })).selfTest(), await model.selfTest());
+    for (const name of new Set(opened)) {
+      const { [`nano/${name}`]: _, ...others } = files;
+      for (const changed of [others, { ...files, [`nano/${name}`]: { sha256: "0".repeat(64) } }]) {
+        const tested = async () => (await MobileCLIP.load(folder(bundle), ort, { lock: { ...lock, files: changed } })).selfTest();
+        await assert.rejects(tested(), (error) => error.code === "bundle" && error.message.startsWith(`${name} is not the file in the lock`), name);
+      }
+    }
+    assert.equal(new Set(opened).size, 6);
+  });
 
   test("tells a vocabulary of another checkpoint by the golden texts", async () => {
     const other = changed("tokenizer/vocab.json", (text) => {

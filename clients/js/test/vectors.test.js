@@ -9,6 +9,7 @@ import { answer, Index, IndexWriter, MobileCLIP, prepare, Tokenizer } from "../s
 import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
 import { present } from "../src/labels.js";
+import { locked } from "../src/lock.js";
 import { Relevance } from "../src/relevance.js";
 import { parse } from "../src/safetensors.js";
 import { orientation } from "../src/webp.js";
@@ -301,4 +302,23 @@ test("a search says what is found, and that nothing is", async () => {
   assert.ok((await answer(model(undefined), index, text)).found);
   index.description = { ...index.description, tower: "text", bridged_from: "old" };
   assert.deepEqual([(await answer(model(1.1), index, text)).found, (await answer(model(1.1), index, text)).bridgedFrom], [true, "old"]);
+});
+
+for (const { what, code, lock } of vectors("locks").cases) {
+  test(`a lock: ${what}`, async () => {
+    const { files } = vectors("locks");
+    const opened = async () => {
+      const read = locked(async (name) => new TextEncoder().encode(files[name]), lock);
+      for (const [name, text] of Object.entries(files)) assert.equal(new TextDecoder().decode(await read(name)), text);
+    };
+    await (code ? assert.rejects(opened(), refused(code)) : opened());
+  });
+}
+
+test("a bundle is held to its lock before anything else is loaded", async () => {
+  const [{ lock }] = vectors("locks").cases;
+  const read = async () => new TextEncoder().encode("{}");
+  const ort = { InferenceSession: { create: () => assert.fail("loaded") } };
+  await assert.rejects(MobileCLIP.load(read, ort, { lock }), /^MobileCLIPError: manifest.json is not the file in the lock of someone\/nano@0123/);
+  await assert.rejects(MobileCLIP.load(read, ort, { lock: null }), refused("bundle"));
 });

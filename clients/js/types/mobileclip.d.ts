@@ -83,6 +83,15 @@ export interface Manifest {
   classifier?: { labels: string[]; tags?: { thresholds: { ratios: number[]; share: number } } | null } | null;
 }
 
+/** What is used of OWNER--NAME.lock.json, which `publish` writes. */
+export interface Lock {
+  schema_version: number;
+  repository: string;
+  commit: string;
+  bundles: string[];
+  files: Record<string, { sha256: string }>;
+}
+
 /** What is used of onnxruntime-web or onnxruntime-node. */
 export interface Runtime {
   InferenceSession: { create(model: Uint8Array, options?: object): Promise<unknown> };
@@ -99,7 +108,7 @@ export class MobileCLIP {
   static load(
     bundle: string | URL | Read,
     ort: Runtime,
-    options?: { towers?: Tower[]; session?: object },
+    options?: { towers?: Tower[]; session?: object; lock?: Lock },
   ): Promise<MobileCLIP>;
   readonly manifest: Manifest;
   readonly embeddingSpace: string;
