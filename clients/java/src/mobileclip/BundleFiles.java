@@ -13,6 +13,12 @@ public interface BundleFiles {
     /** The file itself, which an engine opens without reading it into memory; null where there is none. */
     File file(String name);
 
+    /** A published bundle whose files are held to a lock: one whose SHA-256 is not in it is refused as it is opened.
+     * {@code lock}: the text in OWNER--NAME.lock.json, which {@code publish} writes. */
+    static BundleFiles locked(BundleFiles bundle, String lock) {
+        return new Lock(bundle, lock);
+    }
+
     /** A bundle in a folder. */
     static BundleFiles folder(File folder) {
         return new BundleFiles() {

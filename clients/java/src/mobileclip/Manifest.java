@@ -49,10 +49,7 @@ public final class Manifest {
 
         Tower(Fields told) {
             file = told.text("file");
-            // As an address, too, it leads nowhere else than into the bundle.
-            if (!file.matches("[^\\\\%?#:/]+(/[^\\\\%?#:/]+)*") || ("/" + file + "/").matches(".*/[.]{1,2}/.*")) {
-                throw new IllegalArgumentException("`file` " + file);
-            }
+            if (!isPlain(file)) throw new IllegalArgumentException("`file` " + file);
             precision = told.text("precision");
             Fields in = told.fields("input");
             input = in.text("name");
@@ -149,6 +146,11 @@ public final class Manifest {
         } catch (IllegalArgumentException missing) {
             throw refused("manifest.json: " + missing.getMessage() + " is missing or not understood" + AGAIN, missing);
         }
+    }
+
+    /** Whether a path, as an address too, leads nowhere else than into the bundle. */
+    static boolean isPlain(String path) {
+        return path.matches("[^\\\\%?#:/]+(/[^\\\\%?#:/]+)*") && !("/" + path + "/").matches(".*/[.]{1,2}/.*");
     }
 
     /** Refuses a tower that takes other inputs than pixels [1, 3, S, S] in [0, 1], or ids [1, L] of CLIP's vocabulary. */

@@ -38,6 +38,7 @@ final class Checks {
         all.hostile();
         all.refusals();
         all.manifests();
+        all.locks();
         if (given.length > 1) {
             all.tokenizer();
             all.model();
@@ -45,6 +46,7 @@ final class Checks {
             all.vocabulary();
             all.otherKinds();
             all.changedBundle();
+            all.lockedBundle();
         }
         System.out.println(passed + " passed, " + failed + " failed");
         System.exit(failed > 0 || passed == 0 ? 1 : 0);
@@ -515,6 +517,116 @@ final class Checks {
             refused("another target", MobileCLIPException.Code.BUNDLE, () -> Manifest.parse((String) one.get("manifest"), "onnx"));
         }
         refused("no bundle", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(BundleFiles.folder(vectors), NONE));
+    }
+
+    private void locks() throws IOException {
+        Map<?, ?> told = json("locks");
+        Map<?, ?> texts = (Map<?, ?>) told.get("files");
+        File folder = Files.createTempDirectory("lock").toFile();
+        folder.deleteOnExit();
+        for (Map.Entry<?, ?> one : texts.entrySet()) {
+            File file = new File(folder, (String) one.getKey());
+            file.getParentFile().mkdirs();
+            if (!file.getParentFile().equals(folder)) file.getParentFile().deleteOnExit();
+            file.deleteOnExit();
+            Files.write(file.toPath(), ((String) one.getValue()).getBytes(StandardCharsets.UTF_8));
+        }
+        BundleFiles files = BundleFiles.folder(folder);
+        BundleFiles assets = new BundleFiles() { // of an app, which have no files
+            @Override
+            public byte[] read(String name) throws IOException {
+                return files.read(name);
+            }
+
+            @Override
+            public File file(String name) {
+                return null;
+            }
+        };
+        for (Map<?, ?> one : maps(told.get("cases"))) {
+            String lock = written(one.get("lock"));
+            for (BundleFiles given : Arrays.asList(files, assets)) {
+                for (boolean reads : new boolean[] {true, false}) {
+                    Runnable opening = () -> opened(BundleFiles.locked(given, lock), texts, reads || given == assets);
+                    if (one.get("code") != null) refused("a lock: " + one.get("what"), code(one), opening);
+                    else opening.run();
+                }
+            }
+        }
+        String right = written(maps(told.get("cases")).get(0).get("lock"));
+        MobileCLIPException.Code code = MobileCLIPException.Code.BUNDLE;
+        refused("a lock that is no JSON", code, () -> BundleFiles.locked(files, right.substring(1)));
+        refused("a lock with a key twice", code, () -> BundleFiles.locked(files, "{\"commit\": \"\", " + right.substring(1)));
+        refused("a bundle of another lock", code, () -> MobileCLIP.load(BundleFiles.locked(bundle, right), NONE));
+        check("assets stay assets", BundleFiles.locked(assets, right).file("onnx/model.onnx") == null);
+    }
+
+    /** Each file of a whole bundle that is opened is held to its lock. */
+    private void lockedBundle() throws Exception {
+        Map<String, Object> files = new java.util.TreeMap<>();
+        java.nio.file.Path folder = bundle.file("").toPath();
+        try (java.util.stream.Stream<java.nio.file.Path> all = Files.walk(folder)) {
+            for (java.nio.file.Path path : (Iterable<java.nio.file.Path>) all.filter(Files::isRegularFile)::iterator) {
+                byte[] digest = MessageDigest.getInstance("SHA-256").digest(Files.readAllBytes(path));
+                String sha256 = String.format("%064x", new java.math.BigInteger(1, digest));
+                files.put("nano/" + folder.relativize(path).toString().replace('\\', '/'), Collections.singletonMap("sha256", sha256));
+            }
+        }
+        Map<String, Object> lock = new java.util.LinkedHashMap<>();
+        lock.put("schema_version", 1);
+        lock.put("repository", "someone/nano");
+        lock.put("commit", String.format("%040d", 0));
+        lock.put("bundles", Collections.singletonList("nano"));
+        lock.put("files", files);
+        // As ONNX Runtime's engine does, it opens the tower's file.
+        Engine engine = new Engine() {
+            @Override
+            public String target() {
+                return "onnx";
+            }
+
+            @Override
+            public Model open(BundleFiles given, String name) {
+                check("a locked tower", given.file(name).isFile());
+                return replay(given).open(given, name);
+            }
+        };
+        for (TowerTest test : MobileCLIP.load(BundleFiles.locked(bundle, written(lock)), engine).selfTest()) check("a locked bundle", test.passed);
+        Manifest manifest = MobileCLIP.load(bundle, engine).manifest;
+        for (String name : Arrays.asList("manifest.json", "tokenizer/vocab.json", "tokenizer/merges.txt",
+                manifest.towers.get("image").file, manifest.towers.get("text").file, "golden.safetensors")) {
+            Object right = files.put("nano/" + name, Collections.singletonMap("sha256", String.format("%064d", 0)));
+            check("it has " + name, right != null);
+            refused("a bundle with another " + name, MobileCLIPException.Code.BUNDLE,
+                    () -> MobileCLIP.load(BundleFiles.locked(bundle, written(lock)), engine).selfTest());
+            files.put("nano/" + name, right);
+        }
+    }
+
+    private static void opened(BundleFiles bundle, Map<?, ?> texts, boolean reads) {
+        for (Map.Entry<?, ?> one : texts.entrySet()) {
+            String name = (String) one.getKey();
+            try {
+                byte[] bytes = reads ? bundle.read(name) : Files.readAllBytes(bundle.file(name).toPath());
+                check("a locked file", new String(bytes, StandardCharsets.UTF_8).equals(one.getValue()));
+            } catch (IOException unread) {
+                throw new java.io.UncheckedIOException(unread);
+            }
+        }
+    }
+
+    /** A value as JSON. */
+    private static String written(Object value) {
+        List<String> parts = new ArrayList<>();
+        if (value instanceof Map) {
+            for (Map.Entry<?, ?> one : ((Map<?, ?>) value).entrySet()) {
+                parts.add(Json.quoted((String) one.getKey()) + ": " + written(one.getValue()));
+            }
+            return "{" + String.join(", ", parts) + "}";
+        }
+        if (!(value instanceof List)) return value instanceof String ? Json.quoted((String) value) : String.valueOf(value);
+        for (Object one : (List<?>) value) parts.add(written(one));
+        return "[" + String.join(", ", parts) + "]";
     }
 
     private static void told(String what, Manifest read, Map<?, ?> one) {

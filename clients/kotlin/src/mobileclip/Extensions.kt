@@ -6,9 +6,14 @@ import kotlin.coroutines.resume
 import kotlin.coroutines.resumeWithException
 import kotlin.coroutines.suspendCoroutine
 
-/** The bundle in [folder], loaded once; [towers]: "image", "text", or both. */
-fun MobileCLIP(folder: File, towers: Collection<String>? = null, engine: Engine = OnnxEngine()): MobileCLIP =
-    MobileCLIP.load(BundleFiles.folder(folder), engine, towers)
+/** The bundle in [folder], loaded once; [towers]: "image", "text", or both; [lock]: the text in OWNER--NAME.lock.json of
+ * `publish`, which each file is held to. */
+fun MobileCLIP(
+    folder: File, towers: Collection<String>? = null, engine: Engine = OnnxEngine(), lock: String? = null,
+): MobileCLIP {
+    val files = BundleFiles.folder(folder)
+    return MobileCLIP.load(if (lock == null) files else BundleFiles.locked(files, lock), engine, towers)
+}
 
 /** Probabilities by label, the most probable first. */
 fun Labels.probabilities(picture: Embedding): Map<String, Double> =
