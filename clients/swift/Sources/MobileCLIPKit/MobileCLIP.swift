@@ -6,7 +6,7 @@ public final class MobileCLIP: Sendable {
     public let manifest: Manifest
     /// Nil of bundles that were exported without `--background`.
     public let relevance: Relevance?
-    let folder: URL
+    let files: BundleFiles
     /// Nil where the text tower was not loaded; for an app that runs it by itself.
     public let tokenizer: Tokenizer?
     let towers: Towers
@@ -16,11 +16,13 @@ public final class MobileCLIP: Sendable {
     ///   - computeUnits: `.all` lets the system choose. `selfTest()` falls back where a unit answers wrongly.
     ///   - towers: those to load; nil: all that the bundle has.
     ///   - engine: what runs the towers; nil: Core ML or Core AI, by the bundle's target.
+    ///   - lock: OWNER--NAME.lock.json, which `publish` writes: each file is held to it.
     /// - Throws: `MobileCLIPError` before any model is loaded where the bundle is not understood.
     public static func load(
-        bundle: URL, computeUnits: ComputeUnits = .all, towers: [Tower]? = nil, engine: (any Engine)? = nil
+        bundle: URL, computeUnits: ComputeUnits = .all, towers: [Tower]? = nil, engine: (any Engine)? = nil, lock: URL? = nil
     ) async throws -> MobileCLIP {
-        let manifest = try Manifest.read(try read("manifest.json", in: bundle))
+        let stored = try BundleFiles(bundle, lock: lock)
+        let manifest = try Manifest.read(try stored.read("manifest.json"))
         let engine = try engine ?? systemEngine(manifest.target)
         guard engine.targets.contains(manifest.target) else {
             throw MobileCLIPError(
@@ -29,32 +31,24 @@ public final class MobileCLIP: Sendable {
         var files: [Tower: (entry: Manifest.TowerEntry, file: URL)] = [:]
         for tower in towers ?? manifest.towers {
             let entry = try manifest.check(tower)
-            files[tower] = (entry, bundle.appendingPathComponent(entry.file))
+            files[tower] = (entry, try stored.tower(entry.file))
         }
         var tokenizer: Tokenizer?
         if files[.text] != nil, let tokens = manifest.tokens {
             tokenizer = try Tokenizer(
-                vocabulary: try read("tokenizer/vocab.json", in: bundle), merges: try read("tokenizer/merges.txt", in: bundle),
+                vocabulary: try stored.read("tokenizer/vocab.json"), merges: try stored.read("tokenizer/merges.txt"),
                 settings: tokens)
         }
         let relevance = try manifest.relevance.map {
-            try Relevance(try read($0.file.file, in: bundle), $0, manifest.dimension, named: $0.file.file)
+            try Relevance(try stored.read($0.file.file), $0, manifest.dimension, named: $0.file.file)
         }
         let loaded = try await Towers(engine, files, computeUnits)
-        return MobileCLIP(manifest, relevance, bundle, tokenizer, loaded)
+        return MobileCLIP(manifest, relevance, stored, tokenizer, loaded)
     }
 
-    private init(_ manifest: Manifest, _ relevance: Relevance?, _ folder: URL, _ tokenizer: Tokenizer?, _ towers: Towers) {
-        (self.manifest, self.relevance, self.folder) = (manifest, relevance, folder)
+    private init(_ manifest: Manifest, _ relevance: Relevance?, _ files: BundleFiles, _ tokenizer: Tokenizer?, _ towers: Towers) {
+        (self.manifest, self.relevance, self.files) = (manifest, relevance, files)
         (self.tokenizer, self.towers) = (tokenizer, towers)
-    }
-
-    static func read(_ name: String, in folder: URL) throws -> Data {
-        do {
-            return try Data(contentsOf: folder.appendingPathComponent(name))
-        } catch {
-            throw MobileCLIPError(.bundle, "\(name) cannot be read in \(folder.path): is it a bundle?")
-        }
     }
 
     /// Embeddings of spaces with other names cannot be compared.

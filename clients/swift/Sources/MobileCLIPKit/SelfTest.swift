@@ -27,7 +27,7 @@ extension MobileCLIP {
     /// the other compute units are tried: the Neural Engine of an A12 answers every query alike. The first on which all
     /// pass answers from here on, and `sentence` says so. Run it once for each version of the system, and keep the unit.
     public func selfTest(fallsBack: Bool = true) async throws -> SelfTest {
-        let golden = try SafeTensors(try MobileCLIP.read("golden.safetensors", in: folder), named: "golden.safetensors")
+        let golden = try SafeTensors(try files.read("golden.safetensors"), named: "golden.safetensors")
         try checkTokens(golden)
         let asked = await towers.units
         let first = try await tested(await towers.loaded(), golden)

@@ -132,7 +132,7 @@ extension Manifest {
     /// Targets that this package has an engine for, on one system or another.
     static let targets = ["coreml", "coreai", "onnx"]
 
-    private struct Schema: Decodable {
+    struct Schema: Decodable {
         let version: Int
         enum CodingKeys: String, CodingKey { case version = "schema_version" }
     }
