@@ -59,6 +59,136 @@ final class ManifestTests: XCTestCase {
     }
 }
 
+final class LockTests: XCTestCase {
+    private struct Locks: Decodable {
+        struct Case: Decodable {
+            let what: String
+            let code: String?
+            let lock: JSON
+        }
+        let newest_schema: Int
+        let files: [String: String]
+        let cases: [Case]
+    }
+
+    private func folder(_ files: [String: String]) throws -> URL {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        addTeardownBlock { try? FileManager.default.removeItem(at: folder) }
+        for (name, text) in files {
+            let file = folder.appendingPathComponent(name)
+            try FileManager.default.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try Data(text.utf8).write(to: file)
+        }
+        return folder
+    }
+
+    func testLocksAreReadOrRefused() throws {
+        let vectors = try Vectors.read("locks", Locks.self)
+        XCTAssertEqual(vectors.newest_schema, Lock.newestSchema)
+        let bundle = try folder(vectors.files)
+        let lock = bundle.appendingPathExtension("lock.json")
+        addTeardownBlock { try? FileManager.default.removeItem(at: lock) }
+        for one in vectors.cases {
+            try JSONEncoder().encode(one.lock).write(to: lock)
+            func opened() throws {
+                let files = try BundleFiles(bundle, lock: lock)
+                for (name, text) in vectors.files { XCTAssertEqual(try files.read(name), Data(text.utf8)) }
+                for name in vectors.files.keys { XCTAssertEqual(try Data(contentsOf: files.tower(name)), Data(vectors.files[name]!.utf8)) }
+            }
+            if let code = one.code {
+                assertRefused(try XCTUnwrap(MobileCLIPError.Code(rawValue: code)), one.what) { try opened() }
+            } else {
+                XCTAssertNoThrow(try opened(), one.what)
+            }
+        }
+        try Data(#"{"schema_version": 1, "schema_version": 1}"#.utf8).write(to: lock)
+        assertRefused(.bundle) { _ = try BundleFiles(bundle, lock: lock) }
+        assertRefused(.bundle) { _ = try BundleFiles(bundle, lock: lock.appendingPathComponent("none")) }
+    }
+
+    func testAPackageIsHeldToItsLockAndNothingIsAddedToIt() throws {
+        let package = ["image.mlpackage/Manifest.json": "{}", "image.mlpackage/Data/weights": "w"]
+        let all = package.merging(["manifest.json": "{}"]) { one, _ in one }
+        let lock = try folder([:]).appendingPathExtension("lock.json")
+        addTeardownBlock { try? FileManager.default.removeItem(at: lock) }
+        let hashes = all.map { name, text in
+            #""\#(name)": {"sha256": "\#(sha256(Data(text.utf8)))"}"#
+        }
+        let head = #"{"schema_version": 1, "repository": "someone/nano", "bundles": ["."], "commit": "\#(String(repeating: "0", count: 40))""#
+        try Data("\(head), \"files\": {\(hashes.joined(separator: ", "))}}".utf8).write(to: lock)
+        XCTAssertNoThrow(try BundleFiles(try folder(all), lock: lock).tower("image.mlpackage"))
+        for change in [
+            ["image.mlpackage/Data/weights": "x"], ["image.mlpackage/Data/more": ""], ["image.mlmodelc/model.mil": ""],
+        ] {
+            let files = try BundleFiles(try folder(all.merging(change) { _, new in new }), lock: lock)
+            assertRefused(.bundle, "\(change)") { _ = try files.tower("image.mlpackage") }
+        }
+        var missing = all
+        missing["image.mlpackage/Data/weights"] = nil
+        let files = try BundleFiles(try folder(missing), lock: lock)
+        assertRefused(.bundle, "a missing file") { _ = try files.tower("image.mlpackage") }
+        assertRefused(.bundle, "a package that the lock lacks") { _ = try files.tower("text.mlpackage") }
+    }
+
+    func testHashesOfAllLengths() throws {
+        // NIST's examples, and as many bytes as end before, at and after the length's place and a block.
+        let known = [
+            ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+            ),
+            (String(repeating: "a", count: 1_000_000), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+            (String(repeating: "b", count: 55), "eb2c86e932179f4ba13fe8715a26124b77d6bad290b9b4c1cc140cf633300c19"),
+            (String(repeating: "b", count: 56), "a5fc6e203a4c2b657d0d153885932414b2ffc6a93f0f8bf8b3183315e5a7212c"),
+            (String(repeating: "b", count: 63), "94e419fabac7f930810f9636354042f8c1426d2f834d4ab65c93dc1e69326b13"),
+            (String(repeating: "b", count: 64), "a0fab1377f49a759b57f63318262ebe89fabfc990e8e93ceac2984561482b9d4"),
+            (String(repeating: "b", count: 65), "74b128f30cf83de43ddf4aafc40c7b50a7443d3c73a89a7cfca17e15e43d51ab"),
+            (String(repeating: "b", count: 119), "68297a9eb141ce16bbc0847da1c0c48e2858704feaa13993bde29f87a198a6e1"),
+            (String(repeating: "b", count: 120), "392add47fbaa8197a874ebe770a947a26dd6f2becce5f64688cc4d18c9da93bd"),
+            (String(repeating: "b", count: 128), "70ae1c5307f5250d5cb9e40742ba9613fcdf9b8d9eb6dd393330443b2d5effbd"),
+        ]
+        for (text, wanted) in known {
+            let padded = Data([7]) + Data(text.utf8)
+            for data in [Data(text.utf8), padded.dropFirst()] {  // a slice begins at another index
+                XCTAssertEqual(sha256(data), wanted)
+            }
+        }
+    }
+}
+
+/// Any JSON value.
+private enum JSON: Codable {
+    case null, number(Double), text(String), list([JSON]), object([String: JSON])
+
+    init(from decoder: any Decoder) throws {
+        let value = try decoder.singleValueContainer()
+        if value.decodeNil() {
+            self = .null
+        } else if let text = try? value.decode(String.self) {
+            self = .text(text)
+        } else if let number = try? value.decode(Double.self) {
+            self = .number(number)
+        } else if let list = try? value.decode([JSON].self) {
+            self = .list(list)
+        } else {
+            self = .object(try value.decode([String: JSON].self))
+        }
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var value = encoder.singleValueContainer()
+        switch self {
+        case .null: try value.encodeNil()
+        case .number(let number): try value.encode(number)
+        case .text(let text): try value.encode(text)
+        case .list(let list): try value.encode(list)
+        case .object(let object): try value.encode(object)
+        }
+    }
+}
+
 #if os(Linux)
 /// A real bundle, answered by ONNX Runtime.
 final class BundleTests: XCTestCase {
@@ -136,6 +266,36 @@ final class BundleTests: XCTestCase {
             XCTAssertLessThan(test.relative, 1e-5)
             XCTAssertGreaterThanOrEqual(test.inputs, 16)
         }
+    }
+
+    func testEachFileThatIsOpenedIsHeldToItsLock() async throws {
+        let folder = try bundle()
+        let lock = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).lock.json")
+        addTeardownBlock { try? FileManager.default.removeItem(at: lock) }
+        var files: [String: [String: String]] = [:]
+        for name in try FileManager.default.subpathsOfDirectory(atPath: folder.path) {
+            if let content = try? Data(contentsOf: folder.appendingPathComponent(name)) { files["nano/\(name)"] = ["sha256": sha256(content)] }
+        }
+        func write() throws {
+            let repository: [String: Any] = ["schema_version": 1, "repository": "someone/nano", "bundles": ["nano"]]
+            let commit: [String: Any] = ["commit": String(repeating: "0", count: 40), "files": files]
+            try JSONSerialization.data(withJSONObject: repository.merging(commit) { one, _ in one }).write(to: lock)
+        }
+        try write()
+        let model = try await MobileCLIP.load(bundle: folder, engine: engine, lock: lock)
+        let found = try await model.selfTest()
+        XCTAssertTrue(found.passed)
+        let towers = try [Tower.image, .text].map { try XCTUnwrap(model.manifest[$0]).file }
+        for name in ["manifest.json", "tokenizer/vocab.json", "tokenizer/merges.txt"] + towers {
+            let right = try XCTUnwrap(files.updateValue(["sha256": String(repeating: "0", count: 64)], forKey: "nano/\(name)"))
+            try write()
+            await assertRefused(.bundle, name) { _ = try await MobileCLIP.load(bundle: folder, engine: NoEngine(), lock: lock) }
+            files["nano/\(name)"] = right
+        }
+        files["nano/golden.safetensors"] = nil
+        try write()
+        let without = try await MobileCLIP.load(bundle: folder, engine: engine, lock: lock)
+        await assertRefused(.bundle, "golden.safetensors") { _ = try await without.selfTest() }
     }
 
     func testAVocabularyOfAnotherCheckpointIsTold() async throws {

@@ -57,7 +57,7 @@ struct BundleFiles: Sendable {
         }
         let locked = try Lock.read(content)
         self.lock = locked
-        let manifest = hash(try bytes("manifest.json"))
+        let manifest = sha256(try bytes("manifest.json"))
         let prefixes = locked.bundles.map { $0 == "." ? "" : "\($0)/" }
         guard let found = prefixes.first(where: { locked.files["\($0)manifest.json"]?.sha256 == manifest }) else {
             throw differing("manifest.json", locked)
@@ -90,7 +90,7 @@ struct BundleFiles: Sendable {
     }
 
     private func check(_ name: String, _ content: Data) throws {
-        guard let lock, lock.files[prefix + name]?.sha256 != hash(content) else { return }
+        guard let lock, lock.files[prefix + name]?.sha256 != sha256(content) else { return }
         throw differing(name, lock)
     }
 
@@ -105,8 +105,6 @@ struct BundleFiles: Sendable {
             throw MobileCLIPError(.bundle, "\(name) cannot be read in \(folder.path): is it a bundle?")
         }
     }
-
-    private func hash(_ content: Data) -> String {
-        SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
-    }
 }
+
+func sha256(_ content: Data) -> String { SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined() }
