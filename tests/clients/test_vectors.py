@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from client_vectors import FOLDER, WRITERS
+from lock_vectors import COMMIT
 from manifest_vectors import read_by_python
 from picture_vectors import noise, rgb_of
 from PIL import Image
@@ -19,6 +21,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from tokenizer_vectors import FILE, text_of_vectors
 
+from mobileclip_deploy.artifacts.bundle.published import fetch_bundle
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.labels import given_labels
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -116,6 +119,30 @@ def test_damaged_indices_and_tensors_are_refused_by_python_too(tmp_path: Path) -
             for read in (index.id, index.stamp):
                 with pytest.raises(UsageError, match=f"row {row}: "):
                     read(row)
+
+
+LOCKS = json.loads((FOLDER / "locks.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", LOCKS["cases"], ids=lambda case: case["what"])
+def test_locks_are_accepted_and_refused_by_python_too(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lock, repository = tmp_path / "someone--nano.lock.json", tmp_path / "mobileclip-deploy/bundles/someone--nano"
+    lock.write_text(json.dumps(case["lock"]), encoding="utf-8")
+    folders = {repository / COMMIT / place for place in ("root", "files/nano-onnx-fp32", "files/b")}
+    for folder, (name, text) in itertools.product(folders, LOCKS["files"].items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    if case["what"] == "the second of two bundles":
+        with pytest.raises(UsageError, match="has several bundles; give one of them"):
+            fetch_bundle(str(lock), pytest.fail)
+    elif case["code"] is None:
+        assert fetch_bundle(str(lock), pytest.fail) in folders
+    else:
+        with pytest.raises(InvalidInput):
+            fetch_bundle(str(lock), pytest.fail)
 
 
 def test_requests_without_an_answer_are_refused_by_python_too(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import java.security.NoSuchAlgorithmException;
 import java.util.HashMap;
 import java.util.Map;
 
-/** A bundle's files, each of which is refused where its SHA-256 is not in the lock that {@code publish} wrote. */
+/** A bundle's files, held to the lock that {@code publish} wrote: one whose SHA-256 is not in it is refused. */
 final class Lock implements BundleFiles {
     private static final int NEWEST_SCHEMA = 1;
     private static final String MANIFEST = "manifest.json";
