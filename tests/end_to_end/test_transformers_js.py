@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import onnx
 import pytest
-from chromium import Page, served
+from chromium import Page, open_page, served
 from exports import Exports
 from firefox import FirefoxPage, open_firefox
 from PIL import Image
@@ -216,6 +217,20 @@ def test_the_client_s_zero_shot_pipeline_gives_the_probabilities_of_classify(
     assert found == pytest.approx(wanted, abs=1e-5)
 
 
+LABELS, TEMPLATE = ["cat", "dog", "rocket"], "a photo of a {}"
+
+
+def joint_alone(bundle: mcd.Bundle, folder: Path) -> Path:
+    """A copy of a bundle with the joint file in place of the towers' files, as `--joint only` writes it."""
+    copy = Path(shutil.copytree(bundle.path, folder / bundle.path.name))
+    files = {tower: entry.file for tower, entry in bundle.manifest.towers.items()}
+    target = chosen("onnx", joint="only")
+    joint = target.join(copy, files, bundle.manifest.logit_scale)
+    target.place(copy, load_variant("nano"), files)
+    assert list(copy.glob("onnx/*")) == [joint]
+    return copy
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
 def test_the_client_s_pipeline_runs_a_joint_file_without_other_code(
@@ -225,18 +240,34 @@ def test_the_client_s_pipeline_runs_a_joint_file_without_other_code(
     tmp_path: Path,
     precision: str,
 ) -> None:
-    alone, labels, template = exports.unverified("onnx", precision, "both"), ["cat", "dog", "rocket"], "a photo of a {}"
-    folder = Path(shutil.copytree(alone.path, tmp_path / alone.path.name))
-    files = {tower: entry.file for tower, entry in alone.manifest.towers.items()}
-    target = chosen("onnx", joint="only")
-    joint = target.join(folder, files, alone.manifest.logit_scale)
-    target.place(folder, load_variant("nano"), files)
-    assert list(folder.glob("onnx/*")) == [joint]
+    alone = exports.unverified("onnx", precision, "both")
+    folder = joint_alone(alone, tmp_path)
     shutil.copy(HERE / "joint.mjs", CLIENT)
-    arguments = [str(tmp_path), folder.name, DTYPES[precision], str(image), template]
+    arguments = [str(tmp_path), folder.name, DTYPES[precision], str(image), TEMPLATE]
     program = shutil.which("node")
     assert program is not None
-    printed = output(program, "joint.mjs", *arguments, *labels, cwd=CLIENT, timeout=300)
+    printed = output(program, "joint.mjs", *arguments, *LABELS, cwd=CLIENT, timeout=300)
     found = {one["label"]: one["score"] for one in json.loads(printed)}
-    wanted = mcd.classify(alone, [image], labels, template=template)[0].probabilities
+    wanted = mcd.classify(alone, [image], LABELS, template=TEMPLATE)[0].probabilities
     assert found == pytest.approx(wanted, abs=1e-5 if precision == "fp32" else 1e-3)
+
+
+@pytest.mark.whole  # in Node above
+@pytest.mark.usefixtures("client")
+def test_the_client_s_pipeline_runs_a_joint_file_in_chromium(exports: Exports, image: Path, tmp_path: Path) -> None:
+    alone = exports.unverified("onnx", "w8", "both")
+    folder = joint_alone(alone, tmp_path)
+    places = {
+        "/picture": str(image),
+        "/joint.html": f"{HERE}/joint.html",
+        "/client/": f"{CLIENT}/",
+        "/bundles/": f"{tmp_path}/",
+    }
+    query = [("name", folder.name), ("dtype", DTYPES["w8"]), ("template", TEMPLATE), *(("label", x) for x in LABELS)]
+    with served(places) as address, open_page() as page:
+        page.visit(f"{address}/joint.html?{urlencode(query)}")
+        page.wait("document.getElementById('answer')")
+        answer = json.loads(page.evaluate("document.getElementById('answer').textContent"))
+    assert isinstance(answer, list), answer
+    found = {score["label"]: score["score"] for score in answer}
+    assert found == pytest.approx(mcd.classify(alone, [image], LABELS, template=TEMPLATE)[0].probabilities, abs=1e-3)
