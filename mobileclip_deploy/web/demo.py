@@ -65,6 +65,8 @@ class DemoPage:
             )
         if set(manifest.towers) != set(TOWERS):
             raise InvalidInput(f"{bundle.path.name}: the page needs an image and a text tower; export both")
+        if any(entry.function for entry in manifest.towers.values()):
+            raise InvalidInput(f"{bundle.path.name}: the page needs a file of each tower; export with `joint='also'`")
         _check_tensors(bundle)
         pictures = _pictures(images)
         runtime = runtime_folder(progress)

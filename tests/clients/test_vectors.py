@@ -61,6 +61,7 @@ def test_manifests_that_clients_refuse_for_their_form_python_refuses_too() -> No
         "no schema",
         "a target that nobody knows",
         "a text tower without a tokenizer",
+        "one file of both towers",
         "pixels from -1 to 1",
         "pixels of another size",
         "pixels in another order",

@@ -19,6 +19,7 @@ from chromium import Page, open_page
 from command_line import PROGRAM, refusal, run, strict_json
 from exports import Exports, rehash
 from firefox import open_firefox
+from json_files import edited_json
 from PIL import Image
 
 import mobileclip_deploy as mcd
@@ -294,3 +295,7 @@ def test_what_has_no_page_is_refused(exports: Exports, tmp_path: Path, cached: N
     shutil.rmtree(changed / "tokenizer")
     rehash(changed)
     assert "tokenizer/vocab.json is missing" in refusal(run("demo", changed))
+    with edited_json(changed / "manifest.json") as manifest:  # as `--joint only` writes it
+        for tower, entry in manifest["towers"].items():
+            entry["function"] = tower
+    assert "needs a file of each tower; export with --joint also" in refusal(run("demo", changed))

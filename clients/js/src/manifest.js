@@ -58,7 +58,8 @@ const RULES = {
 // Towers that take what this package makes: pixels [1, 3, S, S] in [0, 1], and ids [1, L] of CLIP's vocabulary.
 export function check(manifest, tower) {
   if (!manifest.towers[tower]) throw refused(`the bundle has no ${tower} tower: export it with one`);
-  const { input } = manifest.towers[tower];
+  const { input, file, function: part } = manifest.towers[tower];
+  if (part != null) throw refused(`${file} has both towers, and this package reads a file of each: export with --joint in place of --joint only`);
   const size = manifest.preprocess.size;
   const shape = tower === "image" ? [3, size, size] : [manifest.tokenizer?.context_length];
   const whole = input.shape.length === shape.length + 1 && shape.every((one, index) => input.shape[index + 1] === one);

@@ -248,6 +248,11 @@ for (const { what, target, code, manifest, found } of vectors("manifests").cases
   });
 }
 
+test("one file of both towers is refused with what to do", () => {
+  const { manifest } = vectors("manifests").cases.find(({ what }) => what === "one file of both towers");
+  for (const tower of ["image", "text"]) assert.throws(() => check(understood(manifest), tower), { code: "bundle", message: /in place of --joint only/ });
+});
+
 test("a bundle of another target is refused", async () => {
   const { manifest } = vectors("manifests").cases.find(({ target }) => target !== "onnx");
   assert.throws(() => understood(manifest), refused("bundle"));

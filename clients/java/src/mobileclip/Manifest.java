@@ -40,6 +40,7 @@ public final class Manifest {
     /** A tower's file, and what goes in and out. */
     static final class Tower {
         final String file;
+        final boolean joint;
         final String precision;
         final String input;
         final String dtype;
@@ -50,6 +51,7 @@ public final class Manifest {
         Tower(Fields told) {
             file = told.text("file");
             if (!isPlain(file)) throw new IllegalArgumentException("`file` " + file);
+            joint = told.has("function");
             precision = told.text("precision");
             Fields in = told.fields("input");
             input = in.text("name");
@@ -157,6 +159,10 @@ public final class Manifest {
     Tower checked(String name) {
         Tower tower = towers.get(name);
         if (tower == null) throw refused("the bundle has no " + name + " tower: export it with one", null);
+        if (tower.joint) {
+            throw refused(tower.file + " has both towers, and this package reads a file of each: export with --joint in place"
+                    + " of --joint only", null);
+        }
         boolean image = name.equals("image");
         long[] wanted = image ? new long[] {3, preprocess.size, preprocess.size} : new long[] {text.contextLength};
         long[] own = tower.shape;

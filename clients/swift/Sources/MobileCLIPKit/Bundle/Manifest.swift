@@ -187,6 +187,11 @@ extension Manifest {
             throw MobileCLIPError(.bundle, "the bundle has no \(tower.rawValue) tower: export it with one")
         }
         try Manifest.check(file: entry.file)
+        guard target != "onnx" || entry.function == nil else {
+            throw MobileCLIPError(
+                .bundle,
+                "\(entry.file) has both towers, and this package reads a file of each: export with --joint in place of --joint only")
+        }
         let (input, wanted, types): (Tensor, [Int], [String])
         switch tower {
         case .image:
