@@ -151,8 +151,8 @@ def _bad() -> Iterator[tuple[str, str, str]]:
     yield "no towers in it", "bundle", json.dumps(_base() | {"towers": {}})
     yield "a text tower without a tokenizer", "bundle", json.dumps(_without("tokenizer"))
     yield "a tokenizer of another kind", "bundle", json.dumps(_changed({"tokenizer": {"kind": "sentencepiece"}}))
-    towers = {tower: {"file": "onnx/model.onnx", "function": tower} for tower in ("image", "text")}
-    yield "one file of both towers", "bundle", json.dumps(_changed({"towers": towers}))
+    joint = {tower: {"file": "onnx/model.onnx", "function": tower} for tower in ("image", "text")}
+    yield "one file of both towers", "bundle", json.dumps(_changed({"towers": joint}))
     yield "pixels from -1 to 1", "bundle", _of_image({"range": [-1.0, 1.0]})
     yield "pixels of another size", "bundle", _of_image({"shape": [0, 3, 32, 32]})
     yield "pixels in another order", "bundle", _of_image({"shape": [0, 64, 64, 3]})
