@@ -206,9 +206,9 @@ def test_a_fine_tune_is_mixed_and_compared_by_commands(folder: Path, tmp_path: P
     done = run("convert", weights, *words, "-o", mixed)
     assert done.code == 0, done.stderr
     assert "confirmed on the other pictures" in done.stdout
-    exported = run("export", "--target", "onnx", "--checkpoint", mixed, "-o", tmp_path / "out", "--no-verify")
+    exported = run("export", "--target", "onnx", "--checkpoint", weights, "-o", tmp_path / "out", "--no-verify")
     assert exported.code == 0, exported.stderr
     assert "fine-tuned from weights.safetensors, whose embeddings cannot be compared" in exported.stderr
-    words = ("--checkpoint", mixed, "--baseline", builtin_checkpoint(), "--dataset", folder / "pairs")
-    compared = run("compare", tmp_path / "out/nano-onnx-fp32", *words)
+    words = ("--checkpoint", weights, "--baseline", builtin_checkpoint(), "--dataset", folder / "pairs")
+    compared = run("compare", tmp_path / "out/nano-onnx-fp16", *words)
     assert "its embeddings cannot be compared with those of weights.safetensors" in compared.stderr
