@@ -99,7 +99,8 @@ def evaluate_on(
     subject: Bundle | MobileCLIP, dataset: Dataset, task: str | None, how: Measuring, progress: Progress = silent
 ) -> EvaluationResult:
     """Measures as `evaluate` does, on a dataset that is already read."""
-    measurement = measure(embedder_of(subject), dataset, check_tasks(dataset, (task,) if task else None), how, progress)
+    tasks = check_tasks(dataset, (task,) if task else None)
+    measurement = measure(embedder_of(subject), dataset, tasks, replace(how, by_label=True), progress)
     return measurement.result.model_copy(update={"images_per_second": measurement.images_per_second})
 
 

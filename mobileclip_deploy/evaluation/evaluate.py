@@ -93,6 +93,7 @@ class Measuring:
         cache: a folder of embeddings to read from and add to.
         captions: unit-length embeddings of the dataset's captions [M, D], if they are already computed.
         pixels: see `Pixels`.
+        by_label: also compute precision, recall and average precision of each class, which sorts all scores.
     """
 
     templates: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ class Measuring:
     cache: Path | None = None
     captions: npt.NDArray[np.float32] | None = None
     pixels: Pixels = "app"
+    by_label: bool = False
 
 
 IN_FULL = Measuring()
@@ -162,11 +164,12 @@ def measure(
         labels = np.asarray(dataset.labels)
         ranks, nearest = classify(images, classes, labels)
         hits |= {f"top{k}": ranks < k for k in (1, 5)}
-        predicted = _predicted(answers, embedder.thresholds, classes, nearest)
-        scored = images if embedder.thresholds is None else answers
-        small = len(images) * len(classes) <= MOST_SCORES
-        of_labels = label_figures(scored @ classes.T, labels, predicted) if small else None
-        averages = {} if of_labels is None else of_labels.averages
+        of_labels = None
+        if how.by_label and len(images) * len(classes) <= MOST_SCORES:
+            predicted = _predicted(answers, embedder.thresholds, classes, nearest)
+            scored = images if embedder.thresholds is None else answers
+            of_labels = label_figures(scored @ classes.T, labels, predicted)
+            averages = of_labels.averages
         per_class = _per_class(dataset.classes, labels, ranks, of_labels)
         confusion = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in chosen:
