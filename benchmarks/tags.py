@@ -21,12 +21,13 @@ from measuring import Figures, markdown
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.intervals import mean_interval
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.network.model.scores import unrounded_softmax
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import at_length_one, embed_texts
 from mobileclip_deploy.pictures.pictures import embed_dataset_images
 from mobileclip_deploy.spaces.tags.fitting import Fitted, fit, present
-from mobileclip_deploy.spaces.tags.rows import Samples, softmax64
+from mobileclip_deploy.spaces.tags.rows import Samples
 
 KEPT = Figures("tags")
 Doubles = npt.NDArray[np.float64]
@@ -95,7 +96,7 @@ class Draw:
         """Share of pictures without a label that pass the threshold which 80% of the tested pictures pass."""
         cosines = [pictures @ self.texts.T for pictures in (self.tested, self.without)]
         scores = {
-            "probability": [softmax64(self.scale * some) for some in cosines],
+            "probability": [unrounded_softmax(self.scale * some) for some in cosines],
             "cosine": cosines,
             "learned": list(self.odds),
         }
@@ -140,12 +141,12 @@ def calibration_error(draws: list[Draw]) -> dict[str, float]:
     every: list[npt.NDArray[np.float64]] = []
     for one in draws:
         for odds, labels in zip(one.odds, (one.labels, None), strict=True):
-            chances = softmax64(np.c_[odds, np.zeros(len(odds))])[:, :-1]
+            chances = unrounded_softmax(np.c_[odds, np.zeros(len(odds))])[:, :-1]
             right = np.zeros(len(odds)) if labels is None else odds.argmax(axis=1) == labels
             weight = np.full(len(odds), 1 / max(1, len(odds)))
             every.append(np.stack([chances.max(axis=1), right, weight]))
             if labels is not None:
-                having.append(np.stack([softmax64(odds).max(axis=1), right, weight]))
+                having.append(np.stack([unrounded_softmax(odds).max(axis=1), right, weight]))
     found = {"with a label": _error(np.concatenate(having, axis=1))}
     if any(len(one.without) for one in draws):
         found["all"] = _error(np.concatenate(every, axis=1))

@@ -18,11 +18,12 @@ from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead, Thres
 from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.label_figures import average_precision, label_figures
+from mobileclip_deploy.network.model.scores import unrounded_softmax
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.spaces.tags import examples
 from mobileclip_deploy.spaces.tags.examples import TagsRequest, read_examples
 from mobileclip_deploy.spaces.tags.fitting import Fitted, fit, present
-from mobileclip_deploy.spaces.tags.rows import Samples, softmax64
+from mobileclip_deploy.spaces.tags.rows import Samples
 
 EVALUATION = models_dir() / "nano" / "evaluation"
 Doubles = npt.NDArray[np.float64]
@@ -127,7 +128,7 @@ def test_false_tags_are_as_rare_as_requested_on_pictures_that_were_not_learned_f
 def test_probabilities_are_calibrated_on_pictures_that_were_not_learned_from() -> None:
     learned, tested = world(5, 8, blind=False, others=300)
     odds = fit(learned, 0.05).rows.odds(np.concatenate([tested.pictures, tested.background]))
-    chances = softmax64(np.c_[odds, np.zeros(len(odds))])
+    chances = unrounded_softmax(np.c_[odds, np.zeros(len(odds))])
     truth = np.r_[tested.labels, np.full(len(tested.background), LABELS)]
     certainty, hits = chances.max(axis=1), chances.argmax(axis=1) == truth
     bins = np.minimum((15 * certainty).astype(int), 14)

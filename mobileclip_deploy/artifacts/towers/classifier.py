@@ -87,11 +87,10 @@ def make_classifier(model: MobileCLIP, labels: LabelSet, learned: LabelHead | No
     """
     tower = make_tower(model, "image")
     assert isinstance(tower, ImageTower)
-    if (head := model.trained_head) is not None:
+    head = model.trained_head or (None if learned is None else learned.trained)
+    if head is not None:
         rows, biases = (torch.from_numpy(values.astype(np.float32)) for values in (head.weights, head.bias))
         return Classifier(tower, rows, biases, head.normalised).eval()
-    if learned is not None:
-        return Classifier(tower, torch.from_numpy(learned.weights), torch.from_numpy(learned.biases)).eval()
     embeddings = torch.from_numpy(label_embeddings(model, labels))
     return Classifier(tower, model.logit_factor * embeddings).eval()
 

@@ -15,16 +15,16 @@ from mobileclip_deploy.base.files.names import Name, Sha256
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.errors import REASON, InvalidInput, reraising
 from mobileclip_deploy.network.model.prompts import Labels, Template
-from mobileclip_deploy.network.model.scores import softmax
+from mobileclip_deploy.network.model.scores import TrainedHead
 
 NONE = "none of these"
 """Last label of a learned head."""
 LABEL_HEAD = "labels.safetensors"
-LARGEST = 1e6
+LARGEST_RATIO = 1e6
 LEAST_PROBABILITY = 1e-6
 """Probability below which a label is absent, whatever that of "none of these" is: float16 has few smaller values."""
 Share = Annotated[float, Field(ge=0, le=1)]
-Ratio = Annotated[float, Field(ge=0, le=LARGEST)]
+Ratio = Annotated[float, Field(ge=0, le=LARGEST_RATIO)]
 
 
 class Thresholds(BaseModel, frozen=True, extra="forbid"):
@@ -103,6 +103,11 @@ class LabelHead:
         """Labels, then "none of these"."""
         return (*self.labels, NONE)
 
+    @property
+    def trained(self) -> TrainedHead:
+        """Weights and biases as those of any head on embeddings of length 1."""
+        return TrainedHead(self.weights.astype(np.float64), self.biases.astype(np.float64), normalised=True)
+
     def fitting(self, dimension: int) -> LabelHead:
         """Returns the head itself if it takes embeddings of this dimension.
 
@@ -118,9 +123,7 @@ class LabelHead:
 
     def probabilities(self, images: Floats | Doubles) -> Floats:
         """Returns probabilities [N, L + 1] for image embeddings [N, D] of any length."""
-        rows = images.astype(np.float64)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return softmax(rows @ self.weights.astype(np.float64).T + self.biases)
+        return self.trained.of(images.astype(np.float64))
 
     def save(self, path: Path) -> None:
         """Writes the file.

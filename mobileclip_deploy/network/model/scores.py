@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+F = TypeVar("F", bound=np.floating[Any])
 
 LARGEST = 1e6
 """Largest factor and bias: SigLIP's are 118 and -17; far beyond this float32 overflows."""
@@ -52,9 +55,14 @@ class TrainedHead:
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Returns the softmax of rows [N, L]."""
+    """Returns the softmax of rows [N, L], rounded to float32."""
+    return unrounded_softmax(logits).astype(np.float32)
+
+
+def unrounded_softmax(logits: npt.NDArray[F]) -> npt.NDArray[F]:
+    """Returns the softmax of rows [N, L] in their own type."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.artifacts.towers.label_head import LARGEST_RATIO
 from mobileclip_deploy.base.files.arrays import Doubles
+from mobileclip_deploy.network.model.scores import unrounded_softmax
 from mobileclip_deploy.spaces.tags.rows import (
     LEAST_PICTURES,
     METHODS,
@@ -18,13 +20,11 @@ from mobileclip_deploy.spaces.tags.rows import (
     Rows,
     Samples,
     make_rows,
-    softmax64,
 )
 
 FOLDS = 4
 SHARE = 0.1
 """Least share of the most probable label's probability that a further label needs."""
-LARGEST_RATIO = 1e6
 Flags = npt.NDArray[np.bool_]
 
 
@@ -111,7 +111,7 @@ def _trial(method: Method, samples: Samples, folds: tuple[Indices, Indices]) -> 
     examples, without = slope * examples + offset, slope * without + offset
     logits = np.c_[np.concatenate([examples, without]), np.zeros(len(examples) + len(without))]
     targets = np.concatenate([labels, np.full(len(without), samples.count)])
-    losses = -np.log(np.maximum(softmax64(logits)[np.arange(len(targets)), targets], 1e-30))
+    losses = -np.log(np.maximum(unrounded_softmax(logits)[np.arange(len(targets)), targets], 1e-30))
     right = (examples.argmax(axis=1) == labels).astype(np.float64)
     return _Trial(method, examples, without, right, losses, slope, offset)
 
@@ -193,7 +193,7 @@ def _calibration(examples: Doubles, labels: Indices, without: Doubles) -> tuple[
         top = logits.max(axis=1)
         total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         right = np.where(has_label, values[0] * target + values[1], 0.0)
-        return float((weights * (total - right)).sum()), softmax64(logits)[:, :-1]
+        return float((weights * (total - right)).sum()), unrounded_softmax(logits)[:, :-1]
 
     values = np.array([1.0, -float(np.median(plain.max(axis=1)))])
     now, chance = loss(values)

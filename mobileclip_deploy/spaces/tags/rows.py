@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.arrays import Doubles
+from mobileclip_deploy.network.model.scores import unrounded_softmax
 
 Indices = npt.NDArray[np.int64]
 LEAST_PICTURES = 2
@@ -156,7 +157,7 @@ def _trained(start: Doubles, samples: Samples, penalty: float, free: npt.NDArray
     steps = (free[used][:, None] / steepest).astype(np.float32)
     rows, ahead, momentum, index = first, first, 1.0, np.arange(len(labels))
     for _ in range(STEPS):
-        errors = softmax64((scale * inputs) @ ahead.T)
+        errors = unrounded_softmax((scale * inputs) @ ahead.T)
         errors[index, labels] -= 1
         slope = (errors * (scale * weights)).T @ inputs + penalties * (ahead - first)
         stepped = ahead - steps * slope
@@ -169,9 +170,3 @@ def _trained(start: Doubles, samples: Samples, penalty: float, free: npt.NDArray
         rows = np.concatenate([rows, np.zeros((1, rows.shape[1]))])
     final = scale * rows.astype(np.float64)
     return Rows(final[:, :-1], final[:, -1])
-
-
-def softmax64(logits: Doubles) -> Doubles:
-    """Returns the softmax of rows [N, L] in float64."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -10,7 +10,8 @@ from mobileclip_deploy.artifacts.towers.classifier import label_embeddings
 from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.spaces.tags.fitting import LARGEST_RATIO, SHARE
+from mobileclip_deploy.pictures.embedding import at_length_one
+from mobileclip_deploy.spaces.tags.fitting import SHARE
 from mobileclip_deploy.spaces.tags.rows import METHODS, TEXTS, WITHOUT_TEXTS
 from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import Subject
@@ -54,8 +55,6 @@ def _wrong(subject: Subject, learned: LabelHead) -> Iterator[str]:
         yield f"thresholds.false_tags {rule.false_tags:g} is more than its aim {rule.aim:g}"
     if (rule.texts_right is None) != (learned.template is None):
         yield "thresholds.texts_right and the template need each other"
-    if max(rule.ratios) > LARGEST_RATIO:
-        yield f"a ratio is larger than {LARGEST_RATIO:g}"
     yield from _unlike_golden(subject, learned)
     if rule.method == TEXTS.name and subject.source is not None:
         yield from _unlike_texts(subject, learned)
@@ -79,8 +78,6 @@ def _unlike_golden(subject: Subject, learned: LabelHead) -> Iterator[str]:
 def _unlike_texts(subject: Subject, learned: LabelHead) -> Iterator[str]:
     assert subject.source is not None
     texts = label_embeddings(subject.source.model, LabelSet(learned.labels, learned.template))
-    rows = (learned.weights[:-1] - learned.weights[-1]).astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    apart = np.linalg.norm(rows - texts, axis=1)
+    apart = np.linalg.norm(at_length_one(learned.weights[:-1] - learned.weights[-1]) - texts, axis=1)
     if not apart.max() <= DIRECTION:
         yield f"the row of {learned.labels[int(apart.argmax())]!r} is not that of its text"
