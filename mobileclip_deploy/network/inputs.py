@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
@@ -75,17 +77,19 @@ def _ids(model: MobileCLIP, texts: Sequence[str]) -> npt.NDArray[np.int64]:
 
 
 @torch.no_grad()
+def in_batches(compute: Callable[[Tensor], Tensor], values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Returns the answers of a network to rows of inputs, a few at a time."""
+    return torch.cat([compute(batch) for batch in torch.from_numpy(values).split(BATCH)]).numpy()
+
+
 def embed_images(model: MobileCLIP, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Embeds pixels [N, 3, S, S] in [0, 1] by the checkpoint itself: [N, D], not normalised."""
-    spec = model.variant.preprocess
-    batches = torch.from_numpy(pixels).split(BATCH)
-    return torch.cat([model.encode_image(normalize(batch, spec)) for batch in batches]).numpy()
+    return in_batches(lambda batch: model.encode_image(normalize(batch, model.variant.preprocess)), pixels)
 
 
-@torch.no_grad()
 def embed_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Embeds token ids [N, L] by the checkpoint itself: [N, D], not normalised."""
-    return torch.cat([model.encode_text(batch) for batch in torch.from_numpy(ids).split(BATCH)]).numpy()
+    return in_batches(model.encode_text, ids)
 
 
 def embed(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.NDArray[np.float32]:

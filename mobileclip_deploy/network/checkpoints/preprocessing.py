@@ -20,15 +20,14 @@ from mobileclip_deploy.network.checkpoints.identity import Identity
 from mobileclip_deploy.network.checkpoints.transformers import FORM
 from mobileclip_deploy.network.checkpoints.weights_files import CONFIG, PREPROCESSOR
 from mobileclip_deploy.network.model.provenance import TakenPreprocess
-from mobileclip_deploy.network.model.variants import Preprocess
+from mobileclip_deploy.network.model.variants import CLIP_MEAN, CLIP_STD, Preprocess
 
 CARD, OPENAI = "card", "openai"
 METADATA = "preprocess_cfg"
 """Key in open_clip's file, and in the metadata that `convert` writes."""
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 RESIZE_MODES = {"shorter_side": "shortest", "squash": "squash"}
 # Values of keys that open_clip leaves out of its file (open_clip.transform.PreprocessCfg, version 3).
-DEFAULTS = {"mean": MEAN, "std": STD, "interpolation": "bicubic"}
+DEFAULTS = {"mean": CLIP_MEAN, "std": CLIP_STD, "interpolation": "bicubic"}
 
 
 def chosen_preprocess(
@@ -79,7 +78,7 @@ def _asked(card: Preprocess, asked: str | Path) -> TakenPreprocess:
     if name == CARD:
         return TakenPreprocess(taken_from=CARD, mean=card.mean, std=card.std, interpolation=card.interpolation)
     if name == OPENAI:
-        return _named(card, TakenPreprocess(taken_from=OPENAI, mean=MEAN, std=STD, interpolation="bicubic"))
+        return _named(card, TakenPreprocess(taken_from=OPENAI, mean=CLIP_MEAN, std=CLIP_STD, interpolation="bicubic"))
     path = Path(asked)
     if not path.is_file():
         close = suggestion(name, (CARD, OPENAI))
@@ -130,14 +129,14 @@ def _refuse_untold(identity: Identity, card: Preprocess, repository: str | None)
     which were used."""
     file, variant = identity.file, identity.variant
     published = {(source.repository, source.file) for source in variant.sources}
-    if not file.traces or (card.mean, card.std) == (MEAN, STD):
+    if not file.traces or (card.mean, card.std) == (CLIP_MEAN, CLIP_STD):
         return
     if any(repository == hub_name or file.path.name == name for hub_name, name in published):
         return
     raise CheckpointError(
         f"{file.path} was trained with open_clip (it holds {', '.join(file.traces)}), and does not record its "
         f"preprocessing: that of {variant.name}'s card (mean {card.mean[0]:g}, std {card.std[0]:g}, "
-        f"{card.interpolation}), or OpenAI's (mean {MEAN[0]:.3g}, std {STD[0]:.3g}, bicubic), which open_clip takes "
-        f"where it starts from a local file; say which with `preprocess={OPENAI!r}` or `preprocess={CARD!r}`, or give "
-        f"the {CONFIG}"
+        f"{card.interpolation}), or OpenAI's (mean {CLIP_MEAN[0]:.3g}, std {CLIP_STD[0]:.3g}, bicubic), which "
+        f"open_clip takes where it starts from a local file; say which with `preprocess={OPENAI!r}` or "
+        f"`preprocess={CARD!r}`, or give the {CONFIG}"
     )

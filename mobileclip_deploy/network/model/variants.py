@@ -257,6 +257,12 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         return own
 
 
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""https://github.com/openai/CLIP/blob/main/clip/clip.py, `_transform`."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""torchvision's pretrained models; also called timm's default."""
+
+
 class Preprocess(BaseModel, frozen=True, extra="forbid"):
     """Conversion of an image file to the tower's input; mean and std are applied inside the exported graph."""
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.inputs import BATCH
+from mobileclip_deploy.network.inputs import in_batches
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.image_files import image_bytes
 from mobileclip_deploy.network.model.open_clip_files import open_clip_module
@@ -28,16 +28,19 @@ from mobileclip_deploy.network.model.preprocessing import (
     tower_bytes,
 )
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec
+from mobileclip_deploy.network.model.variants import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocess,
+    TokenizerSpec,
+)
 
 Recipe = Mapping[str, str]
 """Name of the cause in each stage; a stage without one is done as the checkpoint needs it."""
 Stages = Mapping[str, Mapping[str, Callable[..., Any]]]
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""https://github.com/openai/CLIP/blob/main/clip/clip.py, `_transform`."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""torchvision's pretrained models; also called timm's default."""
 QUALITIES = (95, 90, 85, 80, 75, 60, 40)
 LETTERBOX = {"black": 0, "grey": 114, "white": 255}
 
@@ -365,8 +368,6 @@ def text_input(texts: Sequence[str], tokens: TokenizerSpec, stages: Stages, reci
     return np.asarray(stages["ids"][recipe["ids"]](ids) if "ids" in recipe else ids)
 
 
-@torch.no_grad()
 def embed_input(model: MobileCLIP, tower: Literal["image", "text"], inputs: Array) -> Floats:
     """Embeds inputs of the network itself, with images already normalised: [N, D]."""
-    compute = model.encode_image if tower == "image" else model.encode_text
-    return np.asarray(torch.cat([compute(batch) for batch in torch.from_numpy(inputs).split(BATCH)]).numpy())
+    return in_batches(model.encode_image if tower == "image" else model.encode_text, inputs)

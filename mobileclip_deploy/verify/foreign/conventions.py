@@ -10,12 +10,17 @@ import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec
+from mobileclip_deploy.network.model.variants import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocess,
+    TokenizerSpec,
+)
 from mobileclip_deploy.verify.foreign.opening import Port
 
 Triple = tuple[float, float, float]
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FLOATS, INTEGERS = ("float32", "float16", "float64"), ("int32", "int64")
 Axes = Literal["NCHW", "NHWC", "HWC", "CHW"]
 PLACES: dict[Axes, tuple[int, int]] = {"NCHW": (1, 2), "NHWC": (3, 1), "HWC": (2, 0), "CHW": (0, 1)}

@@ -11,7 +11,7 @@ import numpy as np
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.network.inputs import embed, embed_exactly
 from mobileclip_deploy.network.model.precision import precision_of
-from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
+from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
 from mobileclip_deploy.verify.foreign.report import (
     ForeignTower,
@@ -99,7 +99,7 @@ def coarsest(*names: str) -> str:
 def _floor_bound(search: TowerSearch) -> float:
     some = search.inputs.some(search.tower, np.arange(FLOORS))
     floor = apart(embed(search.model, search.tower, some), embed_exactly(search.model, search.tower, some))
-    return max(MULTIPLE * floor, LEAST)
+    return Gates().exact(floor).value
 
 
 def _bound(precision: str, floor: float) -> float:
