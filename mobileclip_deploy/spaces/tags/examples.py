@@ -13,7 +13,7 @@ import numpy as np
 from mobileclip_deploy.artifacts.towers.label_head import NONE
 from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.base.files import content_sha256
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, listed
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
@@ -136,10 +136,9 @@ def _places(data: Dataset, labels: LabelSet, examples: Path) -> list[int]:
     places = {name.casefold(): index for index, name in enumerate(labels.names)}
     unknown = [name for name in data.classes if name.casefold() not in places]
     if unknown:
-        listed = ", ".join(unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
         raise InvalidInput(
-            f"`examples` {examples} has classes that are not labels: {listed}; add them to `labels`, or leave `labels` "
-            "out to learn from pictures alone"
+            f"`examples` {examples} has classes that are not labels: {listed(unknown, SHOWN)}; add them to `labels`, "
+            "or leave `labels` out to learn from pictures alone"
         )
     return [places[name.casefold()] for name in data.classes]
 
@@ -154,12 +153,13 @@ def _few(names: Sequence[str], chosen: Indices, request: TagsRequest) -> list[st
     few = [name for index, name in enumerate(names) if counts[index] < LEAST_PICTURES]
     if not few:
         return []
-    listed = ", ".join(few[:SHOWN]) + (f" and {len(few) - SHOWN} more" if len(few) > SHOWN else "")
+    names_of_few = listed(few, SHOWN)
     if not request.with_texts or len(few) == len(names):
         raise InvalidInput(
-            f"`examples` {request.examples} has fewer than {LEAST_PICTURES} different pictures of {listed}; give more"
+            f"`examples` {request.examples} has fewer than {LEAST_PICTURES} different pictures of {names_of_few}; "
+            "give more"
         )
-    return [f"Fewer than {LEAST_PICTURES} different pictures, so their texts alone count: {listed}."]
+    return [f"Fewer than {LEAST_PICTURES} different pictures, so their texts alone count: {names_of_few}."]
 
 
 def _background(folder: Path | None, examples: set[str]) -> tuple[tuple[Path, ...], list[str], list[str]]:
