@@ -134,8 +134,8 @@ def test_other_targets_formats_and_one_tower_alone_refuse_it(tmp_path: Path) -> 
     assert [target.name for target, _ in both.pairs] == ["onnx", "coreml"]
     refused = refusal(run("export", "--target", "coreml", "--multifunction", "--tower", "text", "-o", tmp_path))
     assert "both towers into one package; leave it out for the text tower alone" in refused
-    with pytest.raises(InvalidInput, match="onnx artifacts have no functions"):
-        get_target("onnx").open(Path("vision.onnx"), "image")
+    with pytest.raises(InvalidInput, match="tflite artifacts have no functions"):
+        get_target("litert").open(Path("vision.tflite"), "image")
 
 
 def test_a_deployment_target_that_is_not_given_is_raised_and_said() -> None:
