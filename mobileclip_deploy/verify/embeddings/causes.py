@@ -300,16 +300,11 @@ def _padded(ids: Array, pad: int, tokens: TokenizerSpec) -> Array:
 
 
 def _ends(ids: Array, tokens: TokenizerSpec) -> Array:
-    """Returns the position of the end token in each row."""
     return np.asarray((ids == tokens.eot).argmax(axis=1))
 
 
 def _right_aligned(ids: Array, tokens: TokenizerSpec) -> Array:
     return np.stack([np.roll(row, len(row) - 1 - end) for row, end in zip(ids, _ends(ids, tokens), strict=True)])
-
-
-def _half(ids: Array, tokens: TokenizerSpec) -> Array:
-    return ids.astype(np.float16).astype(np.int64).clip(0, tokens.vocab_size - 1)
 
 
 def text_stages(tokens: TokenizerSpec) -> Stages:
@@ -331,10 +326,7 @@ def text_stages(tokens: TokenizerSpec) -> Stages:
             ),
             "accents dropped": partial(map, _accentless),
         },
-        "encoding": {
-            "capitals kept": _cased_ids,
-            "cut without an end token": _uncut,
-        },
+        "encoding": {"capitals kept": _cased_ids, "cut without an end token": _uncut},
         "ids": {
             "no start token": lambda ids: shifted(ids, -first),
             "no end token": lambda ids: np.where(ids == tokens.eot, tokens.pad, ids),
@@ -355,7 +347,9 @@ def text_stages(tokens: TokenizerSpec) -> Stages:
                 for ended in (True, False)
                 if length < tokens.context_length
             },
-            "ids rounded to float16": lambda ids: _half(ids, tokens),
+            "ids rounded to float16": lambda ids: (
+                ids.astype(np.float16).astype(np.int64).clip(0, tokens.vocab_size - 1)
+            ),
         },
     }
 

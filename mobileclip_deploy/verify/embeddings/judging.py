@@ -86,16 +86,6 @@ class EmbeddingsReport(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     tried: tuple[TriedCause, ...]
 
 
-@dataclass(frozen=True)
-class AppSources:
-    """Files of a comparison. `names`: names of the rows in order, one per line; None: the file's, or all inputs."""
-
-    embeddings: Path
-    images: Path | None = None
-    texts: Path | None = None
-    names: Path | None = None
-
-
 @dataclass
 class _Inputs:
     """Inputs of one tower, and how they are made with the causes of a recipe."""
@@ -169,8 +159,8 @@ def verify_embeddings(
         UsageError: neither images nor texts, or both; or the checkpoint lacks the tower, or has no embeddings.
         InvalidInput: a file cannot be used, or rows do not fit the inputs.
     """
-    sources = AppSources(Path(embeddings), *map(optional_path, (images, texts, names)))
-    if (images is None) == (texts is None):
+    place = optional_path(images) or optional_path(texts)
+    if place is None or (images is not None and texts is not None):
         raise UsageError("embeddings are of images or of texts; name one of them with `images` or `texts`")
     model = checkpoint if isinstance(checkpoint, MobileCLIP) else load_model(None, checkpoint)
     tower: TowerName = "image" if texts is None else "text"
@@ -178,21 +168,18 @@ def verify_embeddings(
         if tower == "text":
             raise no_text_tower(model.variant.name)
         raise UsageError(f"{model.variant.name} has no image embeddings to compare with")
-    theirs = read_embeddings(sources.embeddings, tower)
-    inputs = _Inputs(model, tower, _items(sources))
-    if sources.names is not None:
-        lines = tuple(line for _, line in read_lines(sources.names, BadRows(skip=False)))
+    theirs = read_embeddings(Path(embeddings), tower)
+    inputs = _Inputs(model, tower, read_texts(place) if tower == "text" else _pictures(place))
+    if names is not None:
+        lines = tuple(line for _, line in read_lines(Path(names), BadRows(skip=False)))
         if len(lines) != len(theirs.values):
             raise InvalidInput(f"{names} has {len(lines):,} names for {len(theirs.values):,} rows; correct it")
         theirs = replace(theirs, names=lines)
-    return _Judge(inputs, theirs, sources, progress).report()
+    return _Judge(inputs, theirs, Path(embeddings), place, progress).report()
 
 
-def _items(sources: AppSources) -> list[str]:
-    if sources.texts is not None:
-        return read_texts(sources.texts)
-    assert sources.images is not None
-    with ImageListing([sources.images]) as listing:
+def _pictures(folder: Path) -> list[str]:
+    with ImageListing([folder]) as listing:
         return [str(file) for file in listing]
 
 
@@ -200,7 +187,8 @@ def _items(sources: AppSources) -> list[str]:
 class _Judge:
     inputs: _Inputs
     theirs: AppEmbeddings
-    sources: AppSources
+    file: Path
+    place: Path
     progress: Progress
     tried: list[TriedCause] = field(default_factory=list)
     named: list[str] = field(default_factory=list)
@@ -214,10 +202,8 @@ class _Judge:
         if values.shape[1] != dimension:
             text = f"its rows have {values.shape[1]} values and the checkpoint's {dimension}: another model or output."
             return self._concluded("differs", text, None, None, 0.0)
-        place = self.sources.images or self.sources.texts
-        assert place is not None
         names = self.theirs.names
-        rows = list(range(len(items))) if names is None else rows_of_names(names, items, place)
+        rows = list(range(len(items))) if names is None else rows_of_names(names, items, self.place)
         ours = self.inputs.embedded(rows, {}, self.progress)
         floor = self.inputs.floor(rows)
         if len(rows) != len(values):
@@ -248,7 +234,7 @@ class _Judge:
         deviation = compare(at_length_one(ours[nearest]), at_length_one(values))
         counts = f"{len(values):,} rows for {len(ours):,} inputs"
         if self._precision(deviation, floor) is None:
-            raise InvalidInput(f"{self.sources.embeddings} has {counts}; name the rows' inputs with `names`")
+            raise InvalidInput(f"{self.file} has {counts}; name the rows' inputs with `names`")
         absent = sorted(set(range(len(ours))) - set(nearest.tolist()))
         missing = f"no row for {self._name(absent[0])}" if absent else "rows more than once"
         self.named.append(f"{counts}: {missing}")
@@ -386,23 +372,17 @@ class _Judge:
             kind = "1"
         if kind == "others" and precision is not None:
             even = ratios.max() <= SCALE * middle and ratios.min() >= middle / SCALE
-            scaled = (
-                f"embeddings multiplied by {middle:.4g}" if even else "lengths that are neither the checkpoint's nor 1"
-            )
-            self.named.append(scaled)
+            others = "lengths that are neither the checkpoint's nor 1"
+            self.named.append(f"embeddings multiplied by {middle:.4g}" if even else others)
         if precision is None and not self.named:
-            nearest = max(
-                (cause for cause in self.tried if cause.visible), key=lambda cause: cause.cosine, default=None
-            )
+            visible = [cause for cause in self.tried if cause.visible]
+            nearest = max(visible, key=lambda cause: cause.cosine, default=None)
             tail = "" if nearest is None else f"; the nearest is {nearest.cause} (cosine {nearest.cosine:.4f})"
             text = f"differs from the checkpoint's ({_figures(after)}), and no usual cause explains it{tail}."
             return self._concluded("differs", text, None, (before or after, after), floor)
         if self.named:
-            rest = (
-                f"with that it is the same, {LOSSES[precision]}"
-                if precision is not None
-                else "with that it still differs, for a cause that is not known"
-            )
+            unknown = "with that it still differs, for a cause that is not known"
+            rest = unknown if precision is None else f"with that it is the same, {LOSSES[precision]}"
             reasons = "; ".join(self.named)
             whole = f"differs from the checkpoint's ({_figures(before or after)}): {reasons}"
             text = f"{whole}; {rest} ({_figures(after)})."
@@ -421,14 +401,13 @@ class _Judge:
         floor: float,
         lengths: Literal["as the checkpoint's", "1", "others"] = "others",
     ) -> EmbeddingsReport:
-        name = self.sources.embeddings.name
         return EmbeddingsReport(
-            embeddings=str(self.sources.embeddings),
+            embeddings=str(self.file),
             variant=self.inputs.model.variant.name,
             tower=self.inputs.tower,
             rows=len(self.theirs.values),
             verdict=verdict,
-            sentence=f"{name} {text}",
+            sentence=f"{self.file.name} {text}",
             causes=tuple(self.named),
             precision=precision,
             lengths=lengths,
