@@ -8,7 +8,7 @@ from mobileclip_deploy.artifacts.layouts import packaged_layout
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.spaces.tags.rows import TEXTS
 from mobileclip_deploy.verify.checks.relevance import is_learned_again
-from mobileclip_deploy.verify.instruments.distilled import image_tower_of
+from mobileclip_deploy.verify.checks.settings import image_tower_of
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 FIT = ("fit", "pictures", "captions", "own_captions", "fitted_sha256", "logit_scale", "int8_scale", "clipped")

@@ -6,7 +6,7 @@ from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.model.provenance import Distilled
 from mobileclip_deploy.network.model.variants import models_dir
-from mobileclip_deploy.verify.instruments.distilled import image_tower_of
+from mobileclip_deploy.verify.checks.settings import image_tower_of
 
 
 def test_the_built_in_languages_claim_the_image_tower_of_their_space() -> None:

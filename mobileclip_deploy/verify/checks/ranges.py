@@ -57,7 +57,6 @@ def check_ranges(tower: TowerProof) -> list[Check]:
 
 
 def _fits(value: QuantizedValue, known: Range) -> bool:
-    """Returns whether a range is the measured range."""
     if abs(value.low - known.low) <= SMALLEST and abs(value.high - known.high) <= SMALLEST:
         return True
     width = known.high - known.low

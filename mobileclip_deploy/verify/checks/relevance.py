@@ -41,7 +41,6 @@ def check_relevance(subject: Subject) -> list[Check]:
 
 
 def _wrong(subject: Subject) -> str | None:
-    """Returns the first error. None if there is none."""
     entry = subject.bundle.manifest.relevance
     assert entry is not None
     try:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 from mobileclip_deploy.artifacts.bundle.licences import licence_entry
 from mobileclip_deploy.artifacts.bundle.manifest import Manifest, TensorEntry
 from mobileclip_deploy.artifacts.layouts import packaged_layout
 from mobileclip_deploy.base.files.names import with_fields
+from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.vocabulary import image_sha256
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.provenance import Distilled
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.spaces.int8 import scale_of
-from mobileclip_deploy.verify.instruments.distilled import image_tower_of
 from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject
 
@@ -100,3 +104,17 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         yield "logit_scale", manifest.logit_scale, scale
     if manifest.logit_bias != bias:
         yield "logit_bias", manifest.logit_bias, bias
+
+
+def image_tower_of(claimed: Distilled) -> str | None:
+    """Returns the SHA-256 of the image tower of the claimed space. None if the space is not the built-in
+    checkpoint's."""
+    weights, images = _builtin()
+    return images if claimed.source_weights == weights else None
+
+
+@cache
+def _builtin() -> tuple[str | None, str | None]:
+    model = load(builtin_checkpoint(), "nano")
+    assert model.provenance is not None
+    return model.provenance.weights, image_sha256(model.state_dict())

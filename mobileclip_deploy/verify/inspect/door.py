@@ -9,25 +9,11 @@ from mobileclip_deploy.verify.inspect.inspection import Inspection, inspect
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.verify.inspect.linting import LintReport, compare_all, lint
 
-__all__ = [
-    "Inspection",
-    "LintComparison",
-    "LintReport",
-    "Variant",
-    "compare_lint",
-    "inspect",
-    "lint",
-    "variants",
-]
+__all__ = ["Inspection", "LintComparison", "LintReport", "Variant", "compare_lint", "inspect", "lint", "variants"]
 
 
 def compare_lint(
-    path: StrPath,
-    other: StrPath,
-    device: str | None = None,
-    *,
-    target: str | None = None,
-    progress: Progress = silent,
+    path: StrPath, other: StrPath, device: str | None = None, *, target: str | None = None, progress: Progress = silent
 ) -> tuple[LintComparison, ...]:
     """Compares the counts of each status and each rule of `lint` in two packages, or in the towers of two bundles.
 

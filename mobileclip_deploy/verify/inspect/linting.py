@@ -20,16 +20,7 @@ from mobileclip_deploy.targets.mil.lint.report import Comparison, Finding, LintR
 from mobileclip_deploy.targets.mil.lint.rules import lint as lint_program
 from mobileclip_deploy.verify.inspect.lintable import check_lintable
 
-__all__ = [
-    "Comparison",
-    "Finding",
-    "LINTED",
-    "LintReport",
-    "Share",
-    "compare_all",
-    "lint",
-    "program_input",
-]
+__all__ = ["Comparison", "Finding", "LINTED", "LintReport", "Share", "compare_all", "lint", "program_input"]
 
 
 PLACES = ("gpu", "npu")

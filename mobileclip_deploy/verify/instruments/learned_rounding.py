@@ -131,5 +131,4 @@ def _products(one: Floats, other: Floats) -> npt.NDArray[np.float64]:
 
 
 def _size(rows: Floats) -> npt.NDArray[np.float64]:
-    """Returns the root mean square of each row."""
     return np.sqrt(_products(rows, rows))

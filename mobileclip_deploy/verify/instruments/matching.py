@@ -56,9 +56,7 @@ class Matched:
         Args:
             half: the elements were float16 before they were rounded to the grid.
         """
-        if (text := self.other_grid(grid)) is not None:
-            return text
-        return self.off_stored_grid(half)
+        return self.other_grid(grid) or self.off_stored_grid(half)
 
     def other_grid(self, grid: Grid) -> str | None:
         """Returns a text if the weight is stored on a grid of another kind. None otherwise."""
@@ -137,7 +135,6 @@ def shown_outputs(outputs: npt.NDArray[np.intp]) -> str:
 
 
 def _apart(one: Floats, other: Floats) -> Floats:
-    """Returns the absolute difference of each element."""
     apart = one - other
     return np.abs(apart, out=apart)
 

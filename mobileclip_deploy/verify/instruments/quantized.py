@@ -136,7 +136,6 @@ def _equal_sums(sought: Mapping[str, _Sought], result: Tensor) -> list[str]:
 
 
 def _sums(values: Tensor) -> tuple[float, float]:
-    """Returns the sums of the absolute elements, and of their squares."""
     return float(values.abs().sum(dtype=torch.float64)), float(values.square().sum(dtype=torch.float64))
 
 
@@ -154,7 +153,6 @@ def _arrangement(values: Floats, result: Tensor) -> tuple[float, tuple[int, ...]
 
 
 def _argument(consumer: _Sought, values: Floats) -> Location | None:
-    """Returns the argument of an operation that is the value."""
     best: tuple[float, Location] | None = None
     for index, argument in enumerate(consumer.arguments or ()):
         if isinstance(argument, Tensor) and argument.is_floating_point() and argument.numel() == values.size:

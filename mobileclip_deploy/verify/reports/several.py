@@ -169,11 +169,7 @@ class Records:
 
 
 def verify_bundle(
-    request: VerifyRequest,
-    *,
-    explain: bool = False,
-    baseline: Baseline | None = None,
-    progress: Progress = silent,
+    request: VerifyRequest, *, explain: bool = False, baseline: Baseline | None = None, progress: Progress = silent
 ) -> Verified:
     """Runs every check of one bundle, and compares its figures with the baseline.
 
@@ -211,14 +207,10 @@ def verify_bundles(
         bundle_request = replace(request, bundle=bundle)
         try:
             results.append(verify_bundle(bundle_request, explain=explain, baseline=baseline, progress=progress))
-        except MobileClipDeployError as error:
-            if len(bundles) == 1:
-                raise
-            results.append(Refused(bundle, error))
         except Exception as error:
             if len(bundles) == 1:
                 raise
-            results.append(Refused(bundle, crashed(error)))
+            results.append(Refused(bundle, error if isinstance(error, MobileClipDeployError) else crashed(error)))
     return results
 
 
