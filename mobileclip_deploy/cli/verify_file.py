@@ -81,6 +81,5 @@ def print_report(report: ForeignReport) -> None:
         ]
         if tower.explained is not None:
             rows.append(["", "cause", tower.cause or "", f"{tower.explained:.2e}", tower.cause_text or ""])
-        rows += [["", "note", "", "", note] for note in tower.notes]
     print_table(None, ["tower", "", "name", "", ""], rows)
     print_terms([("unknown", text) for text in report.unknown])

@@ -52,15 +52,12 @@ class Cause:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Changes the network for the block."""
-        before = [(owner, name, getattr(owner, name)) for owner, name, _ in self.patches if name != FORWARD]
+        before = [(owner, name, getattr(owner, name)) for owner, name, _ in self.patches]
         try:
             for owner, name, value in self.patches:
                 setattr(owner, name, value)
             yield
         finally:
-            for owner, name, _ in self.patches:
-                if name == FORWARD:
-                    owner.__dict__.pop(name, None)
             for owner, name, value in before:
                 setattr(owner, name, value)
 
@@ -82,12 +79,8 @@ def _branches(tower: nn.Module) -> Iterator[tuple[str, str, str, Patches]]:
             yield "mixer-norm", "the RepMixer's norm branch", name, [(block, "norm", _Nothing())]
             yield "mixer-branch", "the RepMixer's mixer branch", name, [(block, "mixer", _Nothing())]
         elif isinstance(block, RepCPE) and block.pe is not None:
-            yield (
-                "position-skip",
-                "the skip connection of the positional encoding",
-                name,
-                [(block, FORWARD, block.pe.__call__)],
-            )
+            skip = "the skip connection of the positional encoding"
+            yield "position-skip", skip, name, [(block, FORWARD, block.pe.__call__)]
             yield "position", "the positional encoding", name, [(block, FORWARD, _same)]
 
 
@@ -164,11 +157,7 @@ def _ones(scale: nn.Parameter) -> nn.Parameter:
 
 def image_causes(tower: nn.Module, spec: Preprocess) -> Iterator[Cause]:
     """Yields the causes of an image tower. `embed` takes pixels in [0, 1]."""
-
-    def embed(pixels: Tensor) -> Tensor:
-        result: Tensor = tower(normalize(pixels, spec))
-        return result
-
+    embed = partial(_normalised, tower, spec)
     yield from network_causes(tower)
     for encoding in ENCODINGS[2:5]:
         if (spec.mean, spec.std) == (encoding.mean, encoding.std):
@@ -183,20 +172,13 @@ def image_causes(tower: nn.Module, spec: Preprocess) -> Iterator[Cause]:
         yield Cause("normalised-inside", text, embed=partial(_normalised, embed, extra), forms=forms)
     yield Cause("range", "pixels divided by 255 twice", embed=lambda pixels: embed(pixels / 255), forms=(BYTES.name,))
     if isinstance(tower, MCi) and tower.projection is not None:
-        text = "the largest value instead of the mean over positions"
-        yield Cause("pooling-max", text, [(tower, FORWARD, _max_pool(tower))])
+        text, project = "the largest value instead of the mean over positions", tower.projection
+        largest = [(tower, FORWARD, lambda x: project(tower.expand(tower.stages(tower.stem(x))).amax((2, 3))))]
+        yield Cause("pooling-max", text, largest)
 
 
 def _normalised(embed: Embed, spec: Preprocess, pixels: Tensor) -> Tensor:
     return embed(normalize(pixels, spec))
-
-
-def _max_pool(tower: Any) -> Embed:
-    def forward(x: Tensor) -> Tensor:
-        result: Tensor = tower.projection(tower.expand(tower.stages(tower.stem(x))).amax((2, 3)))
-        return result
-
-    return forward
 
 
 def text_causes(tower: TextTransformer, eot: int, context: int) -> Iterator[Cause]:
@@ -213,11 +195,7 @@ def text_causes(tower: TextTransformer, eot: int, context: int) -> Iterator[Caus
     yield Cause("positions-missing", "no positions", [(tower, "positional_embedding", none)])
 
     def pooled(choose: Callable[[Tensor, Tensor], Tensor]) -> Embed:
-        def embed(ids: Tensor) -> Tensor:
-            result: Tensor = tower.projection(tower.final_norm(choose(tower.features(ids), ids)))
-            return result
-
-        return embed
+        return lambda ids: tower.projection(tower.final_norm(choose(tower.features(ids), ids)))
 
     def at(index: Callable[[Tensor], Tensor]) -> Embed:
         return pooled(lambda x, ids: x[torch.arange(len(ids)), index(ids) % ids.shape[1]])
@@ -230,14 +208,12 @@ def text_causes(tower: TextTransformer, eot: int, context: int) -> Iterator[Caus
         def cut(ids: Tensor) -> Tensor:
             x, last = tower.features(ids[:, :context], short=True), context - 1
             index = end(ids).clamp(max=last) if tower.pooling == "end_of_text" else 0 * end(ids) + last
-            result: Tensor = tower.projection(tower.final_norm(x[torch.arange(len(ids)), index]))
-            return result
+            return tower.projection(tower.final_norm(x[torch.arange(len(ids)), index]))
 
         yield Cause("positions-cut", f"{context} of {length} positions", embed=cut)
+    last = at(lambda ids: 0 * end(ids) - 1)
     if tower.pooling == "end_of_text":
-        yield Cause(
-            "pooling-last", "pooling at the last token instead of the end token", embed=at(lambda ids: 0 * end(ids) - 1)
-        )
+        yield Cause("pooling-last", "pooling at the last token instead of the end token", embed=last)
     else:
         yield Cause("pooling-end", "pooling at the end token instead of the last token", embed=at(end))
     yield Cause("pooling-first", "pooling at the first token", embed=at(lambda ids: 0 * end(ids)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -17,14 +18,19 @@ from mobileclip_deploy.network.model.variants import (
     IMAGENET_STD,
     Preprocess,
     TokenizerSpec,
+    TowerName,
+    Variant,
 )
 from mobileclip_deploy.verify.foreign.opening import Port
 
 Triple = tuple[float, float, float]
 FLOATS, INTEGERS = ("float32", "float16", "float64"), ("int32", "int64")
 Axes = Literal["NCHW", "NHWC", "HWC", "CHW"]
-PLACES: dict[Axes, tuple[int, int]] = {"NCHW": (1, 2), "NHWC": (3, 1), "HWC": (2, 0), "CHW": (0, 1)}
-"""Positions of the colours and of the height."""
+Colours = Literal["RGB", "BGR"]
+Mask = Literal["tokens", "ones"]
+COLOUR_ORDERS: tuple[Colours, ...] = ("RGB", "BGR")
+COLOURS: dict[Axes, int] = {"NCHW": 1, "NHWC": 3, "HWC": 2, "CHW": 0}
+"""Position of the colours."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class ImageConvention:
     """Form in which a file takes pictures."""
 
     axes: Axes
-    colours: Literal["RGB", "BGR"]
+    colours: Colours
     encoding: Encoding
     dtype: str
     channels: int = 3
@@ -72,24 +78,30 @@ class ImageConvention:
         return np.ascontiguousarray(x if self.dtype in FLOATS else np.rint(x)).astype(self.dtype)
 
     def describe(self) -> str:
-        """Returns the convention in words."""
         return f"{self.axes} {self.dtype}, {self.colours}, {self.encoding.name}"
 
 
 def image_conventions(port: Port, spec: Preprocess) -> Iterator[ImageConvention]:
     """Yields the conventions that the type and shape of an input allow, the most usual ones first."""
-    card = Encoding("the card's mean and std", spec.mean, spec.std)
-    maps = {(encoding.mean, encoding.std) for encoding in ENCODINGS}
-    encodings = (*ENCODINGS, *([card] if (spec.mean, spec.std) not in maps else []))
-    if port.dtype in ("uint8", "int8"):
-        encodings = (BYTES,) if port.dtype == "uint8" else (SIGNED_BYTES,)
-    elif port.dtype in INTEGERS:
-        encodings = (BYTES,)
+    encodings: tuple[Encoding, ...] = ENCODINGS
+    if all((spec.mean, spec.std) != (each.mean, each.std) for each in ENCODINGS):
+        encodings = (*ENCODINGS, Encoding("the card's mean and std", spec.mean, spec.std))
+    if port.dtype not in FLOATS:
+        encodings = (SIGNED_BYTES if port.dtype == "int8" else BYTES,)
     for axes in image_axes(port):
-        channels = 4 if port.shape[PLACES[axes][0]] == 4 else 3
-        for encoding in encodings:
-            yield ImageConvention(axes, "RGB", encoding, port.dtype, channels)
-            yield ImageConvention(axes, "BGR", encoding, port.dtype, channels)
+        channels = 4 if port.shape[COLOURS[axes]] == 4 else 3
+        for encoding, colours in product(encodings, COLOUR_ORDERS):
+            yield ImageConvention(axes, colours, encoding, port.dtype, channels)
+
+
+def conventions_of(roles: Roles, ports: Sequence[Port], variant: Variant) -> dict[TowerName, list[Convention]]:
+    """Returns the conventions to try of each tower whose inputs a file has, the most usual ones first."""
+    conventions: dict[TowerName, list[Convention]] = {}
+    if roles.image is not None:
+        conventions["image"] = list(image_conventions(ports[roles.image], variant.preprocess))
+    if roles.ids is not None:
+        conventions["text"] = list(text_conventions(ports[roles.ids], roles.mask is not None, variant.tokens))
+    return conventions
 
 
 def image_axes(port: Port) -> list[Axes]:
@@ -98,21 +110,8 @@ def image_axes(port: Port) -> list[Axes]:
     if port.dtype not in (*FLOATS, *INTEGERS, "uint8", "int8") or rank not in (3, 4):
         return []
     orders: tuple[Axes, ...] = ("NCHW", "NHWC") if rank == 4 else ("HWC", "CHW")
-    fitting = [axes for axes in orders if port.shape[PLACES[axes][0]] in (3, 4)]
-    return fitting or [axes for axes in orders if port.shape[PLACES[axes][0]] == 0]
-
-
-def image_size(port: Port, axes: Axes, usual: int) -> int:
-    """Returns the side of the pictures that an input takes: its own, or the usual one if it is free.
-
-    Raises:
-        InvalidInput: they are not square.
-    """
-    first = PLACES[axes][1]
-    height, width = port.shape[first : first + 2]
-    if height and width and height != width:
-        raise InvalidInput(f"the input {port.name} takes pictures of {height} x {width}; towers take square ones")
-    return height or width or usual
+    fitting = [axes for axes in orders if port.shape[COLOURS[axes]] in (3, 4)]
+    return fitting or [axes for axes in orders if port.shape[COLOURS[axes]] == 0]
 
 
 @dataclass(frozen=True)
@@ -135,34 +134,28 @@ class TextConvention:
     start: bool = True
     end: bool = True
     shift: int = 0
-    mask: Literal["tokens", "ones"] | None = None
+    mask: Mask | None = None
 
-    def values(self, ids: Array, spec: TokenizerSpec) -> Array:
-        """Converts rows of the card's tokenizer [N, L] to the input [N, length]."""
-        return self._rows(ids, spec)[0].astype(self.dtype)
-
-    def mask_values(self, ids: Array, spec: TokenizerSpec) -> Array:
-        """Returns the attention mask [N, length] of the same rows."""
-        return self._rows(ids, spec)[1] if self.mask == "tokens" else np.ones((len(ids), self.length), np.int64)
-
-    def _rows(self, ids: Array, spec: TokenizerSpec) -> tuple[Array, Array]:
-        rows, mask = np.full((len(ids), self.length), self.pad), np.zeros((len(ids), self.length), np.int64)
+    def values(self, ids: Array, spec: TokenizerSpec) -> tuple[Array, Array]:
+        """Converts rows of the card's tokenizer [N, L] to the input and the attention mask, [N, length] each."""
+        rows = np.full((len(ids), self.length), self.pad)
+        mask = np.zeros_like(rows) if self.mask == "tokens" else np.ones_like(rows)
         for index, row in enumerate(ids):
             last = int(np.argmax(row == spec.eot)) if (row == spec.eot).any() else len(row) - 1
-            tokens = row[: last + self.end]
-            tokens = tokens if self.start or spec.sot is None else tokens[1:]
-            tokens = tokens[: self.length]
+            tokens = row[0 if self.start or spec.sot is None else 1 : last + self.end][: self.length]
             rows[index, : len(tokens)], mask[index, : len(tokens)] = tokens + self.shift, 1
         return rows, mask
 
     def describe(self) -> str:
-        """Returns the convention in words."""
         parts = [f"{self.length} ids, {self.dtype}, padding {self.pad_name}"]
         parts += [] if self.start else ["without the start token"]
         parts += [] if self.end else ["without the end token"]
         parts += [f"every id plus {self.shift}"] if self.shift else []
         parts += {None: [], "tokens": ["attention mask 1 for tokens"], "ones": ["attention mask all 1"]}[self.mask]
         return ", ".join(parts)
+
+
+Convention = ImageConvention | TextConvention
 
 
 def text_conventions(port: Port, masked: bool, spec: TokenizerSpec) -> Iterator[TextConvention]:
@@ -173,12 +166,8 @@ def text_conventions(port: Port, masked: bool, spec: TokenizerSpec) -> Iterator[
     forms = [replace(usual, pad=pad, pad_name=name) for pad, name in pads.items()]
     forms += [replace(usual, start=False), replace(usual, end=False), replace(usual, start=False, end=False)]
     forms += [replace(usual, shift=shift, pad=max(0, spec.pad + shift)) for shift in (1, -1)]
-    for form in forms:
-        if masked:
-            yield replace(form, mask="tokens")
-            yield replace(form, mask="ones")
-        else:
-            yield form
+    masks: tuple[Mask | None, ...] = ("tokens", "ones") if masked else (None,)
+    yield from (replace(form, mask=mask) for form, mask in product(forms, masks))
 
 
 @dataclass(frozen=True)

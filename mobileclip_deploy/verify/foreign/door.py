@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +21,7 @@ from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.network.samples import image_paths, prompts
-from mobileclip_deploy.verify.foreign.conventions import image_conventions, roles_of, text_conventions
+from mobileclip_deploy.verify.foreign.conventions import conventions_of, roles_of
 from mobileclip_deploy.verify.foreign.feeding import Feeder
 from mobileclip_deploy.verify.foreign.judging import judged
 from mobileclip_deploy.verify.foreign.likeness import layout_like
@@ -92,9 +94,10 @@ def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Pro
     began = time.monotonic()
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
-    inputs = _inputs(source.model)
+    texts = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12] if source.variant.text is not None else []
+    inputs = sample_inputs(source.model, image_paths()[:PICTURES], texts[:TEXTS])
     for path in paths:
-        with OpenedFile(path, seconds) as file:
+        with contextlib.closing(OpenedFile(path, seconds)) as file:
             engines[file.engine] = None
             towers += _towers(file, source.model, inputs, progress)
     if len({tower.tower for tower in towers}) < len(towers):
@@ -113,11 +116,6 @@ def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Pro
     )
 
 
-def _inputs(model: MobileCLIP) -> Inputs:
-    texts = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12][:TEXTS]
-    return sample_inputs(model, image_paths()[:PICTURES], texts if model.variant.text is not None else ())
-
-
 def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progress) -> list[ForeignTower]:
     try:
         roles = roles_of(file.inputs)
@@ -126,22 +124,12 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     has: dict[TowerName, bool] = {"image": roles.image is not None, "text": roles.ids is not None}
     for tower in (tower for tower in TOWERS if has[tower] and tower not in model.towers):
         raise InvalidInput(f"{file.path} has the {tower} tower, which the checkpoint lacks; give a whole checkpoint")
-    variant = model.variant
-    feeder = Feeder(
-        file,
-        roles,
-        None if roles.image is None else next(image_conventions(file.inputs[roles.image], variant.preprocess)),
-        None
-        if roles.ids is None
-        else next(text_conventions(file.inputs[roles.ids], roles.mask is not None, variant.tokens)),
-        variant.tokenizer,
-    )
+    conventions = conventions_of(roles, file.inputs, model.variant)
+    usual: dict[str, Any] = {tower: each[0] for tower, each in conventions.items()}
+    feeder = Feeder(file, roles, usual.get("image"), usual.get("text"), model.variant.tokenizer)
     constants = list(file.constants())
-    results = []
-    for tower in (tower for tower in TOWERS if has[tower]):
-        search = TowerSearch(feeder, model, tower, inputs, progress)
-        results.append(judged(search, search.search(), constants))
-    return results
+    searches = (TowerSearch(feeder, model, tower, inputs, conventions[tower], progress) for tower in conventions)
+    return [judged(search, search.search(), constants) for search in searches]
 
 
 def sentence(tower: ForeignTower) -> str:

@@ -40,15 +40,12 @@ class Feeder:
         return [np.stack(each) for each in zip(*rows, strict=True)]
 
     def _one(self, pixels: Array, ids: Array) -> list[Array]:
-        values: dict[int, Array] = {}
-        if self.roles.image is not None and self.image is not None:
+        values: dict[int | None, Array] = {}  # those of an absent input have the key None
+        if self.image is not None:
             values[self.roles.image] = self.image.values(pixels)
-        if self.roles.ids is not None and self.text is not None and self.tokens is not None:
-            values[self.roles.ids] = self.text.values(ids, self.tokens)
-            if self.roles.mask is not None:
-                values[self.roles.mask] = self.text.mask_values(ids, self.tokens)
-            if self.roles.positions is not None:
-                values[self.roles.positions] = np.arange(self.text.length)[None]
+        if self.text is not None and self.tokens is not None:
+            values[self.roles.ids], values[self.roles.mask] = self.text.values(ids, self.tokens)
+            values[self.roles.positions] = np.arange(self.text.length)[None]
         fed, batch = [], 1
         for index, port in enumerate(self.file.inputs):
             value = values[index].astype(port.dtype)

@@ -53,7 +53,9 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     assert index is not None
     port = file.inputs[index]
     half = ["fp16"] if port.dtype == "float16" else []  # pixels are rounded on their way in
-    precision = coarsest(stored_precision(constants), evidence.rounding, *half)
+    precisions = (stored_precision(constants), evidence.rounding, *half)
+    # The coarsest one: quantized activations are coarser than weights of the same bits.
+    precision = min(precisions, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
     floor = _floor_bound(search)
     bound = _bound(precision, floor)
     verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
@@ -79,7 +81,7 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
             form=evidence.form,
             found=len(evidence.distances),
             total=evidence.total,
-            median=float(np.median(list(evidence.distances.values()))) if evidence.distances else None,
+            median=evidence.median,
             different=(evidence.changed + (evidence.missing if verdict == "differs" else ()))[:MOST],
         ),
         distance=match.clean,
@@ -89,11 +91,6 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
         cause_text=cause.text if named else None,
         explained=match.distance if named else None,
     )
-
-
-def coarsest(*names: str) -> str:
-    """Returns the precision with the fewest bits; quantized activations are coarser still."""
-    return min(names, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
 
 
 def _floor_bound(search: TowerSearch) -> float:

@@ -59,7 +59,7 @@ def _readers() -> dict[str, Target]:
 
 
 class OpenedFile:
-    """A file that runs in a child process; a context manager, which ends the process.
+    """A file that runs in a child process until it is closed.
 
     Attributes:
         path: the file.
@@ -100,12 +100,6 @@ class OpenedFile:
             raise
         self.inputs, self.outputs, self.engine = declared.inputs, declared.outputs, declared.engine
         self.operators = declared.operators
-
-    def __enter__(self) -> OpenedFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the process and removes its files."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.base.files.names import Name, Prose
-from mobileclip_deploy.verify.foreign.conventions import ImageConvention, TextConvention
+from mobileclip_deploy.verify.foreign.conventions import Convention
 
 Verdict = Literal["same", "defect", "other weights", "other network", "differs"]
 """same: the checkpoint's model. defect: its weights, and a mistake. other weights: the same architecture. differs: none
@@ -23,7 +23,7 @@ class InputConvention(BaseModel, frozen=True):
     name: Name
     shape: tuple[int, ...]
     form: Prose
-    convention: ImageConvention | TextConvention
+    convention: Convention
     also: tuple[Prose, ...] = ()
 
 
@@ -69,7 +69,6 @@ class ForeignTower(BaseModel, frozen=True):
     cause: str | None = None
     cause_text: Prose | None = None
     explained: float | None = None
-    notes: tuple[Prose, ...] = ()
 
 
 class ForeignReport(BaseModel, frozen=True):

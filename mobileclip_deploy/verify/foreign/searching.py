@@ -8,23 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mobileclip_deploy.base.files.arrays import Array, Doubles
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.parity.metrics import flat
+from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.verify.foreign.causes import Cause, block_causes, image_causes, text_causes
-from mobileclip_deploy.verify.foreign.conventions import (
-    ImageConvention,
-    TextConvention,
-    image_conventions,
-    text_conventions,
-)
+from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention, TextConvention
 from mobileclip_deploy.verify.foreign.feeding import Feeder
 
-Convention = ImageConvention | TextConvention
 CLEAN = Cause("none", "")
 """The checkpoint's own network."""
 ALIKE = 1.5
@@ -37,18 +33,11 @@ NEAR = 1e-3
 """Distance up to which single blocks are not tried: float16's rounding."""
 
 
-def directions(rows: Array) -> Doubles:
-    """Returns rows [N, ...] as vectors of length 1; a row of zeros or with NaN becomes zeros."""
-    flat = np.asarray(rows, np.float64).reshape(len(rows), -1)
-    flat = np.where(np.isfinite(flat).all(axis=1, keepdims=True), flat, 0)
-    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.divide(flat, lengths, out=np.zeros_like(flat), where=lengths > 0)
-
-
 def apart(first: Array, second: Array) -> float:
-    """Returns the largest distance of the directions of rows; 2 if their sizes differ."""
-    a, b = directions(first), directions(second)
-    return float(np.linalg.norm(a - b, axis=1).max()) if a.shape == b.shape else 2.0
+    """Returns the largest distance of the directions of rows; 2 if their sizes differ, 1 for zeros and NaN."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (at_length_one(flat(rows)) for rows in (first, second))
+        return float(np.nan_to_num(np.linalg.norm(a - b, axis=1), nan=1.0).max()) if a.shape == b.shape else 2.0
 
 
 @dataclass(frozen=True)
@@ -86,22 +75,15 @@ class TowerSearch:
     Attributes:
         feeder: the file, with conventions of the other tower's inputs.
         inputs: of both towers.
+        conventions: those to try.
     """
 
     feeder: Feeder
     model: MobileCLIP
     tower: TowerName
     inputs: Inputs
+    conventions: Sequence[Convention]
     progress: Progress
-
-    def conventions(self) -> list[Convention]:
-        """Returns all that the input's type and shape allow."""
-        roles, variant, ports = self.feeder.roles, self.model.variant, self.feeder.file.inputs
-        if self.tower == "image":
-            assert roles.image is not None
-            return list(image_conventions(ports[roles.image], variant.preprocess))
-        assert roles.ids is not None
-        return list(text_conventions(ports[roles.ids], roles.mask is not None, variant.tokens))
 
     def run(self, convention: Convention, count: int | None = None) -> list[Array]:
         """Returns each output's vectors [N, D] for the first inputs of the tower.
@@ -119,10 +101,8 @@ class TowerSearch:
             assert self.model.image is not None
             return list(image_causes(self.model.image, self.model.variant.preprocess))
         assert self.model.text is not None
-        port, tokens = self.feeder.roles.ids, self.model.variant.tokens
-        assert port is not None
-        context = self.feeder.file.inputs[port].shape[-1] or tokens.context_length
-        return list(text_causes(self.model.text, tokens.eot, context))
+        (context,) = {each.length for each in self.conventions if isinstance(each, TextConvention)}
+        return list(text_causes(self.model.text, self.model.variant.tokens.eot, context))
 
     @torch.no_grad()
     def expected(self, cause: Cause, count: int | None = None) -> Array | None:
@@ -146,8 +126,8 @@ class TowerSearch:
             NotRun: the runtime refused every convention.
         """
         results, refusal = [], ""
-        for index, convention in enumerate(conventions := self.conventions()):
-            self.progress(f"{self.tower}: convention {index + 1} of {len(conventions)}")
+        for index, convention in enumerate(self.conventions):
+            self.progress(f"{self.tower}: convention {index + 1} of {len(self.conventions)}")
             try:
                 results.append((convention, self.run(convention, 1)))
             except RuntimeFailed as error:

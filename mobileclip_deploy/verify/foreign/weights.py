@@ -58,10 +58,14 @@ class WeightEvidence:
         return len(self.distances) / self.total if self.total else 0.0
 
     @property
+    def median(self) -> float | None:
+        """Median distance. None if no tensor was found."""
+        return float(np.median(list(self.distances.values()))) if self.distances else None
+
+    @property
     def rounding(self) -> str:
         """Precision to which the weights were rounded, however they are stored."""
-        median = float(np.median(list(self.distances.values()))) if self.distances else 0.0
-        return next((name for name, most in ROUNDED if median <= most), ROUNDED[-1][0])
+        return next((name for name, most in ROUNDED if (self.median or 0.0) <= most), ROUNDED[-1][0])
 
     @property
     def changed(self) -> tuple[str, ...]:
