@@ -302,10 +302,10 @@ def main() -> None:
             conventions = (text_conventions if tower == "text" else image_conventions)(kind.free_batch)[: chosen.clean]
             jobs: list[tuple[str | None, Convention]] = [(None, how) for how in conventions]
             faults = faults_of(tower)
-            jobs += [
-                (fault, conventions[index % len(conventions)])
-                for index, fault in enumerate(list(faults)[: chosen.faults])
-            ]
+            names = list(faults)
+            start = list(KINDS).index(name) * chosen.faults % len(names)  # other faults of each kind
+            for index, fault in enumerate([*names[start:], *names[:start]][: chosen.faults]):
+                jobs.append((fault, conventions[index % len(conventions)]))
             for index, (fault, how) in enumerate(jobs):
                 file = f"{name}-{tower}-{index:03}{kind.suffix}"
                 if file in known:
