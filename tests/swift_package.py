@@ -85,7 +85,8 @@ class SwiftPackage:
 
 
 HARNESS_CORE = SwiftPackage(HARNESS / "HarnessCore", (HARNESS,), "tests", "debug")
-CLIENT = SwiftPackage(ROOT, (CLIENT_FOLDER,), "clients", "release")
+HASHING = HARNESS / "HarnessCore" / "Sources" / "PlainSHA256"
+CLIENT = SwiftPackage(ROOT, (CLIENT_FOLDER, HASHING), "clients", "release")
 """In release: 12 megapixels take a minute in debug."""
 
 
@@ -104,9 +105,8 @@ def apple_client() -> Path:
                 "-wmo",
             ]
             library += ["-parse-as-library", "-emit-module", "-emit-object", "-o", folder / "MobileCLIPKit.o"]
-            stand_ins = [
-                path for name in ("CoreML", "CoreAI", "StandInScript") for path in harness.glob(f"{name}.build/*.o")
-            ]
+            modules = ("CoreML", "CoreAI", "StandInScript", "PlainSHA256")
+            stand_ins = [path for name in modules for path in harness.glob(f"{name}.build/*.o")]
             program = ["-I", folder, "-o", folder / "mobileclip-client", folder / "MobileCLIPKit.o", *stand_ins]
             for part in (
                 [*library, *sorted(CLIENT_SOURCES.rglob("*.swift"))],

@@ -2,6 +2,8 @@ import Foundation
 
 #if canImport(CryptoKit)
 import CryptoKit
+#else
+import PlainSHA256
 #endif
 
 /// The lock that `publish` writes: the SHA-256 of each file of a commit.
@@ -107,4 +109,11 @@ struct BundleFiles: Sendable {
     }
 }
 
-func sha256(_ content: Data) -> String { SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined() }
+func sha256(_ content: Data) -> String {
+    #if canImport(CryptoKit)
+    let bytes = Array(SHA256.hash(data: content))
+    #else
+    let bytes = PlainSHA256.hash(content)
+    #endif
+    return bytes.map { String(format: "%02x", $0) }.joined()
+}
