@@ -22,6 +22,7 @@ from java_client import JAVA, JavaClient
 from PIL import Image, ImageCms
 from programs import output
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
+from web.published import Published
 
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.preprocessing import load_image, tower_bytes
@@ -32,11 +33,11 @@ from mobileclip_deploy.search.index import Index
 JAVA_8 = 52
 
 
-def test_the_packages_own_checks_pass_on_a_bundle_and_python_reads_the_index_that_they_write(
-    client: JavaClient, exports: Exports, tmp_path: Path
+def test_the_packages_own_checks_pass_on_a_published_bundle_and_python_reads_the_index_that_they_write(
+    client: JavaClient, published: Published, tmp_path: Path
 ) -> None:
-    options, bundle = (f"-Dwritten={tmp_path / 'library.mcdx'}",), exports.bundle("onnx", "fp32").path
-    done = client.run("mobileclip.Checks", FOLDER, bundle, options=options)
+    options = (f"-Dwritten={tmp_path / 'library.mcdx'}", f"-Dlock={published.lock}")
+    done = client.run("mobileclip.Checks", FOLDER, published.bundle, options=options)
     assert done.returncode == 0, done.stdout + done.stderr
     told = re.fullmatch(r"(\d+) passed, 0 failed", done.stdout.strip())
     assert told is not None, done.stdout

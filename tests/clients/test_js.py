@@ -23,6 +23,7 @@ from exports import Exports
 from PIL import Image
 from programs import output
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
+from web.published import Published
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.pages.runtime import runtime_folder
@@ -64,13 +65,14 @@ def node(require_tool: Callable[[str, str], str], tmp_path: Path) -> Node:
     return ran
 
 
-def test_the_packages_own_tests_pass_on_a_real_bundle_and_python_reads_the_index_that_they_write(
-    exports: Exports, require_tool: Callable[[str, str], str], tmp_path: Path
+def test_the_packages_own_tests_pass_on_a_published_bundle_and_python_reads_the_index_that_they_write(
+    published: Published, require_tool: Callable[[str, str], str], tmp_path: Path
 ) -> None:
     program = require_tool("node", "apt-get install nodejs")
     require_tool("npm", "apt-get install npm")
     given = {
-        "MOBILECLIP_BUNDLE": str(exports.bundle("onnx", "fp32").path),
+        "MOBILECLIP_BUNDLE": str(published.bundle),
+        "MOBILECLIP_LOCK": str(published.lock),
         "MOBILECLIP_ORT": str(runtime_folder(silent)),
         "MOBILECLIP_WRITTEN": str(tmp_path / "library.mcdx"),
     }

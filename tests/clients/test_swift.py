@@ -24,6 +24,7 @@ from PIL import Image
 from programs import output
 from swift_package import CLIENT, CLIENT_FOLDER, CLIENT_SOURCES, apple_client, compile_interfaces, swift_tool
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
+from web.published import Published
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
@@ -63,8 +64,8 @@ def bundle(exports: Exports) -> Bundle:
 
 
 @pytest.mark.whole  # it builds them and the package optimized: 50 seconds
-def test_the_packages_own_tests_pass_on_a_real_bundle(bundle: Bundle) -> None:
-    told = CLIENT.test({"MOBILECLIP_BUNDLE": str(bundle.path)})
+def test_the_packages_own_tests_pass_on_a_published_bundle(published: Published) -> None:
+    told = CLIENT.test({"MOBILECLIP_BUNDLE": str(published.bundle), "MOBILECLIP_LOCK": str(published.lock)})
     assert int(re.findall(r"Executed (\d+) tests", told)[-1]) >= 30
     assert "skipped" not in told
 

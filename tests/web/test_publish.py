@@ -6,13 +6,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import run
 from exports import Exports
-from huggingface_hub import ModelCard, constants
-from web.writable_hub import TOKEN, WritableHub
+from huggingface_hub import ModelCard
+from web.published import add_task_check, local_hub, publish
+from web.writable_hub import WritableHub
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.published import Lock, fetch_bundle
@@ -25,16 +25,9 @@ pytestmark = pytest.mark.whole
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WritableHub]:
-    server = WritableHub()
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the older of its two protocols
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.chdir(tmp_path)
-    yield server
-    server.close()
+def hub(tmp_path: Path) -> Iterator[WritableHub]:
+    with local_hub(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +35,9 @@ def bundles(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> list[
     """Copies of two verified bundles of nano, small enough to be changed."""
     folder = tmp_path_factory.mktemp("published")
     copies = [exports.copy(target, "fp16", folder) for target in ("onnx", "coreml")]
-    for copy in copies:  # the checkpoint of these bundles has no dataset: as a built-in one's are
-        measurements = json.loads((copy / "parity.json").read_text(encoding="utf-8"))
-        lost = {"points": 0.05, "error": 0.3, "lost": 3, "won": 2, "examples": 72, "looks": 1}
-        task = {"step": "task", "tower": "both", "status": "passed", "engine": "an engine", "figures": {"top1": 68.184}}
-        measurements["checks"].append(task | {"losses": {"top1": lost}})
-        (copy / "parity.json").write_text(json.dumps(measurements), encoding="utf-8")
+    for copy in copies:
+        add_task_check(copy)
     return copies
-
-
-def publish(*arguments: object) -> Any:
-    outcome = run("publish", *map(str, arguments), "--json")
-    assert outcome.code == 0, outcome.stderr
-    return outcome.json
 
 
 def refused(*arguments: object) -> str:

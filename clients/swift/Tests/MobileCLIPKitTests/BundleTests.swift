@@ -192,12 +192,14 @@ private enum JSON: Codable {
 #if os(Linux)
 /// A real bundle, answered by ONNX Runtime.
 final class BundleTests: XCTestCase {
-    private func bundle() throws -> URL {
-        guard let path = ProcessInfo.processInfo.environment["MOBILECLIP_BUNDLE"] else {
-            throw XCTSkip("MOBILECLIP_BUNDLE names no bundle: pytest tests/clients does")
+    private func environment(_ name: String) throws -> String {
+        guard let path = ProcessInfo.processInfo.environment[name] else {
+            throw XCTSkip("\(name) is not set: pytest tests/clients does")
         }
-        return URL(fileURLWithPath: path)
+        return path
     }
+
+    private func bundle() throws -> URL { URL(fileURLWithPath: try environment("MOBILECLIP_BUNDLE")) }
 
     private let engine = ONNXRuntimeEngine(threads: 1)
 
@@ -272,27 +274,24 @@ final class BundleTests: XCTestCase {
         let folder = try bundle()
         let lock = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).lock.json")
         addTeardownBlock { try? FileManager.default.removeItem(at: lock) }
-        var files: [String: [String: String]] = [:]
-        for name in try FileManager.default.subpathsOfDirectory(atPath: folder.path) {
-            if let content = try? Data(contentsOf: folder.appendingPathComponent(name)) { files["nano/\(name)"] = ["sha256": sha256(content)] }
-        }
+        let published = URL(fileURLWithPath: try environment("MOBILECLIP_LOCK"))
+        var content = try XCTUnwrap(JSONSerialization.jsonObject(with: Data(contentsOf: published)) as? [String: Any])
+        var files = try XCTUnwrap(content["files"] as? [String: [String: Any]])
         func write() throws {
-            let repository: [String: Any] = ["schema_version": 1, "repository": "someone/nano", "bundles": ["nano"]]
-            let commit: [String: Any] = ["commit": String(repeating: "0", count: 40), "files": files]
-            try JSONSerialization.data(withJSONObject: repository.merging(commit) { one, _ in one }).write(to: lock)
+            content["files"] = files
+            try JSONSerialization.data(withJSONObject: content).write(to: lock)
         }
-        try write()
-        let model = try await MobileCLIP.load(bundle: folder, engine: engine, lock: lock)
+        let model = try await MobileCLIP.load(bundle: folder, engine: engine, lock: published)
         let found = try await model.selfTest()
         XCTAssertTrue(found.passed)
         let towers = try [Tower.image, .text].map { try XCTUnwrap(model.manifest[$0]).file }
         for name in ["manifest.json", "tokenizer/vocab.json", "tokenizer/merges.txt"] + towers {
-            let right = try XCTUnwrap(files.updateValue(["sha256": String(repeating: "0", count: 64)], forKey: "nano/\(name)"))
+            let right = try XCTUnwrap(files.updateValue(["sha256": String(repeating: "0", count: 64)], forKey: name))
             try write()
             await assertRefused(.bundle, name) { _ = try await MobileCLIP.load(bundle: folder, engine: NoEngine(), lock: lock) }
-            files["nano/\(name)"] = right
+            files[name] = right
         }
-        files["nano/golden.safetensors"] = nil
+        files["golden.safetensors"] = nil
         try write()
         let without = try await MobileCLIP.load(bundle: folder, engine: engine, lock: lock)
         await assertRefused(.bundle, "golden.safetensors") { _ = try await without.selfTest() }
