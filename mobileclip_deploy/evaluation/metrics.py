@@ -60,9 +60,8 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
         for number, row in enumerate(similarity, start=start):
             own_scores = row[starts[number] : starts[number + 1]]
             best = own_scores.max()
-            to_text.append(
-                (~(row < best)).sum() - (~(own_scores < best)).sum()
-            )  # those of other images that are not smaller
+            # Those of other images that are not smaller.
+            to_text.append((~(row < best)).sum() - (~(own_scores < best)).sum())
     to_image = [
         ranks_of(texts[start : start + BLOCK] @ images.T, owners[start : start + BLOCK])
         for start in range(0, len(texts), BLOCK)
@@ -104,10 +103,16 @@ class Loss:
         standard errors instead of 1.96, because the interval may be used twice: after one view, and after all (Pocock,
         Biometrika 64, 1977).
         """
+        return self._unit * math.sqrt(self._spread + self.unseen)
+
+    @property
+    def _unit(self) -> float:
+        return 100 * LOOKED_TWICE / (self.examples * self.looks)
+
+    @property
+    def _spread(self) -> float:
         squares = self.lost + self.won if self.squares is None else self.squares
-        difference = self.lost - self.won
-        spread = squares + self.unseen - difference**2 / self.examples
-        return 100 * LOOKED_TWICE * math.sqrt(max(spread, 0.0)) / (self.examples * self.looks)
+        return max(squares - (self.lost - self.won) ** 2 / self.examples, 0.0)
 
     def side(self, bound: float) -> int | None:
         """Returns on which side of a bound, in points, the whole interval lies: -1 at or below it, 1 above it. None if
@@ -122,17 +127,21 @@ class Loss:
         apart = abs(self.points - bound)
         if self.side(bound) is not None or apart == 0:
             return None
-        return max(1, math.ceil(self.examples * ((self.error / apart) ** 2 - 1)))
+        # k times the examples have k times the spread, and the same `unseen`: k solves a quadratic equation.
+        ratio = (self._unit / apart) ** 2
+        half = ratio * self._spread / 2
+        return max(1, math.ceil(self.examples * (half + math.sqrt(half**2 + ratio * self.unseen) - 1)))
 
     def describe(self, bound: float) -> str:
         """Describes the loss in words, and whether its interval is undecided about the bound."""
-        over = "" if self.looks == 1 else f" in {self.looks} looks"
+        over = "" if self.looks == 1 else f" in {self.looks} views"
         text = f"{self.points:+.2f} \N{PLUS-MINUS SIGN} {self.error:.2f} points"
         text += f" ({self.lost} lost, {self.won} won{over})"
         if self.side(bound) is not None:
             return text
         more = self.more_for(bound)
-        few = f"{self.examples:,} pictures are too few to show that at most {bound:g} points are lost"
+        few = "" if self.lost or self.won else "nothing changed, but "
+        few += f"{self.examples:,} pictures are too few to show that at most {bound:g} points are lost"
         return f"{text}, undecided: {few}; {'no number' if more is None else f'about {more:,} more'} would do"
 
 
@@ -144,9 +153,8 @@ def percentage(hits: npt.NDArray[np.bool_]) -> Interval:
     """
     if hits.all() or not hits.any():
         nearest = 100 * 0.025 ** (1 / len(hits))
-        return (
-            Interval(value=100, low=nearest, high=100) if hits.all() else Interval(value=0, low=0, high=100 - nearest)
-        )
+        value, low, high = (100, nearest, 100) if hits.all() else (0, 0, 100 - nearest)
+        return Interval(value=value, low=low, high=high)
     return mean_interval(hits.astype(np.float64))
 
 
@@ -168,14 +176,8 @@ def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], exact
     hits, other = np.atleast_2d(hits), np.atleast_2d(other)
     lost, won = hits & ~other, other & ~hits  # [L, N]
     net = lost.sum(axis=0) - won.sum(axis=0)  # [N]
-    return Loss(
-        int(lost.sum()),
-        int(won.sum()),
-        hits.shape[1],
-        looks=len(hits),
-        squares=int((net**2).sum()) if len(hits) > 1 else None,
-        unseen=0.0 if exact else 1.0,
-    )
+    squares = int((net**2).sum()) if len(hits) > 1 else None
+    return Loss(int(lost.sum()), int(won.sum()), hits.shape[1], len(hits), squares, unseen=0.0 if exact else 1.0)
 
 
 def divergence(wanted: Floats, found: Floats, candidates: tuple[Floats, Floats], scale: float) -> float:

@@ -176,7 +176,7 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     *before, last = outcomes(found)
     assert last == ("fp32", "fp32", "passed")  # which is the checkpoint, whatever the images
     assert {outcome for *_, outcome in before} == {"undecided"}
-    assert re.search(r"0 lost, 0 won in 5 looks\), .* about \d+ more would do", found.log.trials[0].reason or "")
+    assert re.search(r"0 lost, 0 won in 5 views\), .* about \d+ more would do", found.log.trials[0].reason or "")
     note, luck = found.report.notes
     assert (
         luck
