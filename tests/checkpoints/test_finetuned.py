@@ -379,6 +379,10 @@ def test_mixes_lie_between_the_original_and_the_fine_tune(tmp_path: Path) -> Non
     for ratio in (0.0, 0.25, 1.0):
         done = convert(files[1], None, tmp_path / f"{ratio}.safetensors", mix=files[0], ratio=ratio)
         assert (done.layout, done.ratio) == ("open_clip", ratio)
+        kept = "ratio 0: 0.0.safetensors has the weights of original.pt, and none of tuned.pt" in done.notes
+        notes = origin(load(done.output)).notes
+        assert kept == (ratio == 0) == ("the weights of original.pt, unchanged: a mix at ratio 0" in notes)
+        assert kept != any(note.startswith("fine-tuned from original.pt") for note in notes)
         for name, value in load(done.output).state_dict().items():
             start = first.get(name, torch.zeros_like(value))  # Apple's form has no bias of the projection
             if value.is_floating_point():

@@ -17,7 +17,7 @@ from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.cutting import Languages, cut_vocabulary
 from mobileclip_deploy.network.checkpoints.finetuned import merged
 from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS
-from mobileclip_deploy.network.checkpoints.identity import TUNED_FROM, Identity, identify
+from mobileclip_deploy.network.checkpoints.identity import KEPT, TUNED_FROM, Identity, identify
 from mobileclip_deploy.network.checkpoints.loading import Origin, load, load_identified, read_weight
 from mobileclip_deploy.network.checkpoints.mixing import MixCurve, check_ratio
 from mobileclip_deploy.network.checkpoints.mixing import mix as mix_weights
@@ -127,13 +127,15 @@ def convert(
             made = distilled_from(whole, languages.named, cut_from=full)
         tokens, notes = cut.tokens, (*notes, cut.summary(full))
     if (original := base if mix is None else mix) is not None:
-        metadata[TUNED_FROM] = Path(original).name
+        metadata[KEPT if mix is not None and ratio == 0 else TUNED_FROM] = Path(original).name
     metadata |= described(tokens, made)
     if (pictures := chosen_preprocess(identity, preprocess)) is not None:
         metadata[METADATA] = pictures.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")
     with sole_writer(output, "convert", force=force):
         write_tensors(output, tensors, metadata)
+    if KEPT in metadata:
+        notes = (*notes, f"ratio 0: {output.name} has the weights of {metadata[KEPT]}, and none of {source.name}")
     share = None if mix is None else ratio
     notes = (*identity.notes, *notes)
     return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), notes, share)

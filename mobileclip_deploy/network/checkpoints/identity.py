@@ -163,12 +163,14 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     return Identity(file, candidate, texts, head=head)
 
 
-TUNED_FROM, LONGEST_NAME = "tuned_from", 200
-"""Key of the metadata with the name of the file that a fine-tune began with."""
+TUNED_FROM, KEPT, LONGEST_NAME = "tuned_from", "kept", 200
+"""Keys of the metadata: the file that a fine-tune began with, and the one that a mix at ratio 0 has the weights of."""
 
 
 def tuned_note(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns a note if a file's metadata name the original of a fine-tune."""
+    """Returns a note if a file's metadata name the original of a fine-tune, or of a mix that is the original."""
+    if (original := metadata.get(KEPT)) is not None:
+        return (f"the weights of {original[:LONGEST_NAME]}, unchanged: a mix at ratio 0",)
     if (original := metadata.get(TUNED_FROM)) is None:
         return ()
     return (
