@@ -16,6 +16,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.parity.report import Lost
 from mobileclip_deploy.verify import door
 from mobileclip_deploy.verify.reports import several
 
@@ -91,6 +92,19 @@ def test_refused_is_worse_than_failed_and_failed_than_not_run() -> None:
         found = several.worst([several.Refused(Path(one.kind), one) for one in (*failures, errors.Undecided("here"))])
         assert found.exit_code == max(failures, key=lambda one: (4, 3, 1, 2).index(one.exit_code)).exit_code
         failures.pop()
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [(0, "no prediction changed, but so few pictures cannot exclude a loss"), (2, "too few pictures to tell a loss")],
+)
+def test_an_undecided_report_says_if_anything_changed(lost: int, reason: str) -> None:
+    figure = Lost(points=0, error=3, lost=lost, won=lost, examples=72, looks=1)
+    check = Check(step="task", tower="both", status="undecided", losses={"top1": figure})
+    report = ParityReport(bundle="b", variant="nano", target="onnx", checks=(check,))
+    failure = several.Verified(cast(Any, mock.Mock()), report, None, 0.0).failure
+    assert isinstance(failure, errors.Undecided)
+    assert str(failure).startswith(f"UNDECIDED: {reason}")
 
 
 def test_what_did_not_pass_is_not_accepted(tmp_path: Path) -> None:

@@ -95,8 +95,11 @@ class Verified:
             of = f"{len(report.not_run)} of {len(report.checks)}"
             return NotRun(f"NOT RUN: {of} checks{report.by}; the table says what they need.")
         if report.undecided:
+            changed = any(loss.lost or loss.won for check in report.undecided for loss in (check.losses or {}).values())
+            few = "too few pictures to tell a loss from chance"
+            reason = few if changed else "no prediction changed, but so few pictures cannot exclude a loss"
             remedy = "measure on more (`dataset`), or allow more with `gates`"
-            return Undecided(f"UNDECIDED: too few pictures to tell a loss from chance{report.by}; {remedy}.")
+            return Undecided(f"UNDECIDED: {reason}{report.by}; {remedy}.")
         return None
 
     def as_dict(self) -> dict[str, Any]:
