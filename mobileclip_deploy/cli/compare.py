@@ -49,6 +49,7 @@ def compare(
     if by_layer:
         _compare_layers(bundles, as_json)
         return
+    from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
     from mobileclip_deploy.errors import GateFailed, NotRun, Undecided, UsageError
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
@@ -58,12 +59,12 @@ def compare(
         raise UsageError("--markdown and --json exclude each other")
     gates, dataset_arguments = parse_gates(gate_texts) if gate_texts else None, data.arguments()
     if data.dataset is not None:
-        check_dataset(data.dataset)
+        with reading(data.dataset):
+            check_dataset(data.dataset)
     for file in filter(None, (checkpoint, baseline)):
         weights_file(None, file)
 
     from mobileclip_deploy import compare as run
-    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_comparison
 
     with progress() as update:

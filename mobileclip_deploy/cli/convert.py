@@ -163,19 +163,14 @@ def convert(
 
 
 def _curve(
-    files: tuple[Path, Path],
-    variant: str | None,
-    preprocess: str | None,
-    data: tuple[Path, Path],
-    update: Progress,
+    files: tuple[Path, Path], variant: str | None, preprocess: str | None, data: tuple[Path, Path], update: Progress
 ) -> MixCurve:
     """Measures mixes of the original and the fine-tuned checkpoint on the data of both."""
-    from mobileclip_deploy.evaluation.dataset_files import check_dataset, read_dataset
+    from mobileclip_deploy.evaluation.dataset_files import read_dataset
     from mobileclip_deploy.evaluation.mixing import choose_ratio
     from mobileclip_deploy.network.checkpoints.door import load_model
 
-    for path in data:
-        check_dataset(path)
+    update(f"reading {data[0]} and {data[1]}")
     keep, gain = map(read_dataset, data)
     original, tuned = (load_model(variant, file, preprocess=preprocess) for file in files)
     return choose_ratio(original, tuned, keep, gain, update)

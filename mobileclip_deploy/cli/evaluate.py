@@ -142,13 +142,15 @@ def open_subject(subject: Path | None) -> Path | MobileCLIP:
 
 def _read(data: DatasetChoice, task: str | None) -> Dataset | None:
     """Returns the named dataset, read before torch is imported, so that its errors come at once."""
+    from mobileclip_deploy.cli.output import reading
     from mobileclip_deploy.evaluation.dataset import check_tasks
     from mobileclip_deploy.evaluation.dataset_files import read_dataset, require_discriminating
 
     if data.dataset is None:
         return None
-    dataset = read_dataset(
-        data.dataset, class_names=data.class_names, images=data.images, split=data.split, skip_bad=data.skip_bad
-    )
+    with reading(data.dataset):
+        dataset = read_dataset(
+            data.dataset, class_names=data.class_names, images=data.images, split=data.split, skip_bad=data.skip_bad
+        )
     check_tasks(require_discriminating(dataset), (task,) if task else None)
     return dataset

@@ -216,7 +216,7 @@ def export(
     """
     from mobileclip_deploy.artifacts.bundle.licences import require_product
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
-    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
+    from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
     from mobileclip_deploy.export.request import choose, parse_request
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.network.model.variants import load_variant
@@ -226,7 +226,8 @@ def export(
         choices["layout"] = _layout_like(like, like_text, choice, output, choices["layout"])
     choices["contexts"], choices["gates"] = parse_contexts(contexts_text), parse_gates(gate_texts)
     choices["verify"], choices["options"] = not no_verify, target_options
-    chosen = choose(parse_request(target_names, precisions, output, choices))
+    with reading(choices["dataset"]):
+        chosen = choose(parse_request(target_names, precisions, output, choices))
     weights_file(choice.variant, choice.checkpoint, choice.download)
     if chosen.request.for_product and choice.variant is not None:
         require_product(load_variant(choice.variant))  # before a download

@@ -20,6 +20,8 @@ from mobileclip_deploy.cli.terminal import in_width, say, stdout_width
 from mobileclip_deploy.cli.words import in_flags
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
     from mobileclip_deploy.base.progress import Progress
@@ -136,6 +138,17 @@ def progress(patience: float = 0.0) -> Iterator[Progress]:
 
     with Console(stderr=True).status("starting") as status:
         yield lambda text: status.update(with_bar(shown(text)))
+
+
+@contextmanager
+def reading(path: Path | None) -> Iterator[None]:
+    """Shows as progress that a dataset is read, if that takes more than a moment."""
+    if path is None:
+        yield
+        return
+    with progress(MOMENT) as update:
+        update(f"reading {path}")
+        yield
 
 
 def with_bar(text: str) -> RenderableType:

@@ -61,9 +61,7 @@ def print_exports(results: Sequence[Written]) -> None:
         say("nothing was checked (--no-verify); run `verify`")
     for result in results:
         for check in result.report.checks if result.report is not None else ():
-            if check.step == "task" and check.losses:
-                say(f"{result.bundle.path.name}: {check.detail}")
-            if check.step == "cut":
+            if check.step == "cut" or (check.step == "task" and check.losses):
                 say(f"{result.bundle.path.name}: {check.detail}")
             if check.step == "shipped" and check.status != "not run" and check.deviation is None:  # a classifier's
                 say(f"{result.bundle.path.name}: {check.describe()}")
@@ -111,9 +109,6 @@ def print_failed_export(error: MobileClipDeployError) -> None:
             say(f"not written: {result.path}; {result.failure.line}")
 
 
-FRONTIER = ["candidate", ">MB predicted", ">dB predicted", "outcome"]
-
-
 def print_search(log: SearchLog) -> None:
     """Prints one row per measured candidate, the number of skipped candidates, and other candidates worth a try."""
     rows = []
@@ -141,7 +136,8 @@ def print_search(log: SearchLog) -> None:
         for point in log.frontier
     ]
     if points:
-        print_table("Pareto-optimal: no other candidate is closer without being larger", FRONTIER, points)
+        columns = ["candidate", ">MB predicted", ">dB predicted", "outcome"]
+        print_table("Pareto-optimal: no other candidate is closer without being larger", columns, points)
 
 
 def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:
@@ -212,13 +208,11 @@ def print_evaluation(result: EvaluationResult) -> None:
         return
     if len(result.templates) > 1:
         say(f"class prompts: the mean over {len(result.templates)} templates")
-    worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)[
-        :CONFUSED
-    ]
+    worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)
     by_name = {entry.name: entry for entry in result.per_class}
     rows = [
         [name, str(-count), f"{top1:.1f}", _tenths(by_name[name].precision), _tenths(by_name[name].average_precision)]
-        for top1, count, name in worst
+        for top1, count, name in worst[:CONFUSED]
     ]
     print_table("classes least often right", ["class", ">images", ">top-1 %", ">precision %", ">AP %"], rows)
     if result.averages:

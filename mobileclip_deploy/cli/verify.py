@@ -129,6 +129,7 @@ def verify(
         return
     if not bundles:
         raise click.MissingParameter(param_hint="'BUNDLE...|FILE'", param_type="argument")
+    from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
@@ -150,12 +151,12 @@ def verify(
         verify_files(bundles, FileChoice(text, choices["checkpoint"], download, budget), unused, as_json)
         return
     gates = parse_gates(gate_texts) if gate_texts else None
-    if choices["dataset"] is not None:
-        check_dataset(choices["dataset"])
+    with reading(choices["dataset"]):
+        if choices["dataset"] is not None:
+            check_dataset(choices["dataset"])
     if choices["checkpoint"] is not None:
         weights_file(None, choices["checkpoint"])
 
-    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
     from mobileclip_deploy.verify.opening import VerifyRequest

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measuring, measure
@@ -43,27 +43,31 @@ def choose_ratio(
 
     def hits(ratio: float, dataset: Dataset) -> Hits:
         model.load_state_dict(mix(*states, ratio))
-        return _hits(model, dataset)
+        return _hits(model, dataset, progress=about(f"ratio {ratio:g}", progress))
 
     points = []
     for ratio in RATIOS:
-        progress(f"accuracy at ratio {ratio:g}")
         points.append(MixPoint(ratio, *(100 * float(hits(ratio, part).mean()) for part in (keep_choice, gain_choice))))
     allowed = [point for point in points if point.old >= points[0].old]
     ratio = max(allowed, key=lambda point: (point.new, -point.ratio)).ratio
-    progress(f"confirming ratio {ratio:g}")
     of_old, of_new = (paired_difference(hits(ratio, part), hits(0, part)) for part in (keep_rest, gain_rest))
     return MixCurve(tuple(points), ratio, of_old, of_new)
 
 
-def _hits(model: MobileCLIP, dataset: Dataset, how: Measuring = IN_FULL) -> Hits:
+def _hits(model: MobileCLIP, dataset: Dataset, how: Measuring = IN_FULL, progress: Progress = silent) -> Hits:
     task = dataset.tasks[0]
-    result = measure(model_embedder(model), dataset, (task,), how).hits
+    result = measure(model_embedder(model), dataset, (task,), how, progress).hits
     names = ("top1",) if task == "classification" else ("image_to_text_recall@1", "text_to_image_recall@1")
     return np.concatenate([result[name] for name in names])
 
 
-def change_from(original: MobileCLIP, tuned: MobileCLIP, dataset: Dataset | None, how: Measuring = IN_FULL) -> str:
+def change_from(
+    original: MobileCLIP,
+    tuned: MobileCLIP,
+    dataset: Dataset | None,
+    how: Measuring = IN_FULL,
+    progress: Progress = silent,
+) -> str:
     """Returns one line about a fine-tuned checkpoint: its accuracy against the original's, and its embedding space.
 
     Args:
@@ -78,7 +82,8 @@ def change_from(original: MobileCLIP, tuned: MobileCLIP, dataset: Dataset | None
         return f"{last.file} has the weights of {first.file}: the same embedding space."
     changed = ""
     if dataset is not None:
-        before, after = (_hits(model, dataset, how) for model in (original, tuned))
+        files = zip((original, tuned), (first.file, last.file), strict=True)
+        before, after = (_hits(model, dataset, how, about(str(file), progress)) for model, file in files)
         change = paired_difference(after, before)
         changed = (
             f"{100 * after.mean():.2f}% on {dataset.name} against {100 * before.mean():.2f}% of {first.file} "

@@ -172,5 +172,5 @@ def compare(
     sources = {bundle.manifest.embedding_space: opened for bundle in subjects if (opened := source(bundle)) is not None}
     if not sources:
         raise InvalidInput("the checkpoint of the bundles was not found, which `baseline` needs; give `checkpoint`")
-    notes = [change_from(original, tuned.model, data, how) for tuned in sources.values()]
+    notes = [change_from(original, tuned.model, data, how, progress) for tuned in sources.values()]
     return comparison.model_copy(update={"notes": (*comparison.notes, *notes)})

@@ -80,6 +80,13 @@ def test_tables_notes_progress_logs_and_warnings(capsys: pytest.CaptureFixture[s
     assert harmful(printed.out + printed.err) == []
 
 
+def test_reading_a_dataset_is_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "MOMENT", 0.0)
+    for path, printed in ((Path("table.csv"), "reading table.csv\n"), (None, "")):
+        with output.reading(path):
+            assert capsys.readouterr().err == printed
+
+
 def test_an_error_stays_one_line(tmp_path: Path) -> None:
     name = HARM.replace("\0", "").replace("\ud800", "\udcff")
     line = refusal(run("inspect", tmp_path / name))
