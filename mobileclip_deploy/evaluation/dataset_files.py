@@ -15,13 +15,7 @@ from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
 from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.model.variants import models_dir
-from mobileclip_deploy.pictures.text_files import (
-    BadRows,
-    parse_json,
-    read_lines,
-    read_text,
-    validated,
-)
+from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_lines, read_text, validated
 
 if TYPE_CHECKING:  # a dataset is refused before torch is imported
     from mobileclip_deploy.network.checkpoints.source import Source

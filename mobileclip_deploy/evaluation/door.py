@@ -21,14 +21,7 @@ from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
 
-__all__ = [
-    "NO_DATASET",
-    "EvaluationResult",
-    "chosen_dataset",
-    "evaluate",
-    "evaluate_on",
-    "load_runner",
-]
+__all__ = ["NO_DATASET", "EvaluationResult", "chosen_dataset", "evaluate", "evaluate_on", "load_runner"]
 
 NO_DATASET = (
     "only the built-in checkpoint has a dataset of its own; name yours with `dataset='PATH'`, or the built-in one, "

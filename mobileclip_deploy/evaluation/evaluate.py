@@ -239,10 +239,7 @@ def _predicted(
 
 
 def _per_class(
-    names: Sequence[str],
-    labels: npt.NDArray[np.int64],
-    ranks: npt.NDArray[np.int64],
-    of_labels: LabelFigures | None,
+    names: Sequence[str], labels: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64], of_labels: LabelFigures | None
 ) -> tuple[ClassFigures, ...]:
     figures = []
     for index, name in enumerate(names):

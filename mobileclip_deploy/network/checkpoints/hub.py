@@ -97,11 +97,7 @@ def usual_source(variant: str) -> HubFile:
 
 
 def fetch(
-    source: HubFile,
-    *,
-    announce: Announce | None = None,
-    progress: Progress | None = None,
-    cache: Path | None = None,
+    source: HubFile, *, announce: Announce | None = None, progress: Progress | None = None, cache: Path | None = None
 ) -> Fetched:
     """Downloads a checkpoint, or takes it from the cache.
 

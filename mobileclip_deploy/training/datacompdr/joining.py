@@ -17,12 +17,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.training.datacompdr.members import IMAGE_SUFFIXES, LIMIT
 
 PARTS = ("image", "text", "synthetic", "parameters", "embeddings")
-ENDINGS = {
-    "text": ("txt",),
-    "synthetic": ("syn.json",),
-    "parameters": ("paug.json",),
-    "embeddings": ("npz", "pth.gz"),
-}
+ENDINGS = {"text": ("txt",), "synthetic": ("syn.json",), "parameters": ("paug.json",), "embeddings": ("npz", "pth.gz")}
 ABSENT = -1
 
 

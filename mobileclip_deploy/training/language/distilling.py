@@ -27,13 +27,7 @@ from mobileclip_deploy.network.model.variants import TokenizerSpec
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.training.language.judging import Found, check_learned, evaluate_language
-from mobileclip_deploy.training.language.parallel import (
-    ENGLISH,
-    Parallel,
-    check_columns,
-    pair_sha256,
-    read_parallel,
-)
+from mobileclip_deploy.training.language.parallel import ENGLISH, Parallel, check_columns, pair_sha256, read_parallel
 from mobileclip_deploy.training.language.recipe import TowerRecipe
 from mobileclip_deploy.training.language.student import started, student, teacher_of, write_checkpoint
 from mobileclip_deploy.training.language.vocabulary import learned_vocabulary

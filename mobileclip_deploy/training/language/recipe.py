@@ -62,10 +62,7 @@ class TowerRecipe(Optimisation, frozen=True):
 
 
 def read_tower_recipe(
-    path: Path | None,
-    parallel: Sequence[Path] = (),
-    languages: Sequence[str] = (),
-    teacher: Path | None = None,
+    path: Path | None, parallel: Sequence[Path] = (), languages: Sequence[str] = (), teacher: Path | None = None
 ) -> TowerRecipe:
     """Reads a recipe, or takes its defaults if `path` is None. Other arguments replace the recipe's fields.
 

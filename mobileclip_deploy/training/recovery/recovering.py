@@ -24,13 +24,7 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.grids.train import TrainableGrid
 from mobileclip_deploy.training.recovery.inputs import TowerInputs, own_embeddings, tower_inputs
 from mobileclip_deploy.training.recovery.plan import RecoveryPlan, report_path
-from mobileclip_deploy.training.recovery.student import (
-    attach,
-    detach,
-    grids,
-    round_plainly,
-    rounded_activations,
-)
+from mobileclip_deploy.training.recovery.student import attach, detach, grids, round_plainly, rounded_activations
 from mobileclip_deploy.training.recovery.training import Closeness, closeness, train
 
 

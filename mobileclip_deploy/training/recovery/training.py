@@ -47,12 +47,7 @@ def closeness(encode: Encode, inputs: TowerInputs, batch: int) -> Closeness:
 
 
 def train(
-    tower: nn.Module,
-    encode: Encode,
-    inputs: TowerInputs,
-    settings: Settings,
-    fixed: frozenset[str],
-    progress: Progress,
+    tower: nn.Module, encode: Encode, inputs: TowerInputs, settings: Settings, fixed: frozenset[str], progress: Progress
 ) -> None:
     """Minimises the distance of the tower's embeddings from the original's, in place. The tower ends in eval mode.
 

@@ -21,14 +21,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.pairs import Pair, Pairs
 from mobileclip_deploy.network.model.preprocessing import load_image
 from mobileclip_deploy.training.reinforcement.augmentation import draw
-from mobileclip_deploy.training.reinforcement.index import (
-    INDEX,
-    OURS,
-    PAIRS,
-    Index,
-    ShardEntry,
-    read_index,
-)
+from mobileclip_deploy.training.reinforcement.index import INDEX, OURS, PAIRS, Index, ShardEntry, read_index
 from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
 from mobileclip_deploy.training.reinforcement.teachers import BATCH, SharedTeacher, Teacher, Views, loaded, share
