@@ -1,17 +1,14 @@
 """Writes every kind of checkpoint that people have, by the libraries that write them, from a random MobileCLIP2-S0.
 
 python3.11 -m venv venv
-venv/bin/pip install torch torchvision "open_clip_torch==3.3.*" "peft==0.21.*" "lightning==2.6.*" "transformers==5.*"
+venv/bin/pip install torch torchvision "open_clip_torch[training]==3.3.*" "peft==0.21.*" "lightning==2.6.*" "transformers==5.*"
 venv/bin/python tests/checkpoints/make_real_checkpoints.py FOLDER
 """
 
 from __future__ import annotations
 
 import copy
-import csv
 import json
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import lightning
 import open_clip
 import torch
 from huggingface_hub import save_torch_state_dict
+from open_clip_round_trip import train
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -98,7 +96,7 @@ def main(folder: Path) -> None:
 
     batch = torch.rand(2, 3, 256, 256), open_clip.get_tokenizer("MobileCLIP2-S0")(["a cat", "a dog"])
     if not (folder / "epoch_1.pt").is_file():  # minutes, where other programs run
-        _open_clip_epoch(folder)
+        train(folder, "plain")  # two steps by open_clip's own program
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder.absolute()}/.rank", rank=0, world_size=1)
     parallel = nn.parallel.DistributedDataParallel(copy.deepcopy(model))
@@ -147,19 +145,6 @@ def main(folder: Path) -> None:
     torch.save(broken, folder / "nan.pt")
     (folder / "page.pt").write_text("<!DOCTYPE html><html><head><title>Sign in</title></head></html>\n")
     (folder / "kinds.json").write_text(json.dumps(KINDS))
-
-
-def _open_clip_epoch(folder: Path) -> None:
-    """Trains for two steps by open_clip's own program, on four of nano's pictures."""
-    source = Path(__file__).parents[2] / "models/nano/evaluation"
-    rows = [json.loads(line) for line in (source / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[:4]]
-    with (folder / "pairs.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("filepath", "title"), *((source / row["image"], row["text"]) for row in rows)])
-    words = "--dataset-type csv --csv-separator , --batch-size 2 --epochs 1 --workers 0 --lr 1e-6 --warmup 1"
-    command = [sys.executable, "-m", "open_clip_train.main", "--train-data", "pairs.csv", *words.split()]
-    command += ["--model", "MobileCLIP2-S0", "--pretrained", "base.safetensors", "--device", "cpu", "--name", "run"]
-    subprocess.run([*command, "--logs", "logs"], cwd=folder, check=True)
-    shutil.move(folder / "logs/run/checkpoints/epoch_1.pt", folder / "epoch_1.pt")
 
 
 def _small_clip() -> CLIPConfig:
