@@ -1,7 +1,7 @@
 """Writes every kind of checkpoint that people have, by the libraries that write them, from a random MobileCLIP2-S0.
 
 python3.11 -m venv venv
-venv/bin/pip install torch torchvision "open_clip_torch[training]==3.3.*" "peft==0.21.*" "lightning==2.6.*" "transformers==5.*"
+venv/bin/pip install . "open_clip_torch[training]==3.3.*" "peft==0.21.*" "lightning==2.6.*" "transformers==5.*"
 venv/bin/python tests/checkpoints/make_real_checkpoints.py FOLDER
 """
 

@@ -53,6 +53,9 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
     with (folder / "pairs.csv").open("w", newline="") as stream:
         rows = [(source / row["image"], row["text"]) for row in map(json.loads, lines)]
         csv.writer(stream).writerows([("filepath", "title"), *rows])
+    target = folder / ("epoch_1.pt" if name == "plain" else f"{name}.pt")
+    if target.is_file():
+        return target
     processes, precision = RUNS[name]
     module = ["open_clip_train.main"]
     if processes > 1:
@@ -73,9 +76,7 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
         name,
     ]
     subprocess.run([*command, "--logs", "logs"], cwd=folder, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    written = folder / f"logs/{name}/checkpoints/epoch_1.pt"
-    target = folder / f"{name}.pt" if name != "plain" else folder / "epoch_1.pt"
-    shutil.move(written, target)
+    shutil.move(folder / f"logs/{name}/checkpoints/epoch_1.pt", target)
     shutil.rmtree(folder / f"logs/{name}")
     return target
 
