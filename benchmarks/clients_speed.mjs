@@ -1,6 +1,7 @@
-// CPU seconds of the median of some runs, after as many that do not count: `node clients_speed.mjs RUNS resize|INDEX.mcdx`.
+// CPU seconds of the median of some runs, after as many that do not count: `node clients_speed.mjs RUNS
+// resize|[open:|write:]INDEX.mcdx`.
 import { readFileSync } from "node:fs";
-import { Index, resize } from "../clients/js/src/mobileclip.js";
+import { Index, IndexWriter, resize } from "../clients/js/src/mobileclip.js";
 
 const [runs, what] = [Number(process.argv[2]), process.argv[3]];
 
@@ -18,6 +19,9 @@ let work;
 if (what === "resize") {
   const picture = noise(3 * 4000 * 3000, 1);
   work = () => resize(picture, 4000, 3000, 341, 256, "bilinear");
+} else if (what.includes(":")) {
+  const [how, path] = what.split(":");
+  work = () => (how === "write" ? IndexWriter : Index).open(readFileSync(path));
 } else {
   const index = Index.open(readFileSync(what));
   const query = Float32Array.from(new Int8Array(noise(index.dimension, 7).buffer));

@@ -5,7 +5,8 @@ import java.lang.management.ManagementFactory;
 import java.util.Arrays;
 
 /** CPU seconds of the median of some runs, after as many that do not count: {@code Speed RUNS resize}, a picture of 4000 x
- * 3000 to a side of 256, bilinear; {@code Speed RUNS INDEX.mcdx}, the nearest 20 of an index. */
+ * 3000 to a side of 256, bilinear; {@code Speed RUNS INDEX.mcdx}, the nearest 20 of an index; {@code open:INDEX.mcdx} and
+ * {@code write:INDEX.mcdx} open it, and a writer of it. */
 final class Speed {
     private Speed() {}
 
@@ -15,6 +16,12 @@ final class Speed {
         if (given[1].equals("resize")) {
             Picture picture = Picture.of(Picture.Layout.RGB, Checks.noise(4000 * 3000 * 3, 1), 4000, 3000);
             work = () -> Resize.resize(picture, 341, 256, false);
+        } else if (given[1].startsWith("open:")) {
+            File file = new File(given[1].substring(5));
+            work = () -> Index.open(file);
+        } else if (given[1].startsWith("write:")) {
+            File file = new File(given[1].substring(6));
+            work = () -> IndexWriter.open(file).close();
         } else {
             Index index = Index.open(new File(given[1]));
             byte[] noise = Checks.noise(index.dimension, 7);

@@ -13,7 +13,7 @@ let usage = """
            mobileclip-client tokenize BUNDLE < texts, one JSON string per line
            mobileclip-client prepare < {"preprocess": ..., "layout": ..., "width": ..., "height": ..., "bytes": base64}, one per line
            mobileclip-client embed BUNDLE INDEX.mcdx IMAGE...
-           mobileclip-client speed RUNS resize|INDEX.mcdx
+           mobileclip-client speed RUNS resize|[open:|write:]INDEX.mcdx
 
     """
 
@@ -107,6 +107,10 @@ func run(_ arguments: [String]) async throws {
         if arguments[2] == "resize" {
             let picture = try Picture(bytes: noise(3 * 4000 * 3000, seed: 1), width: 4000, height: 3000).rgb()
             print(speed(runs) { _ = resized(picture, 341, 256, .bilinear) })
+        } else if let colon = arguments[2].firstIndex(of: ":") {
+            let url = URL(fileURLWithPath: String(arguments[2][colon...].dropFirst()))
+            let writes = arguments[2].hasPrefix("write:")
+            print(try speed(runs) { _ = try writes ? IndexWriter(appendingTo: url) as Any : Index(contentsOf: url) })
         } else {
             let index = try Index(contentsOf: URL(fileURLWithPath: arguments[2]))
             let query = noise(index.dimension, seed: 7).map { Float(Int8(bitPattern: $0)) }
