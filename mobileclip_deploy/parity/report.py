@@ -8,10 +8,10 @@ from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel
 
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row, shown
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.names import Name, Prose
 from mobileclip_deploy.errors import readable_reason
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
@@ -80,6 +80,11 @@ class Check(BaseModel, frozen=True):
     left_out: bool = False
     seconds: float | None = None
 
+    @property
+    def views(self) -> dict[str, tuple[int, int]]:
+        """Number of examples of each loss, and of the views of each."""
+        return {name: (lost.examples, lost.looks) for name, lost in (self.losses or {}).items()}
+
     @classmethod
     def measured(cls, step: str, tower: str, deviation: Deviation, bound: Bound, engine: str) -> Check:
         """Makes a check that compares a deviation with its bound."""
@@ -93,15 +98,7 @@ class Check(BaseModel, frozen=True):
         )
 
     @classmethod
-    def of_answers(
-        cls,
-        step: str,
-        tower: str,
-        wanted: npt.NDArray[np.float32],
-        found: npt.NDArray[np.float32],
-        bound: Bound,
-        engine: str,
-    ) -> Check:
+    def of_answers(cls, step: str, tower: str, wanted: Floats, found: Floats, bound: Bound, engine: str) -> Check:
         """Makes a check that compares outputs [N, D] with the expected ones; outputs of another shape fail."""
         if bound.metric == "probabilities" and found.shape == wanted.shape:
             difference = float(np.abs(found - wanted).max())

@@ -58,13 +58,10 @@ def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _is_unrepeated(recorded: Check, checks: Sequence[Check]) -> bool:
-    """Returns whether today's checks have no such row, for example with another engine or other inputs. False if the
-    check was not run today, which the report says anyway."""
+    """Returns whether the check ran today, but with another engine or other inputs in each of its rows."""
     today = [check for check in checks if (check.tower, check.step) == (recorded.tower, recorded.step)]
-    return all(
-        check.status != "not run" and _engine_and_inputs(check) != _engine_and_inputs(recorded) for check in today
-    )
+    return all(check.status != "not run" and _inputs(check) != _inputs(recorded) for check in today)
 
 
-def _engine_and_inputs(check: Check) -> tuple[str | None, int | None]:
-    return check.engine, None if check.deviation is None else check.deviation.inputs
+def _inputs(check: Check) -> tuple[str | None, int | None, dict[str, tuple[int, int]]]:
+    return check.engine, None if check.deviation is None else check.deviation.inputs, check.views

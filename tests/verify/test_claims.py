@@ -17,13 +17,14 @@ from writing import subject
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.checks.contents import check_contents
 from mobileclip_deploy.verify.checks.measured import check_measured
 from mobileclip_deploy.verify.checks.settings import check_settings
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
+from mobileclip_deploy.verify.unproven_claims import unproven_claims
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -148,6 +149,36 @@ def test_an_export_may_not_have_measured_itself_better_than_it_is(
     own = edited(sound, tmp_path, "parity.json", change, mcd.load_model())
     (check,) = check_measured(own, sound.parity)
     assert (check.status, said is None or said in str(check.detail)) == ("passed" if said is None else "failed", True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("points", 0.05, "1 of 1 rows"),
+        ("points", -1.0, "both task top1 drop "),
+        ("error", 0.01, "both task top1 interval "),
+        ("lost", 0, "both task top1 lost "),
+        ("won", 9, "both task top1 won "),
+        ("divergence", 1e-3, "both task divergence "),
+        ("examples", 73, "0 of 1 rows"),
+        ("looks", 2, "1 of 1 rows"),
+    ],
+)
+def test_a_recorded_loss_is_compared_over_the_same_views_or_rests_on_the_exporters_word(
+    sound: Bundle, field: str, value: float, said: str, tmp_path: Path
+) -> None:
+    lost = {"points": 0.05, "error": 7.5, "lost": 3, "won": 2, "examples": 72, "looks": 1}
+    now = Check(step="task", tower="both", status="passed", losses={"top1": lost}, divergence=2e-3)
+    recorded = now.model_dump() | {"losses": {"top1": lost | {field: value}}}
+    if field == "divergence":
+        recorded = now.model_dump() | {"divergence": value}
+    own = edited(sound, tmp_path, "parity.json", lambda data: data.update(checks=[recorded], floor={}), None)
+    (check,) = check_measured(own, [now])
+    assert (check.status == "failed") == said.startswith("both task")
+    assert said in str(check.detail)
+    own.thorough, own.source = True, object()
+    claims = unproven_claims(own, [now])
+    assert ("1 of 1 rows of parity.json" in claims) == (field in ("examples", "looks"))
 
 
 def test_a_network_of_a_high_floor_moves_by_it_on_another_processor(sound: Bundle, tmp_path: Path) -> None:

@@ -93,10 +93,10 @@ def matched_weights(module: nn.Module, stored: Sequence[StoredWeight]) -> tuple[
     """
     candidates: dict[tuple[int, ...], list[tuple[str, Floats, WeightForm]]] = defaultdict(list)
     for name, values, form in _forms(module):
-        candidates[_rows(values)].append((name, values, form))
+        candidates[len(values), values[0].size].append((name, values, form))
     pairs = []
     for index, weight in enumerate(stored):
-        for name, values, form in candidates.get(_rows(weight.values), ()):
+        for name, values, form in candidates.get((len(weight.values), weight.values[0].size), ()):
             # A 1 x 1 convolution [O, I, 1, 1] may be a product's weight [O, I] in the file.
             as_stored = values.reshape(weight.values.shape)
             pairs.append((_distance(weight.values, as_stored), index, name, as_stored, form))
@@ -137,11 +137,6 @@ def shown_outputs(outputs: npt.NDArray[np.intp]) -> str:
 def _apart(one: Floats, other: Floats) -> Floats:
     apart = one - other
     return np.abs(apart, out=apart)
-
-
-def _rows(numbers: Floats) -> tuple[int, int]:
-    """Returns the number of outputs, and of elements per output."""
-    return numbers.shape[0], numbers[0].size
 
 
 def _distance(stored: Floats, wanted: Floats) -> float:
