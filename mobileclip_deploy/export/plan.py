@@ -115,6 +115,8 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
             f"this checkpoint has no {request.tower} tower; export the one it has with `tower='{model.towers[0]}'`"
         )
     tags = request.tags
+    if tags is not None and model.trained_head is not None:
+        raise UsageError("the checkpoint has a trained head, which `examples` do not change; leave `examples` out")
     request.head.check(model, towers, tags is None or tags.with_texts)
     if "text" not in towers and request.contexts:
         raise UsageError("`contexts` are for the text tower, which this checkpoint does not have; leave them out")

@@ -239,12 +239,10 @@ def _requested_tags(choices: dict[str, Any], with_texts: bool) -> TagsRequest | 
     """
     examples, false_tags = choices.pop("examples", None), choices.pop("false_tags", None)
     if examples is None:
-        if false_tags is not None:
-            raise UsageError("`false_tags` needs `examples`, a folder with a folder of pictures per label")
-        if with_texts and choices.get("background") is not None:
-            raise UsageError(
-                "`background` with `labels` needs `examples`, a folder with a folder of pictures per label"
-            )
+        of_labels = with_texts and choices.get("background") is not None
+        if of_labels or false_tags is not None:
+            name = "`background` with `labels`" if of_labels else "`false_tags`"
+            raise UsageError(f"{name} needs `examples`, a folder with a folder of pictures per label")
         return None
     background = choices.pop("background", None)
     aim = {} if false_tags is None else {"false_tags": false_tags}

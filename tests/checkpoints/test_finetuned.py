@@ -252,6 +252,8 @@ def test_a_probe_is_exported_and_verified(tmp_path: Path, monkeypatch: pytest.Mo
         done = run("export", "--checkpoint", "probe.pt", "--variant", CAUSAL, *words, "-o", "out")
         assert done.exception is None, done.exception
         assert "passed" in done.output
+        taught = run("export", "--checkpoint", "probe.pt", "--variant", CAUSAL, *words, "-o", "more", "--examples", ".")
+        assert "the checkpoint has a trained head, which --examples do not change" in str(taught.exception)
 
 
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
