@@ -11,7 +11,7 @@ import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.head import Head
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead, Thresholds
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
 from mobileclip_deploy.base.files import StrPath, paths
@@ -98,16 +98,14 @@ def classify(
     if top is not None and top < 1:
         raise UsageError(f"`top` {top}: give 1 or more")
     label_set = None if labels is None else given_labels(labels, template)
-    head = (
-        labels_file if labels_file is None or isinstance(labels_file, LabelHead) else LabelHead.read(Path(labels_file))
-    )
+    head = labels_file if isinstance(labels_file, LabelHead | None) else LabelHead.read(Path(labels_file))
     if head is not None and (label_set is not None or template is not None):
         raise UsageError("`labels_file` contains labels and template; leave `labels` and `template` out")
     with ImageListing(paths(images)) as listing:
         files = list(listing)
     whole = opened(bundle)
     names, embedder, shares, notes = _classifier(whole, label_set, template) if head is None else _learned(whole, head)
-    thresholds = _thresholds(whole) if head is None else head.thresholds
+    thresholds = embedder.thresholds if head is None else head.thresholds
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
     used = [file for number, file in enumerate(files) if number not in tally.bad]
@@ -123,11 +121,6 @@ def classify(
         skipped=tally.skipped,
         notes=notes,
     )
-
-
-def _thresholds(whole: Bundle | MobileCLIP) -> Thresholds | None:
-    classifier = whole.manifest.classifier if isinstance(whole, Bundle) else None
-    return None if classifier is None or classifier.tags is None else classifier.tags.thresholds
 
 
 def _learned(

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.base.files import StrPath, optional_path
+from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
@@ -93,7 +95,11 @@ def evaluate_on(
 ) -> EvaluationResult:
     """Measures as `evaluate` does, on a dataset that is already read."""
     tasks = check_tasks(dataset, (task,) if task else None)
-    measurement = measure(embedder_of(subject), dataset, tasks, replace(how, by_label=True), progress)
+    tags = subject.manifest.classifier.tags if isinstance(subject, Bundle) and subject.manifest.classifier else None
+    file = within(subject.path, tags.file.file) if isinstance(subject, Bundle) and tags else None
+    digests = () if file is None else LabelHead.read(file).digests
+    how = replace(how, by_label=True, learned=frozenset(row.tobytes().hex() for row in digests))
+    measurement = measure(embedder_of(subject), dataset, tasks, how, progress)
     return measurement.result.model_copy(update={"images_per_second": measurement.images_per_second})
 
 

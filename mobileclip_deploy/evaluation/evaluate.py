@@ -93,6 +93,7 @@ class Measuring:
         cache: a folder of embeddings to read from and add to.
         captions: unit-length embeddings of the dataset's captions [M, D], if they are already computed.
         pixels: see `Pixels`.
+        learned: see `Reading`.
         by_label: also compute precision, recall and average precision of each class, which sorts all scores.
     """
 
@@ -101,6 +102,7 @@ class Measuring:
     cache: Path | None = None
     captions: npt.NDArray[np.float32] | None = None
     pixels: Pixels = "app"
+    learned: frozenset[str] = frozenset()
     by_label: bool = False
 
 
@@ -143,9 +145,8 @@ def measure(
     chosen = check_tasks(dataset, ("classification",) if tasks is None and embedder.labels else tasks)
     class_rows = label_rows(embedder.labels, dataset.classes) if embedder.labels else None
     progress(f"accuracy on {dataset.name}, {len(dataset.images):,} images")
-    images, tally = embed_dataset_images(
-        embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache, pixels=how.pixels), progress
-    )
+    reading = Reading(how.skip_bad, how.cache, pixels=how.pixels, learned=how.learned)
+    images, tally = embed_dataset_images(embedder, dataset.images, dataset.rows, reading, progress)
     answers, images = images, unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
     if tally.bad:
         dataset = dataset.without(tally.bad)

@@ -15,7 +15,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST, Manifest
 from mobileclip_deploy.artifacts.towers.contexts import fitting
 from mobileclip_deploy.base.files import StrPath
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, reraising
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_image, rgb_image
 from mobileclip_deploy.network.model.preprocessing import preprocess as preprocess_image
@@ -56,10 +56,8 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
     pixels = np.empty((len(sources), 3, spec.size, spec.size), np.float32)
     for index, image in enumerate(sources):
         opened, name = _opened(image, index)
-        try:
+        with reraising(name, InvalidInput):
             pixels[index] = preprocess_image(opened, spec).numpy()
-        except InvalidInput as error:
-            raise InvalidInput(f"{name}: {error}") from None
     return pixels
 
 

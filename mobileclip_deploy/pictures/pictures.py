@@ -22,7 +22,7 @@ from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.base.files.arrays import Bytes, Floats
 from mobileclip_deploy.base.progress import Progress, rate, silent
 from mobileclip_deploy.base.scheduling import available_cores
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, reraising
 from mobileclip_deploy.network.model.preprocessing import Pixels, decoded, tower_bytes
 from mobileclip_deploy.pictures.cache import EmbeddingStore, in_order
 from mobileclip_deploy.pictures.embedder import Embedder
@@ -47,6 +47,7 @@ class Reading:
         fast_jpeg: decode large JPEGs at a part of their size; see `decoded`.
         pixels: see `Pixels`.
         remedy: end of the error text for a picture that cannot be used.
+        learned: first 16 digits of the SHA-256 of pictures that cannot be used because labels were learned from them.
     """
 
     skip_bad: bool = False
@@ -55,6 +56,7 @@ class Reading:
     fast_jpeg: bool = False
     pixels: Pixels = "app"
     remedy: str = "; correct it, or leave such images out with `skip_bad=True`"
+    learned: frozenset[str] = frozenset()
 
 
 PLAINLY = Reading()
@@ -222,6 +224,8 @@ class _Reader:
             try:
                 content = read_image(source)
                 name = content_sha256(content)
+                if name[:16] in self.how.learned:
+                    raise InvalidInput(f"{source}: the bundle's labels were learned from this picture")
                 if name not in part.new and (self.store is None or not self.store.had(name)):
                     part.new[name] = self._decoded(content, str(source))
             except InvalidInput as error:
@@ -238,11 +242,8 @@ class _Reader:
     def _decoded(self, content: bytes, name: str) -> Bytes:
         spec = self.embedder.preprocess
         least = 2 * spec.resized if self.how.fast_jpeg else None
-        with decoded(content, name, least, self.how.pixels) as image:
-            try:
-                return tower_bytes(self.embedder.view.of(image), spec, self.how.pixels)
-            except InvalidInput as error:
-                raise InvalidInput(f"{name}: {error}") from None
+        with decoded(content, name, least, self.how.pixels) as image, reraising(name, InvalidInput):
+            return tower_bytes(self.embedder.view.of(image), spec, self.how.pixels)
 
 
 def _gathered(batch: Sequence[_Part], store: EmbeddingStore | None, embedder: Embedder) -> tuple[Floats, int]:

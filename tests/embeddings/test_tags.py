@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead, Thresholds
+from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead, Thresholds, digest_rows
 from mobileclip_deploy.artifacts.towers.labels import LabelSet
+from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.label_figures import average_precision, label_figures
 from mobileclip_deploy.network.model.scores import unrounded_softmax
@@ -28,12 +29,13 @@ from mobileclip_deploy.spaces.tags.rows import Samples
 EVALUATION = models_dir() / "nano" / "evaluation"
 Doubles = npt.NDArray[np.float64]
 LABELS, DIMENSION = 6, 32
+DIGESTS = digest_rows(f"{index:016x}" for index in range(4))
 RULE = Thresholds(
     ratios=(2.0, 3.0),
     method="texts",
     examples=4,
     background=0,
-    pictures_sha256="0" * 64,
+    pictures_sha256=content_sha256(DIGESTS.tobytes()),
     aim=0.05,
     false_tags=0.0,
     true_tags=1.0,
@@ -154,13 +156,20 @@ def test_the_rule_says_one_label_several_or_none(probabilities: list[float], exp
 
 def test_a_file_of_labels_is_read_as_it_was_written(tmp_path: Path) -> None:
     head = LabelHead(
-        ("cat", "dog"), np.eye(3, 4, dtype=np.float32), np.arange(3, dtype=np.float32), RULE, "space", "a {}"
+        ("cat", "dog"),
+        np.eye(3, 4, dtype=np.float32),
+        np.arange(3, dtype=np.float32),
+        RULE,
+        "space",
+        "a {}",
+        digests=DIGESTS,
     )
     head.save(tmp_path / "labels.safetensors")
     again = LabelHead.read(tmp_path / "labels.safetensors")
     assert (again.names, again.thresholds, again.template) == (("cat", "dog", NONE), RULE, "a {}")
     assert np.array_equal(again.weights, head.weights)
     assert np.array_equal(again.biases, head.biases)
+    assert np.array_equal(again.digests, DIGESTS)
     pictures = np.random.default_rng(0).standard_normal((5, 4))
     assert np.array_equal(again.probabilities(pictures), head.probabilities(pictures))
     with pytest.raises(InvalidInput, match="4 dimensions, not 8"):
@@ -175,10 +184,13 @@ def test_a_file_of_labels_is_read_as_it_was_written(tmp_path: Path) -> None:
         {"weights": np.eye(3, 4)},
         {"labels": ("cat", "dog", "bird")},
         {"labels": ("cat", NONE)},
+        {"digests": DIGESTS[1:]},
+        {"digests": DIGESTS[::-1].copy()},
     ],
 )
 def test_a_file_whose_parts_disagree_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
-    head = LabelHead(("cat", "dog"), np.eye(3, 4, dtype=np.float32), np.zeros(3, np.float32), RULE, "space")
+    rows = np.eye(3, 4, dtype=np.float32), np.zeros(3, np.float32)
+    head = LabelHead(("cat", "dog"), *rows, RULE, "space", digests=DIGESTS)
     replace(head, **changes).save(tmp_path / "labels.safetensors")
     with pytest.raises(InvalidInput, match=r"not a valid file of labels .*; learn them again"):
         LabelHead.read(tmp_path / "labels.safetensors")

@@ -17,7 +17,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry, ClassifierEntry
 from mobileclip_deploy.artifacts.bundle.source import open_source
 from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
@@ -109,6 +109,17 @@ def test_rows_of_texts_are_compared_with_the_checkpoint(bundle: Bundle, tmp_path
     assert head.thresholds.method != "texts"
     of_texts = replace(head, thresholds=head.thresholds.model_copy(update={"method": "texts"}))
     assert step_that_fails(planted(bundle, tmp_path / "claimed", of_texts)) == "tags"
+
+
+def test_pictures_that_were_learned_from_are_not_evaluated_on(bundle: Bundle, tmp_path: Path) -> None:
+    data = shutil.copytree(bundle.path.parents[1] / "examples", tmp_path / "data")
+    for label, name in (("cat", "1f639"), ("car", "1f68c")):
+        (data / label / "renamed.png").write_bytes((data / label / f"{LABELS[label][0]}.png").read_bytes())
+        shutil.copy(models_dir() / "nano" / "evaluation" / "images" / f"{name}.png", data / label)
+    with pytest.raises(InvalidInput, match=r"the bundle's labels were learned from this picture; .*skip_bad"):
+        mcd.evaluate(bundle, dataset=data)
+    result = mcd.evaluate(bundle, dataset=data, skip_bad=True)
+    assert (result.images, len(result.skipped)) == (2, 10)
 
 
 @pytest.mark.whole

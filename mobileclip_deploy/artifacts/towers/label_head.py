@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from mobileclip_deploy.base.files.arrays import Doubles, Floats
+from mobileclip_deploy.base.files import content_sha256
+from mobileclip_deploy.base.files.arrays import Bytes, Doubles, Floats
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Name, Sha256
 from mobileclip_deploy.base.files.tensors import read_tensors
@@ -37,7 +39,7 @@ class Thresholds(BaseModel, frozen=True, extra="forbid"):
         ratios: one for each label, without "none of these".
         method: how the rows were learned.
         examples, background: numbers of different pictures that they were learned from.
-        pictures_sha256: of the contents of those pictures.
+        pictures_sha256: of `LabelHead.digests`.
         aim: requested share of pictures without a label that get one.
         false_tags, true_tags: that share, and the share of examples that get their label, on held-out pictures.
         right: share of held-out examples whose most probable label is theirs; `texts_right`: by the texts alone. None
@@ -88,6 +90,7 @@ class LabelHead:
         embedding_space: of the embeddings that it was learned on.
         template: of the labels' prompts; None if they were learned from pictures alone.
         notes: sentences on what was left out while learning.
+        digests: sorted first eight bytes of the SHA-256 of each picture that they were learned from [N, 8].
     """
 
     labels: tuple[str, ...]
@@ -97,6 +100,7 @@ class LabelHead:
     embedding_space: str
     template: str | None = None
     notes: tuple[str, ...] = ()
+    digests: Bytes = field(default_factory=lambda: digest_rows([]))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,7 +145,7 @@ class LabelHead:
             template=self.template,
             thresholds=self.thresholds,
         )
-        tensors = {"weights": torch.from_numpy(self.weights), "biases": torch.from_numpy(self.biases)}
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("weights", "biases", "digests")}
         write_tensors(path, tensors, {"labels": description.model_dump_json(exclude_none=True)})
 
     @classmethod
@@ -155,19 +159,18 @@ class LabelHead:
         tensors, metadata = read_tensors(path, refusal)
         with reraising(refusal, KeyError, ValidationError):
             description = parse_model(_Description, metadata["labels"])
-            weights, biases = tensors["weights"], tensors["biases"]
-        rows = len(description.labels) + 1
-        shapes = weights.ndim == 2 and len(weights) == rows and biases.shape == (rows,)
-        floats = weights.dtype == biases.dtype == np.float32
-        if not (shapes and floats and np.isfinite(weights).all() and np.isfinite(biases).all()):
-            raise InvalidInput(refusal.replace(REASON, "its tensors do not match its labels"))
-        if len(description.thresholds.ratios) != rows - 1 or NONE in description.labels:
-            raise InvalidInput(refusal.replace(REASON, "its thresholds do not match its labels"))
-        return cls(
-            description.labels,
-            weights,
-            biases,
-            description.thresholds,
-            description.embedding_space,
-            description.template,
-        )
+            weights, biases, digests = (tensors[name] for name in ("weights", "biases", "digests"))
+        rule, rows = description.thresholds, len(description.labels) + 1
+        shapes = weights.shape[:1] == biases.shape == (rows,) and digests.shape == (rule.examples + rule.background, 8)
+        types = weights.dtype == biases.dtype == np.float32 and digests.dtype == np.uint8
+        sound = shapes and types and weights.ndim == 2 and np.isfinite(weights).all() and np.isfinite(biases).all()
+        same = content_sha256(digests.tobytes()) == rule.pictures_sha256 and len(rule.ratios) == rows - 1
+        if not sound or not same or NONE in description.labels:
+            raise InvalidInput(refusal.replace(REASON, "its labels, rows, thresholds and pictures do not match"))
+        space, template = description.embedding_space, description.template
+        return cls(description.labels, weights, biases, rule, space, template, digests=digests)
+
+
+def digest_rows(hashes: Iterable[str]) -> Bytes:
+    """Returns the sorted first eight bytes [N, 8] of hexadecimal hashes."""
+    return np.frombuffer(bytearray.fromhex("".join(sorted(text[:16] for text in hashes))), np.uint8).reshape(-1, 8)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from mobileclip_deploy.errors import InvalidInput, readable_reason
+from mobileclip_deploy.errors import InvalidInput, readable_reason, reraising
 from mobileclip_deploy.network.model.image_files import image_bytes
 from mobileclip_deploy.network.model.variants import Preprocess
 
@@ -226,10 +226,8 @@ def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> torch.
     tensors = []
     for path in paths:
         image = load_image(path)
-        try:
+        with reraising(str(path), InvalidInput):
             tensors.append(preprocess(image, spec))
-        except InvalidInput as error:
-            raise InvalidInput(f"{path}: {error}") from None
     if not tensors:
         raise InvalidInput("no images were given")
     return torch.stack(tensors)

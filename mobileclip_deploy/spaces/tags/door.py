@@ -11,7 +11,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.label_head import LabelHead, Thresholds
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.labels import given_labels
-from mobileclip_deploy.base.files import StrPath, optional_path
+from mobileclip_deploy.base.files import StrPath, content_sha256, optional_path
 from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
@@ -132,7 +132,7 @@ def _head(examples: ExampleSet, samples: Samples, space: str, prompt: str, notes
         method=fitted.method.name,
         examples=len(samples.pictures),
         background=len(samples.background),
-        pictures_sha256=examples.sha256,
+        pictures_sha256=content_sha256(examples.digests.tobytes()),
         aim=examples.request.false_tags,
         false_tags=round(fitted.false_tags, 4),
         true_tags=round(fitted.true_tags, 4),
@@ -143,4 +143,4 @@ def _head(examples: ExampleSet, samples: Samples, space: str, prompt: str, notes
         np.round(part, 5).astype(np.float32) for part in (fitted.rows.weights, fitted.rows.biases)
     )  # other machines' last bits
     template = prompt if examples.request.with_texts else None
-    return LabelHead(examples.labels.names, weights, biases, thresholds, space, template, notes)
+    return LabelHead(examples.labels.names, weights, biases, thresholds, space, template, notes, examples.digests)

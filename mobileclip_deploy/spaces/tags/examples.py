@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mobileclip_deploy.artifacts.towers.label_head import NONE
+from mobileclip_deploy.artifacts.towers.label_head import NONE, digest_rows
 from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.base.files import content_sha256
+from mobileclip_deploy.base.files.arrays import Bytes
 from mobileclip_deploy.errors import InvalidInput, UsageError, listed
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
@@ -58,7 +58,7 @@ class ExampleSet:
         labels: names and template.
         images: examples; `image_labels`: the index of each one's label.
         background: pictures that no label fits.
-        sha256: of the contents of all pictures.
+        digests: of the contents of all pictures, see `LabelHead`.
         notes: sentences for the user.
     """
 
@@ -67,7 +67,7 @@ class ExampleSet:
     images: tuple[ImageSource, ...]
     image_labels: Indices
     background: tuple[Path, ...]
-    sha256: str
+    digests: Bytes
     notes: tuple[str, ...]
 
 
@@ -117,9 +117,8 @@ def read_examples(request: TagsRequest, labels: LabelSet) -> ExampleSet:
     notes += _few(labels.names, chosen, request)
     if not len(background):
         notes.append('"None of these" was learned from examples of other labels; `background` makes it better.')
-    digest = hashlib.sha256("".join([*sorted(first), *digests]).encode()).hexdigest()
     images = tuple(data.images[row] for row in rows)
-    return ExampleSet(request, labels, images, chosen, background, digest, tuple(notes))
+    return ExampleSet(request, labels, images, chosen, background, digest_rows([*first, *digests]), tuple(notes))
 
 
 def _classified(examples: Path) -> Dataset:

@@ -106,7 +106,8 @@ def _trial(method: Method, samples: Samples, folds: tuple[Indices, Indices]) -> 
     labels = samples.labels
     odds = _held_out(method, samples, *folds)
     examples = odds[: len(labels)]
-    without = odds[len(labels) :] if len(samples.background) else _without_own(examples, labels)
+    own = np.arange(samples.count) == labels[:, None]  # without a background: examples as if they had no label
+    without = odds[len(labels) :] if len(samples.background) else np.where(own, -np.inf, examples)
     slope, offset = _calibration(examples, labels, without)
     examples, without = slope * examples + offset, slope * without + offset
     logits = np.c_[np.concatenate([examples, without]), np.zeros(len(examples) + len(without))]
@@ -165,13 +166,6 @@ def _held_out(method: Method, samples: Samples, fold: Indices, background_fold: 
             held_out = np.flatnonzero(folds == index)
             odds[start + held_out] = rows.odds(pictures[held_out])
     return odds
-
-
-def _without_own(odds: Doubles, labels: Indices) -> Doubles:
-    """Returns the odds of examples whose own label was taken away, as if they had none."""
-    without = odds.copy()
-    without[np.arange(len(labels)), labels] = -np.inf
-    return without
 
 
 def _calibration(examples: Doubles, labels: Indices, without: Doubles) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import torch
 from mobileclip_deploy.artifacts.layouts import Layout
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError, listed
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError, listed, reraising
 from mobileclip_deploy.network.checkpoints.door import load_model
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.weights_files import BUILTIN
@@ -117,10 +117,8 @@ def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Pro
 
 
 def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progress) -> list[ForeignTower]:
-    try:
+    with reraising(str(file.path), MobileClipDeployError):
         roles = roles_of(file.inputs)
-    except MobileClipDeployError as error:
-        raise InvalidInput(f"{file.path}: {error}") from error
     has: dict[TowerName, bool] = {"image": roles.image is not None, "text": roles.ids is not None}
     for tower in (tower for tower in TOWERS if has[tower] and tower not in model.towers):
         raise InvalidInput(f"{file.path} has the {tower} tower, which the checkpoint lacks; give a whole checkpoint")
