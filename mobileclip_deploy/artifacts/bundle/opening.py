@@ -41,16 +41,15 @@ VOCABULARY, VOCABULARY_BYTES = "tokenizer/tokenizer.json", 1 << 28
 # Parsing a vocabulary takes 60 ms: `verify` does it, opening a bundle does not.
 OPENED_BYTES = 1 << 16
 
+FOREIGN = (".onnx", ".tflite", ".pte", ".mlpackage", ".mlmodel")
+"""Suffixes of models that other tools write, too."""
 SEARCH_LOG = "smallest.json"
 """Log of a search for the smallest bundle, stored in the bundle that it found."""
-
 
 ROUNDING = "rounding.safetensors"
 """Biases that learned rounding moved, float32, by tower and name; in the bundle if there are any towers."""
 
-
 MERGES = "tokenizer/merges.txt"
-
 
 AXES = "axes.safetensors"
 """The axes that both projections were cut to, float32 [D, N]; in a bundle of smaller embeddings."""
@@ -196,6 +195,9 @@ class Bundle:
 
 
 def _read_manifest(path: Path) -> Manifest:
+    if path.suffix in FOREIGN and path.exists() and not (path / MANIFEST).exists():
+        use = "check it with `verify FILE --checkpoint WEIGHTS`, or replace it with `export --like FILE`"
+        raise InvalidInput(f"{path} is a model's file, not a bundle (a folder that `export` wrote); {use}")
     if path.is_file():
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
     if path.exists():
