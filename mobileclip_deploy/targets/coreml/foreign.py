@@ -20,8 +20,10 @@ def open_foreign(path: Path) -> ForeignFile:
 
     Raises:
         InvalidInput: damaged, or not an ML program.
-        NotRun: it has operations that the evaluator lacks.
+        NotRun: it has operations that the evaluator lacks, or is a neural network.
     """
+    if path.suffix == ".mlmodel":
+        raise NotRun(f"{path} is a neural network of Core ML, which only a Mac runs; convert it to a .mlpackage")
     artifact = CoreMLArtifact(path)
     try:
         program = artifact.program.prepared()

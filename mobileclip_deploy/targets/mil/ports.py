@@ -139,14 +139,14 @@ def read_ports(features: Iterable[Any], types: dict[str, ValueType], graph: Grap
 
 
 def _image(value: npt.NDArray[Any], port: Port) -> npt.NDArray[Any]:
-    if port.colour != "RGB":
+    if port.colour not in ("RGB", "BGR"):
         raise InvalidInput(f"the image {port.name!r} is {port.colour}, which is not evaluated")
     if value.ndim == 4 and value.shape[0] == 1:
         value = value[0]
     if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3:
         actual = f"{value.dtype} {list(value.shape)}"
         raise InvalidInput(f"the image {port.name!r} is {actual}; expected uint8, height x width x 3 in RGB order")
-    return value.transpose(2, 0, 1)[None]
+    return (value if port.colour == "RGB" else value[:, :, ::-1]).transpose(2, 0, 1)[None]
 
 
 def read_input(value: Any, port: Port, declared: ValueType) -> torch.Tensor:
