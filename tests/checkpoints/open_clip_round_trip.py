@@ -59,8 +59,8 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
     processes, precision = RUNS[name]
     module = ["open_clip_train.main"]
     if processes > 1:
-        (folder / "distributed.py").write_text(DISTRIBUTED)
-        module = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "distributed.py"]
+        (folder / "on_cpu.py").write_text(DISTRIBUTED)
+        module = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "on_cpu.py"]
     words = f"--dataset-type csv --csv-separator , --batch-size {batch} --epochs 1 --workers 0 --lr 1e-6 --warmup 1"
     command = [sys.executable, "-m", *module, "--train-data", "pairs.csv", *words.split()]
     command += [

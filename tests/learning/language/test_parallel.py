@@ -10,7 +10,7 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
-from mobileclip_deploy.training.language.distilling import LearnedTexts
+from mobileclip_deploy.training.language.distilling import LearnedTexts, _divided
 from mobileclip_deploy.training.language.parallel import Filters, check_columns, own_script, read_parallel
 
 ROWS = [("a red dog", "ein roter Hund"), ("the sea at night", "das Meer bei Nacht"), ("hot coffee", "heißer Kaffee")]
@@ -54,6 +54,12 @@ def test_a_weight_says_how_often_a_row_is_drawn(tmp_path: Path) -> None:
     assert torch.equal(sentences, drawn % 2)
     with pytest.raises(InvalidInput, match="instead of a number above 0"):
         read_parallel([tsv(tmp_path / "bad.tsv", [("often", "dog", "Hund")], "weight\ten\tde")], ["de"])
+
+
+def test_too_few_sentences_are_refused_with_their_number(tmp_path: Path) -> None:
+    pairs = read_parallel([tsv(tmp_path / "pairs.tsv", [("dog", "Hund"), ("sea", "Meer")])], ["de"])
+    with pytest.raises(InvalidInput, match=r"too few sentences for a held-out set \(de\).*; give 250 or more"):
+        _divided(pairs)
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation import mixing
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.evaluation.pairs import pairs_of, parse_pairs
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures.image_sources import Content
 from mobileclip_deploy.training.door import finetune_recipe
 from mobileclip_deploy.training.reinforcement.samples import PairDataset
 from mobileclip_deploy.training.trainer.network import optimizer, start
@@ -148,6 +150,14 @@ def test_impossible_numbers_are_refused_before_a_step(folder: Path) -> None:
     assert not (folder / "never").exists()
 
 
+def test_pairs_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
+    inside = Dataset("shard", (Content("shards/0.tar: a.jpg", b""),), ("0",), ("a cat",), (0,))
+    with pytest.raises(InvalidInput, match="is inside of an archive, which training cannot read; unpack it"):
+        pairs_of(inside, tmp_path, "a photo of a {}")
+    with pytest.raises(InvalidInput, match="list:1: captions without a text; give the true caption as text"):
+        parse_pairs('{"image": "a.png", "captions": ["a cat"]}', tmp_path, "list")
+
+
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     for words, message in (
         (("--recipe", "finetune"), "--recipe finetune needs --data"),
@@ -164,7 +174,7 @@ def test_the_mix_is_the_best_that_loses_nothing(folder: Path, monkeypatch: pytes
     tuned.logit_scale.data += 1.0
     begin = float(original.logit_scale)
 
-    def hits(model: Any, dataset: Dataset, how: Any = None) -> np.ndarray:
+    def hits(model: Any, dataset: Dataset, how: Any = None, progress: Any = None) -> np.ndarray:
         ratio, count = float(model.logit_scale) - begin, len(dataset.images)
         share = ratio if dataset.name == "new" else 0.5 if ratio < 0.5 else 0.2
         return np.arange(count) < round(share * count)
