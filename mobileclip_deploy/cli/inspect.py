@@ -34,33 +34,29 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
       mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
     from mobileclip_deploy.artifacts.bundle import Bundle
-    from mobileclip_deploy.cli.inspect_lines import print_artifact, print_bundle, print_checkpoint, print_package
+    from mobileclip_deploy.cli import inspect_lines as lines
     from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, progress
     from mobileclip_deploy.errors import InvalidInput
-    from mobileclip_deploy.verify.inspect.inspection import (
-        ArtifactInspection,
-        BundleInspection,
-        CheckpointInspection,
-        FolderInspection,
-    )
-    from mobileclip_deploy.verify.inspect.inspection import inspect as look
+    from mobileclip_deploy.verify.inspect import inspection as kinds
 
     with progress(MOMENT) as update:
-        result = look(path, variant, progress=update)
+        result = kinds.inspect(path, variant, progress=update)
     record = result.as_dict()
     if as_json:
         print_json(record)
-    elif isinstance(result, FolderInspection):
+    elif isinstance(result, kinds.FolderInspection):
         _print_folder(result)
     elif "functions" in record:
-        print_package(str(path), record)
-    elif isinstance(result, BundleInspection):
-        print_bundle(Bundle.open_unchecked(path), result)
-    elif isinstance(result, ArtifactInspection):
-        print_artifact(path, result)
-    elif isinstance(result, CheckpointInspection):
-        print_checkpoint(path, result)
-    if isinstance(result, FolderInspection) and result.faults:
+        lines.print_package(str(path), record)
+    elif isinstance(result, kinds.BundleInspection):
+        lines.print_bundle(Bundle.open_unchecked(path), result)
+    elif isinstance(result, kinds.ArtifactInspection):
+        lines.print_artifact(path, result)
+    elif isinstance(result, kinds.FileInspection):
+        lines.print_file(path, result)
+    elif isinstance(result, kinds.CheckpointInspection):
+        lines.print_checkpoint(path, result)
+    if isinstance(result, kinds.FolderInspection) and result.faults:
         lost = f"{len(result.faults)} of {len(result.bundles)} bundles cannot be read"
         conclude(InvalidInput(f"{lost}: {result.faults[0]}"))
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mobileclip_deploy.artifacts.bundle import Bundle, Manifest
     from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
     from mobileclip_deploy.network.model.variants import TowerName
-    from mobileclip_deploy.verify.inspect.inspection import ArtifactInspection, BundleInspection, CheckpointInspection
+    from mobileclip_deploy.verify.inspect import inspection as kinds
 
 Terms = Iterator[tuple[str, str]]
 SHOWN = 12
 TASK = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}
 
 
-def print_bundle(bundle: Bundle, found: BundleInspection) -> None:
+def print_bundle(bundle: Bundle, found: kinds.BundleInspection) -> None:
     """Prints a bundle's identity, its inputs and outputs, its deviation from its checkpoint, and next commands."""
     from mobileclip_deploy.targets import installed_target
 
@@ -45,7 +45,7 @@ def _towers_named(towers: tuple[str, ...]) -> str:
     return f"{' and '.join(towers)} tower{'s' if len(towers) > 1 else ''}"
 
 
-def _towers(manifest: Manifest, found: BundleInspection) -> Terms:
+def _towers(manifest: Manifest, found: kinds.BundleInspection) -> Terms:
     for tower, entry in manifest.towers.items():
         operators = f"{found.towers[tower].operators:,} operators"
         function = "" if entry.function is None else f", function {entry.function}"
@@ -87,7 +87,7 @@ def _answer(manifest: Manifest, entry: TensorEntry) -> str:
     return f"{shape}, {'of length 1' if entry.normalised else 'not normalised'}"
 
 
-def _around(bundle: Bundle, found: BundleInspection) -> Terms:
+def _around(bundle: Bundle, found: kinds.BundleInspection) -> Terms:
     manifest = bundle.manifest
     if "image" in manifest.towers:
         yield "pictures", _pictures(manifest)
@@ -113,7 +113,7 @@ def _pictures(manifest: Manifest) -> str:
     return f"{steps}{divided}; mean and std are inside"
 
 
-def _proof(bundle: Bundle, found: BundleInspection) -> str:
+def _proof(bundle: Bundle, found: kinds.BundleInspection) -> str:
     checks = bundle.parity
     if not checks:
         return f"none was made when it was exported: {_command('verify', bundle.path)}"
@@ -131,7 +131,7 @@ def _proof(bundle: Bundle, found: BundleInspection) -> str:
     return "; ".join([*texts, *([f"embeddings deviate by {near} at worst"] if near else []), *task])
 
 
-def _uses(found: BundleInspection | CheckpointInspection) -> str:
+def _uses(found: kinds.BundleInspection | kinds.CheckpointInspection) -> str:
     uses = found.uses
     return "" if uses is None else f"; {', '.join(f'{use}: {uses[use].answer}' for use in uses)} (docs/licences.md)"
 
@@ -168,7 +168,7 @@ def _word(path: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
-def print_artifact(path: Path, found: ArtifactInspection) -> None:
+def print_artifact(path: Path, found: kinds.ArtifactInspection) -> None:
     """Prints an artifact's inputs, outputs and contents."""
     rows = [
         (found.kind.partition(" ")[2], f"{path}: {found.kind.partition(' ')[0]}, {megabytes(found.bytes)} MB"),
@@ -184,7 +184,16 @@ def print_artifact(path: Path, found: ArtifactInspection) -> None:
     print_terms([*rows, *(found.facts or {}).items()])
 
 
-def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
+def print_file(path: Path, found: kinds.FileInspection) -> None:
+    """Prints the inputs and outputs of a file that other tools wrote, and the command to check it."""
+    rows = [("file", f"{path}: {found.kind.partition(' ')[0]}, {megabytes(found.bytes)} MB, on {found.engine}")]
+    for title, ports in (("takes", found.inputs), ("gives", found.outputs)):
+        rows += [(title, f"{port.name} {port.dtype} {list(port.shape)}") for port in ports]
+    rows += [("operators", ", ".join(found.operators)), ("next", _command("verify", path, "--checkpoint", "WEIGHTS"))]
+    print_terms(rows)
+
+
+def print_checkpoint(path: Path, found: kinds.CheckpointInspection) -> None:
     """Prints a checkpoint's network, and the command to export it."""
     towers = _towers_named(found.towers)
     rows = [

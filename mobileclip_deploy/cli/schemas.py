@@ -34,6 +34,7 @@ from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport
 from mobileclip_deploy.verify.foreign.report import ForeignReport
+from mobileclip_deploy.verify.inspect import inspection
 from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.verify.inspect.layers import LayerComparison
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
@@ -76,6 +77,7 @@ class ArtifactDocument(BaseModel, extra="allow"):
     facts: dict[str, str] | None = None
 
 
+ModelFile = inspection.FileInspection | ArtifactDocument
 FoldedDocument = widened(
     "FoldedDocument",
     FoldReport,
@@ -170,7 +172,7 @@ class ErrorDocument(BaseModel):
 DOCUMENTS: dict[str, Any] = {
     "variants": list[Variant],
     "layouts": list[Layout],
-    "inspect": CheckpointInspection | BundleInspection | FolderInspection | PackageInspection | ArtifactDocument,
+    "inspect": CheckpointInspection | BundleInspection | FolderInspection | PackageInspection | ModelFile,
     "reparameterize": FoldedDocument,
     "convert": Conversion,
     "export": list[ExportedDocument],

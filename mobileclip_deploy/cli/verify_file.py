@@ -79,7 +79,8 @@ def print_report(report: ForeignReport) -> None:
             *[["", "", name, "", "is not the checkpoint's"] for name in weights.different],
             ["", "distance", "", f"{tower.distance:.2e}", f"bound {tower.bound:.2e}, {tower.inputs} inputs"],
         ]
-        if tower.explained is not None:
-            rows.append(["", "cause", tower.cause or "", f"{tower.explained:.2e}", tower.cause_text or ""])
+        if tower.cause is not None:
+            explained = "" if tower.explained is None else f"{tower.explained:.2e}"
+            rows.append(["", "cause", tower.cause, explained, tower.cause_text or ""])
     print_table(None, ["tower", "", "name", "", ""], rows)
     print_terms([("unknown", text) for text in report.unknown])

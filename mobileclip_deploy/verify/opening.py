@@ -92,11 +92,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
 
 
 def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:
-    """Returns the checkpoint's answers to the stored inputs, and the reference computed from both.
-
-    Raises:
-        InvalidInput: the stored inputs do not fit the checkpoint.
-    """
+    """Returns the checkpoint's answers to the stored inputs, and the reference computed from both."""
     tokenizer = bundle.manifest.tokenizer
     vocabulary = 0 if tokenizer is None else tokenizer.vocab_size
     if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=-1) >= vocabulary:
@@ -130,12 +126,7 @@ def _evidence(
 
 
 def _images(folder: Path) -> list[Path]:
-    """Returns all files of a folder, by name; hidden files are left out. A file that is no image is refused when it is
-    read.
-
-    Raises:
-        InvalidInput: not a folder, or empty.
-    """
+    """Returns all files of a folder, by name; hidden ones are left out. A file of another kind is refused later."""
     if not folder.is_dir():
         raise InvalidInput(f"no folder of images at {folder}")
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
 
@@ -197,6 +198,8 @@ def test_both_towers_of_a_joint_graph_are_judged(model: Any, ids: Tensor, tmp_pa
             input_names=["pixel_values", "input_ids", "attention_mask"],
             output_names=["logits_per_image", "text_embeds", "image_embeds"],
         )
+    described = json.loads(run("inspect", str(path), "--json").stdout)
+    assert [port["name"] for port in described["inputs"]] == ["pixel_values", "input_ids", "attention_mask"]
     report = mcd.verify_file(path)
     assert [(tower.tower, tower.verdict, tower.output.name) for tower in report.towers] == [
         ("image", "same", "image_embeds"),
@@ -219,6 +222,22 @@ def test_options_of_bundles_are_refused_for_a_file(tmp_path: Path) -> None:
     assert (outcome.code, "--explain is for bundles" in outcome.stderr) == (2, True)
     outcome = run("verify", str(tmp_path), "--text", "text.onnx")
     assert outcome.code == 2
+    outcome = run("classify", str(tmp_path / "theirs.onnx"), "cat.png")
+    assert (outcome.code, "check it with `verify FILE --checkpoint WEIGHTS`" in outcome.stderr) == (2, True)
+
+
+def test_an_older_format_of_core_ml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "theirs.mlmodel").write_bytes(b"")
+    with pytest.raises(RuntimeFailed, match=r"^\S+ is a neural network of Core ML, which only a Mac runs"):
+        mcd.verify_file(tmp_path / "theirs.mlmodel")
+
+
+@pytest.mark.whole
+def test_an_output_that_is_no_embedding_is_named(model: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "classes.onnx", model.image, PIXELS, after=lambda x: F.softmax(x[:, :10], dim=1))
+    report = mcd.verify_file(path)
+    assert (report.verdict, report.towers[0].cause) == ("differs", "no-embedding")
+    assert "10 class probabilities instead of an embedding of 128" in report.sentence
 
 
 def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mobileclip_deploy.artifacts.bundle.manifest import RelevanceEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND
@@ -65,7 +66,7 @@ def _wrong(subject: Subject) -> str | None:
                 return f"{name} of golden prompt {index} is {recorded}, computed {computed}"
     if written_by_this_version(subject.bundle) and entry.false_alarms != FALSE_ALARMS:
         return f"false_alarms is {entry.false_alarms:g}, expected {FALSE_ALARMS:g}"
-    return _unlike_fit(subject, relevance) if is_learned_again(subject) else None
+    return _unlike_fit(subject, entry, relevance) if is_learned_again(subject) else None
 
 
 def is_learned_again(subject: Subject) -> bool:
@@ -75,10 +76,8 @@ def is_learned_again(subject: Subject) -> bool:
     return opened and entry is not None and entry.queries is None and written_by_this_version(subject.bundle)
 
 
-def _unlike_fit(subject: Subject, relevance: Relevance) -> str | None:
+def _unlike_fit(subject: Subject, entry: RelevanceEntry, relevance: Relevance) -> str | None:
     """Returns the first value that differs from the repeated fit. None if all agree."""
-    entry = subject.bundle.manifest.relevance
-    assert entry is not None
     assert subject.source is not None
     model = subject.source.model
     words = words_at_random(builtin_dataset().captions)

@@ -106,15 +106,10 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         yield "logit_bias", manifest.logit_bias, bias
 
 
+@cache
 def image_tower_of(claimed: Distilled) -> str | None:
     """Returns the SHA-256 of the image tower of the claimed space. None if the space is not the built-in
     checkpoint's."""
-    weights, images = _builtin()
-    return images if claimed.source_weights == weights else None
-
-
-@cache
-def _builtin() -> tuple[str | None, str | None]:
     model = load(builtin_checkpoint(), "nano")
     assert model.provenance is not None
-    return model.provenance.weights, image_sha256(model.state_dict())
+    return image_sha256(model.state_dict()) if claimed.source_weights == model.provenance.weights else None

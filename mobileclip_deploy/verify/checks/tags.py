@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -55,16 +55,12 @@ def _wrong(subject: Subject, learned: LabelHead) -> Iterator[str]:
         yield f"thresholds.false_tags {rule.false_tags:g} is more than its aim {rule.aim:g}"
     if (rule.texts_right is None) != (learned.template is None):
         yield "thresholds.texts_right and the template need each other"
-    yield from _unlike_golden(subject, learned)
+    yield from _unlike_golden(subject, learned, classifier.tags.golden)
     if rule.method == TEXTS.name and subject.source is not None:
         yield from _unlike_texts(subject, learned)
 
 
-def _unlike_golden(subject: Subject, learned: LabelHead) -> Iterator[str]:
-    classifier = subject.bundle.manifest.classifier
-    assert classifier is not None
-    assert classifier.tags is not None
-    golden = classifier.tags.golden
+def _unlike_golden(subject: Subject, learned: LabelHead, golden: Sequence[Sequence[int]]) -> Iterator[str]:
     rows = learned.probabilities(subject.evidence.reference.of("image"))
     if len(rows) != len(golden):
         yield f"it records the labels of {len(golden)} golden pictures, not {len(rows)}"

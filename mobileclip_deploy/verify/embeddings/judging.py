@@ -360,7 +360,6 @@ class _Judge:
     def _of_lengths(
         self, ours: Doubles, values: Doubles, after: Deviation, floor: float, before: Deviation | None = None
     ) -> EmbeddingsReport:
-        """Judges the lengths of the rows, and concludes."""
         precision = self._precision(after, floor)
         lengths = np.linalg.norm(values, axis=1)
         ratios = lengths / np.linalg.norm(ours, axis=1)

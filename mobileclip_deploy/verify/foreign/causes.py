@@ -89,8 +89,6 @@ def _same(x: Tensor) -> Tensor:
 
 
 class _Nothing(nn.Module):
-    """Branch that adds nothing."""
-
     def forward(self, x: Tensor) -> Tensor:
         return x.new_zeros(())
 

@@ -137,7 +137,8 @@ def sentence(tower: ForeignTower) -> str:
     if tower.verdict == "same":
         text = f"the checkpoint's model at {tower.precision}, {measured} (bound {tower.bound:.1e})"
     elif tower.cause_text is not None:
-        text = f"the checkpoint's weights, but {tower.cause_text}: {measured}, {tower.explained:.1e} with that change"
+        text = f"the checkpoint's weights, but {tower.cause_text}: {measured}"
+        text += "" if tower.explained is None else f", {tower.explained:.1e} with that change"
     elif tower.verdict == "other weights":
         text = f"the checkpoint's architecture with other weights: {measured}"
     elif tower.verdict == "other network":

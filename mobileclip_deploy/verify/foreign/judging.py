@@ -12,6 +12,7 @@ from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.network.inputs import embed, embed_exactly
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity.gates import Gates
+from mobileclip_deploy.verify.foreign.causes import Cause
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
 from mobileclip_deploy.verify.foreign.report import (
     ForeignTower,
@@ -60,10 +61,14 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     bound = _bound(precision, floor)
     verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
     named = cause is not CLEAN and match.clean > floor
+    cause = cause if named else CLEAN
     if named:
         verdict = "defect"
     elif verdict == "differs" and evidence.share <= OTHER:
         verdict = "other weights" if evidence.same_architecture else "other network"
+    elif verdict == "differs" and (size := match.rows.shape[1]) != (expected := match.explaining.shape[1]):
+        what = "class probabilities" if np.allclose(match.rows.sum(axis=1), 1, atol=SAME_LENGTH) else "values"
+        cause = Cause("no-embedding", f"the output has {size} {what} instead of an embedding of {expected}")
     return ForeignTower(
         file=file.path.name,
         tower=search.tower,
@@ -87,8 +92,8 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
         distance=match.clean,
         bound=bound,
         inputs=len(match.rows),
-        cause=cause.name if named else None,
-        cause_text=cause.text if named else None,
+        cause=cause.name or None,
+        cause_text=cause.text or None,
         explained=match.distance if named else None,
     )
 
@@ -110,11 +115,11 @@ def _bound(precision: str, floor: float) -> float:
 def _output(search: TowerSearch, match: Match) -> OutputConvention:
     port = search.feeder.file.outputs[match.pair.output]
     ours, theirs = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (match.explaining, match.rows))
-    length: Length = "varying"
-    factor = 1.0
-    for name, lengths in (("raw", ours), ("normalised", np.ones_like(ours))):
+    references: dict[Length, Array] = {"raw": ours, "normalised": np.ones_like(ours)}
+    for length, lengths in references.items():
         ratios = theirs / np.maximum(lengths, 1e-30)
         middle = float(np.median(ratios))
-        if length == "varying" and np.abs(ratios - middle).max() <= SAME_LENGTH * middle:
-            length, factor = name, 1.0 if abs(middle - 1) <= SAME_LENGTH else middle  # type: ignore[assignment]
-    return OutputConvention(name=port.name, shape=port.shape, length=length, factor=factor)
+        if np.abs(ratios - middle).max() <= SAME_LENGTH * middle:
+            factor = 1.0 if abs(middle - 1) <= SAME_LENGTH else middle
+            return OutputConvention(name=port.name, shape=port.shape, length=length, factor=factor)
+    return OutputConvention(name=port.name, shape=port.shape, length="varying")

@@ -55,7 +55,8 @@ def foreign_target(path: Path) -> Target | None:
 def _readers() -> dict[str, Target]:
     """Returns the targets that run others' files, by suffix."""
     readers = [target for target in targets().values() if type(target).open_foreign is not Target.open_foreign]
-    return {target.capabilities.formats.suffixes[0]: target for target in readers}
+    named = {target.capabilities.formats.suffixes[0]: target for target in readers}
+    return named | {".mlmodel": named[".mlpackage"]}
 
 
 class OpenedFile:
@@ -77,34 +78,26 @@ class OpenedFile:
         target = foreign_target(path)
         assert target is not None
         target.require_installed()
-        self._resources = contextlib.ExitStack()
-        self._folder = self._resources.enter_context(temporary_folder())
         memory = max(MEMORY, TIMES * artifact_bytes(path))
         words = (target.name, path.absolute(), memory, round(seconds * (os.cpu_count() or 1)) + 1)
         command, environment = python("-m", PROCESS, *map(str, words))
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            declared = _Declared.model_validate(self._reply())
-        except ValidationError as error:
-            self.close()
-            raise InvalidInput(f"{path}: its inputs and outputs are not those of a tower; give another file") from error
-        except BaseException:
-            self.close()
-            raise
-        self.inputs, self.outputs, self.engine = declared.inputs, declared.outputs, declared.engine
-        self.operators = declared.operators
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        with contextlib.ExitStack() as resources:
+            self._folder = resources.enter_context(temporary_folder())
+            self._process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
+            resources.callback(self._process.wait)
+            resources.callback(end_group, self._process, force=True)
+            try:
+                declared = _Declared.model_validate(self._reply())
+            except ValidationError as error:
+                problem = "its inputs and outputs are not those of a tower; give another file"
+                raise InvalidInput(f"{path}: {problem}") from error
+            self.inputs, self.outputs, self.engine = declared.inputs, declared.outputs, declared.engine
+            self.operators = declared.operators
+            self._resources = resources.pop_all()
 
     def close(self) -> None:
         """Ends the process and removes its files."""
-        end_group(self._process, force=True)
-        self._process.wait()
         self._resources.close()
 
     def call(self, values: Sequence[Array]) -> list[Array]:
@@ -151,7 +144,8 @@ class OpenedFile:
         document: dict[str, Any] = json.loads(line)
         if "error" in document:
             kind = InvalidInput if document["invalid"] else RuntimeFailed
-            raise kind(document["error"] if document["invalid"] else f"{self.path}: {document['error']}")
+            text = document["error"]
+            raise kind(text if str(self.path) in text else f"{self.path}: {text}")
         return document
 
 

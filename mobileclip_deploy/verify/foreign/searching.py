@@ -21,7 +21,7 @@ from mobileclip_deploy.verify.foreign.causes import Cause, block_causes, image_c
 from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention, TextConvention
 from mobileclip_deploy.verify.foreign.feeding import Feeder
 
-CLEAN = Cause("none", "")
+CLEAN = Cause("", "")
 """The checkpoint's own network."""
 ALIKE = 1.5
 """Ratio of distances up to which another convention explains a file as well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from mobileclip_deploy.parity.report import outcome
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.verify.foreign.opening import OpenedFile, Port, foreign_target
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -74,6 +76,18 @@ class ArtifactInspection(_Inspection):
     def as_dict(self) -> dict[str, Any]:
         record = super().as_dict()
         return record | record.pop("contents")
+
+
+class FileInspection(_Inspection):
+    """A model's file with other inputs and outputs than exports have: its ports (a free dimension is 0), operators, and
+    the runtime that loads it."""
+
+    kind: str
+    engine: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    bytes: int
+    operators: tuple[str, ...]
 
 
 class TowerInspection(_Inspection):
@@ -131,7 +145,9 @@ class FolderInspection(_Inspection):
         return tuple(bundle.fault for bundle in self.bundles if bundle.fault is not None)
 
 
-Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
+Inspection = (
+    CheckpointInspection | ArtifactInspection | PackageInspection | FileInspection | BundleInspection | FolderInspection
+)
 
 
 def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = silent) -> Inspection:
@@ -196,12 +212,25 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
     )
 
 
-def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection:
+def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection | FileInspection:
     target.require_installed()
     artifact = target.open(path)
     if (inspection := artifact.inspection) is not None:
         return inspection
-    source, result = (TensorEntry.of(info) for info in artifact.ports)
+    try:
+        source, result = (TensorEntry.of(info) for info in artifact.ports)
+    except InvalidInput:
+        if foreign_target(path) is None:
+            raise
+        with contextlib.closing(OpenedFile(path)) as file:
+            return FileInspection(
+                kind=f"{target.name} file",
+                engine=file.engine,
+                inputs=file.inputs,
+                outputs=file.outputs,
+                bytes=artifact_bytes(path),
+                operators=tuple(sorted(file.operators)),
+            )
     operators, contents = artifact.operators, artifact.contents or {}
     return ArtifactInspection(
         kind=f"{target.name} artifact",

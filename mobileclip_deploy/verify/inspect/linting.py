@@ -59,10 +59,9 @@ def lint(
         place = _device(linter, device)
         if linter.capabilities.formats.readable:
             functions = _program(linter.open(path)).functions
-            reports_of_functions = (lint_program(_program(linter.open(path, name)), place) for name in functions)
-            return tuple(
-                report.model_copy(update={"folder": path.absolute().parent.name}) for report in reports_of_functions
-            )
+            folder = {"folder": path.absolute().parent.name}
+            programs = (_program(linter.open(path, name)) for name in functions)
+            return tuple(lint_program(program, place).model_copy(update=folder) for program in programs)
         if linted := linter.open(path).lint(place):
             return linted
         raise _without_lint(path, linter.name)
@@ -96,7 +95,6 @@ def _linted_by(asked: Target | None, written: Target, file: Path, path: Path) ->
 
 
 def _without_lint(path: Path, target: str) -> UsageError:
-    """Returns the error for an artifact or a bundle whose target has no lint."""
     return UsageError(
         f"{path} is for {target}; give a Core ML package or a Core AI asset (Neural Engine), a LiteRT file (GPU), a "
         "bundle for Qualcomm (NPU), or an ONNX model with `target='qnn'`"

@@ -126,7 +126,6 @@ def _nearest(match: Matched, grid: Grid) -> Floats:
 
 
 def _products(one: Floats, other: Floats) -> npt.NDArray[np.float64]:
-    """Returns the mean product of each pair of rows."""
     return np.asarray(np.mean(one.astype(np.float64) * other, axis=1))
 
 
