@@ -20,7 +20,7 @@ from mobileclip_deploy.cli.terminal import in_width, say, stdout_width
 from mobileclip_deploy.cli.words import in_flags
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from os import PathLike
 
     from rich.console import RenderableType
 
@@ -141,7 +141,7 @@ def progress(patience: float = 0.0) -> Iterator[Progress]:
 
 
 @contextmanager
-def reading(path: Path | None) -> Iterator[None]:
+def reading(path: str | PathLike[str] | None) -> Iterator[None]:
     """Shows as progress that a dataset is read, if that takes more than a moment."""
     if path is None:
         yield
