@@ -52,9 +52,11 @@ def java() -> list[str]:
     """The Java package and the program of its tests."""
     package, folder = ROOT / "clients" / "java", BUILT / "java"
     subprocess.run([package / "build.sh", folder], check=True, stdout=sys.stderr)
-    jar, tests = folder / "mobileclip.jar", folder / "tests"
+    jar, desktop, tests = folder / "mobileclip.jar", folder / "mobileclip-desktop.jar", folder / "tests"
     sources = [str(path) for path in (package / "test").rglob("*.java")]
-    subprocess.run(["javac", "-nowarn", "-cp", jar, "-d", tests, *sources], check=True, stdout=sys.stderr)
+    subprocess.run(
+        ["javac", "-nowarn", "-cp", f"{jar}{os.pathsep}{desktop}", "-d", tests, *sources], check=True, stdout=sys.stderr
+    )
     return ["java", "-cp", f"{jar}{os.pathsep}{tests}", "mobileclip.Speed"]
 
 

@@ -136,8 +136,8 @@ def alone(script: str, *words: str, threads: int | None = None) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def random_index(path: Path, count: int, dimension: int, at_once: int = 10_000) -> Any:
-    """Creates an int8 index of random unit vectors; `count` is a multiple of `at_once`, the rows of a block."""
+def random_index(path: Path, count: int, dimension: int) -> Any:
+    """An int8 index of random unit vectors, of which there are a multiple of 10,000."""
     import numpy as np
 
     from mobileclip_deploy.search.index import Index
@@ -145,7 +145,7 @@ def random_index(path: Path, count: int, dimension: int, at_once: int = 10_000) 
     from mobileclip_deploy.search.storage import Store
     from mobileclip_deploy.search.writing import Rows, create
 
-    chance = np.random.default_rng(0)
+    chance, at_once = np.random.default_rng(0), 10_000
 
     def parts() -> Iterator[Rows]:
         for start in range(0, count, at_once):
