@@ -33,7 +33,7 @@ from mobileclip_deploy.verify.instruments.matching import Matched, shown_outputs
 REACH = {"integers": 6.0, "table": 8.0}
 """Bound of an output's root-mean-square error, as a multiple of the nearest rounding's. An element may be several steps
 away, since its neighbours compensate. Worst seen: 5.0 for integers and 6.3 for tables, in S0 by GPTQ. Exchanged outputs
-of nano at `w4` begin at 6.2; three times the worst would pass 9 to 40% of them."""
+of nano at `w4` begin at 6.2; three times the worst would pass up to 41% of them."""
 CLEAR = 0.75
 """Cosine to the nearest rounding above which a learned one's is above 0. Worst seen: 0.25, nano's image at `w4p`."""
 
