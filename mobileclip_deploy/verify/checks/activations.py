@@ -64,7 +64,6 @@ def check_activations(tower: TowerProof) -> list[Check]:
 def _quantized(
     file: QuantizedFile, torchs: QuantizedTower, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]
 ) -> Check:
-    """Returns the check of the artifact's answers, and of its integers before them."""
     expected, answers = [], []
     for row, image in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
         answer, integers = file.quantized(image)

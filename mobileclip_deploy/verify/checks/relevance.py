@@ -77,7 +77,6 @@ def is_learned_again(subject: Subject) -> bool:
 
 
 def _unlike_fit(subject: Subject, entry: RelevanceEntry, relevance: Relevance) -> str | None:
-    """Returns the first value that differs from the repeated fit. None if all agree."""
     assert subject.source is not None
     model = subject.source.model
     words = words_at_random(builtin_dataset().captions)

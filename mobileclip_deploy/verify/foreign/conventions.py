@@ -92,6 +92,9 @@ def image_conventions(port: Port, spec: Preprocess) -> Iterator[ImageConvention]
         channels = 4 if port.shape[COLOURS[axes]] == 4 else 3
         for encoding, colours in product(encodings, COLOUR_ORDERS):
             yield ImageConvention(axes, colours, encoding, port.dtype, channels)
+            if colours == "BGR" and encoding.mean != encoding.mean[::-1]:  # an app that turns pixels and no constants
+                turned = Encoding(f"{encoding.name} (red's for blue)", encoding.mean[::-1], encoding.std[::-1])
+                yield ImageConvention(axes, colours, turned, port.dtype, channels)
 
 
 def conventions_of(roles: Roles, ports: Sequence[Port], variant: Variant) -> dict[TowerName, list[Convention]]:

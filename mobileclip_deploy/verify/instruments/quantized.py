@@ -127,7 +127,6 @@ def locate_values(
 
 
 def _equal_sums(sought: Mapping[str, _Sought], result: Tensor) -> list[str]:
-    """Returns the names of values with the same size, and about the same sums."""
     names = [name for name, target in sought.items() if target.values.size == result.numel()]
     if not names:
         return []

@@ -160,7 +160,6 @@ def _epsilons(node: Node) -> list[float]:
 
 
 def _single(node: Node) -> list[float]:
-    """Returns the scalar floats among an operation's inputs and settings."""
     alone = [value for _, value in node.inputs if isinstance(value, Constant) and value.values.size == 1]
     return [scalar for value in alone for scalar in _values(value)] + list(_doubles(node))
 
@@ -184,7 +183,6 @@ def _is_input(view: View, value: Input) -> bool:
 
 
 def _integers(node: Node) -> list[int]:
-    """Returns the scalar integers among an operation's inputs and settings."""
     alone = [value.values.reshape(-1) for _, value in node.inputs if isinstance(value, Constant)]
     integers = [int(item[0]) for item in alone if item.size == 1 and item.dtype.kind in "iu"]
     texts = (re.fullmatch(r"Int (-?\d+)", value) for value in node.settings.values() if isinstance(value, str))
