@@ -77,7 +77,6 @@ def read_embeddings(path: Path, tower: TowerName) -> AppEmbeddings:
 
 
 def _chosen(path: Path, arrays: Mapping[str, Array], tower: TowerName) -> Array:
-    """Returns the array of the tower, by name; or the only one."""
     usual = (f"{tower}_embeddings", f"{tower}_embeds", "embeddings")
     name = next((name for name in usual if name in arrays), next(iter(arrays), "") if len(arrays) == 1 else None)
     if name is None or name not in arrays:

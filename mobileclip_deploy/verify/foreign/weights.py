@@ -21,13 +21,13 @@ LEAST = 256
 """Elements of the smallest tensor that is compared."""
 SAMPLE = 4096
 """Elements of a tensor that are compared."""
-EXACT = 1e-5
-"""Relative distance up to which stored floats are the checkpoint's: rounding of a folded weight in another order."""
+EXACT, HALF = 1e-5, 2e-3
+"""Relative distance up to which stored floats, or float16, are the checkpoint's: folded weights round differently."""
 FOUND = 0.3
 """Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
 SCALED = 0.01
 """Least difference from 1 of a factor that a converter moves into a weight: GELU's root of 2, attention's scale."""
-ROUNDED = (("fp32", EXACT), ("fp16", 2e-3), ("w8", 0.05), ("w4", FOUND))
+ROUNDED = (("fp32", EXACT), ("fp16", HALF), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1
 """Largest share of layers that another training may have in common by chance: constant or zero tensors."""
@@ -40,12 +40,14 @@ class WeightEvidence:
     Attributes:
         form: "folded", "unfolded", or "unfolded, BatchNorms fused".
         distances: relative distance by tensor, of those within FOUND; the others are in `missing`.
+        inexact: those that differ by more than rounding to the type that stores them.
         shaped: number of tensors for which the file has a tensor of the same shape.
     """
 
     form: str
     distances: Mapping[str, float]
     missing: tuple[str, ...]
+    inexact: tuple[str, ...]
     shaped: int
 
     @property
@@ -70,9 +72,7 @@ class WeightEvidence:
     @property
     def changed(self) -> tuple[str, ...]:
         """Tensors that differ while most are exact."""
-        if self.rounding != "fp32":
-            return ()
-        return tuple(name for name, distance in self.distances.items() if distance > EXACT)
+        return self.inexact if self.rounding == "fp32" else ()
 
     @property
     def same_architecture(self) -> bool:
@@ -110,21 +110,22 @@ def _evidence(
     form: str, tensors: Mapping[str, Array], stored: Mapping[tuple[int, ...], Sequence[Array]]
 ) -> WeightEvidence:
     large = {name: value for name, value in tensors.items() if value.size >= LEAST and value.ndim > 1}
-    distances, missing, shaped = {}, [], 0
+    distances, missing, inexact, shaped = {}, [], [], 0
     for name, value in large.items():
         candidates = stored.get(_key(value), ())
         shaped += bool(candidates)
-        nearest = min((_distance(value.squeeze(), each.squeeze()) for each in candidates), default=2.0)
+        pairs = ((_distance(value.squeeze(), each.squeeze()), each.dtype == np.float16) for each in candidates)
+        nearest, half = min(pairs, default=(2.0, False))
         if nearest <= FOUND:
             distances[name] = nearest
+            inexact += [name] if nearest > (HALF if half else EXACT) else []
         else:
             missing.append(name)
-    return WeightEvidence(form, distances, tuple(missing), shaped)
+    return WeightEvidence(form, distances, tuple(missing), tuple(inexact), shaped)
 
 
 def _distance(value: Array, stored: Array) -> float:
-    """Returns the relative distance in the order of axes that fits best. Integers count up to a scale and an offset per
-    output."""
+    """Returns the relative distance in the best order of axes; of integers up to a scale and an offset per output."""
     orders = [order for order in permutations(range(value.ndim)) if stored.transpose(order).shape == value.shape]
     measure = _floats if stored.dtype.kind == "f" else _integers
     return min((measure(value, stored.transpose(order)) for order in orders), default=2.0)
