@@ -56,7 +56,8 @@ FORMS = {
     "clip": "CLIP's mean and std",
     "imagenet": "ImageNet's mean and std",
 }
-LENGTHS = {"raw": "raw", "unit": "normalised", "scaled": "scaled"}
+LENGTHS = {"raw": ("raw", 1), "unit": ("normalised", 1), "scaled": ("raw", 100)}
+"""Length of an output and its factor."""
 
 
 def is_named(fault: str, tower: dict[str, Any]) -> bool:
@@ -73,7 +74,8 @@ def is_named(fault: str, tower: dict[str, Any]) -> bool:
 def convention_of(subject: dict[str, Any], tower: dict[str, Any]) -> bool:
     """Whether the convention that was found is the file's."""
     how, forms = subject["convention"], [tower["input"]["form"], *tower["input"].get("also", ())]
-    if tower["output"]["length"] != LENGTHS[how["output"]]:
+    length, factor = LENGTHS[how["output"]]
+    if tower["output"]["length"] != length or abs(tower["output"]["factor"] / factor - 1) > 0.02:
         return False
     if tower["tower"] == "text":
         return any(how["ids"] in form or "int64" in form for form in forms)

@@ -62,7 +62,6 @@ def _losses(check: Check) -> dict[str, float]:
 
 
 def _alike(recorded: Check, now: Check, stored: bool) -> bool:
-    """Returns whether two checks were made on the same inputs, as far as they record them."""
     if recorded.step in ("task", "sampled"):
         examples = [{name: count for name, (count, _) in check.views.items()} for check in (recorded, now)]
         return examples[0] == examples[1]

@@ -85,7 +85,6 @@ def _paddings(ids: npt.NDArray[np.int64], tokens: TokenizerSpec, free: bool) -> 
 
 
 def _unended(ids: npt.NDArray[np.int64], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
-    """Returns the first prompts repeated up to the context, without an end token."""
     start = len(tokens.first)
     rows = ids.copy()
     for row, end in zip(rows, (ids == tokens.eot).argmax(axis=1), strict=True):

@@ -69,7 +69,6 @@ def check_place(tower: TowerProof) -> Iterator[Check]:
 
 
 def _range(compiled: Compiled, tower: TowerName, step: str) -> Check:
-    """Returns the check that all values on the inputs, and the sums of means, are within float16's range."""
     values = {"largest": compiled.largest, "largest_sum": compiled.largest_sum}
     peaks = {name: peak for name, peak in values.items() if peak is not None}
     over = [f"{name} in {peak.name}" for name, peak in peaks.items() if not peak.value <= HALF]

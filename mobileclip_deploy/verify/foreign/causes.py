@@ -138,9 +138,9 @@ def network_causes(tower: nn.Module) -> Iterator[Cause]:
     projection = getattr(tower, "projection", None)
     if isinstance(projection, nn.Linear):
         yield Cause("projection-missing", "no projection", [(tower, "projection", nn.Identity())])
-        if projection.in_features == projection.out_features:
-            turned = nn.Parameter(projection.weight.detach().T.contiguous(), requires_grad=False)
-            yield Cause("projection-transposed", "the projection transposed", [(projection, "weight", turned)])
+        weight = projection.weight.detach()  # of another shape: its columns read as rows
+        turned = nn.Parameter(weight.T.reshape(weight.shape), requires_grad=False)
+        yield Cause("projection-transposed", "the projection transposed", [(projection, "weight", turned)])
 
 
 def block_causes(tower: nn.Module) -> Iterator[Cause]:
@@ -189,8 +189,11 @@ def text_causes(tower: TextTransformer, eot: int, context: int) -> Iterator[Caus
         mask = torch.full((length, length), MASKED).triu(1)
         yield Cause("mask-causal", "a causal mask that the checkpoint does not have", [(tower, "causal_mask", mask)])
     yield Cause("final-norm-missing", "no last LayerNorm", [(tower, "final_norm", nn.Identity())])
-    none = nn.Parameter(torch.zeros_like(tower.positional_embedding), requires_grad=False)
-    yield Cause("positions-missing", "no positions", [(tower, "positional_embedding", none)])
+    for count in (0, 16, 32, 64) if context == length else (0,):
+        table = tower.positional_embedding.detach() * (torch.arange(length) < count)[:, None]
+        changes: Patches = [(tower, "positional_embedding", nn.Parameter(table, requires_grad=False))]
+        text = f"{count} of {length} positions, and zeros" if count else "no positions"
+        yield Cause("positions-cut" if count else "positions-missing", text, changes)
 
     def pooled(choose: Callable[[Tensor, Tensor], Tensor]) -> Embed:
         return lambda ids: tower.projection(tower.final_norm(choose(tower.features(ids), ids)))
