@@ -234,6 +234,7 @@ class Kind:
     make: Callable[[nn.Module, str, Convention, Path], None]
     towers: tuple[str, ...] = ("image", "text")
     free_batch: bool = True
+    ids: tuple[str, ...] = ("int64", "int32")
 
 
 KINDS = {
@@ -244,7 +245,7 @@ KINDS = {
     "onnx-fp16": Kind(".onnx", derived(onnx_fp16)),
     "onnx-slim": Kind(".onnx", derived(by_program("onnxslim"))),
     "onnx-sim": Kind(".onnx", derived(by_program("onnxsim"))),
-    "litert": Kind(".tflite", litert, free_batch=False),
+    "litert": Kind(".tflite", litert, free_batch=False, ids=("int32",)),  # it cannot lower `argmax` of int64
     "coreml": Kind(".mlpackage", coreml("mlprogram"), free_batch=False),
     "coreml-nn": Kind(".mlmodel", coreml("neuralnetwork"), free_batch=False),
     "executorch": Kind(".pte", executorch(False), free_batch=False),
@@ -269,9 +270,9 @@ def image_conventions(free_batch: bool) -> list[Convention]:
     return list(dict.fromkeys([*first, *rest]))
 
 
-def text_conventions(free_batch: bool) -> list[Convention]:
-    batches = ("1", "free") if free_batch else ("1",)
-    products = itertools.product(batches, ("int64", "int32"), ("raw", "unit", "scaled"))
+def text_conventions(kind: Kind) -> list[Convention]:
+    batches = ("1", "free") if kind.free_batch else ("1",)
+    products = itertools.product(batches, kind.ids, ("raw", "unit", "scaled"))
     return [Convention(ids=ids, output=output, batch=batch) for batch, ids, output in products]  # type: ignore[arg-type]
 
 
@@ -302,7 +303,8 @@ def main() -> None:
     for name in chosen.kinds.split(","):
         kind = KINDS[name]
         for tower in kind.towers:
-            conventions = (text_conventions if tower == "text" else image_conventions)(kind.free_batch)[: chosen.clean]
+            every = text_conventions(kind) if tower == "text" else image_conventions(kind.free_batch)
+            conventions = every[: chosen.clean]
             jobs: list[tuple[str | None, Convention]] = [(None, how) for how in conventions]
             faults = faults_of(tower)
             names = list(faults)
