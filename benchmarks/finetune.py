@@ -1,11 +1,12 @@
 """Measures a fine-tune of nano to a drawing style that it has not seen, and the mix with the original that keeps the
 old one.
 
-    python benchmarks/finetune.py --work FOLDER [--seeds 3] [--processes 1] [-o benchmarks/results/finetune.json]
+    python benchmarks/finetune.py --work FOLDER [--seeds 3] [--processes 1] [--settings '{"steps": 20}'] [-o RESULT]
 
 The new style is Noto Emoji in one colour, a font (npm's @expo-google-fonts/noto-emoji, OFL-1.1): 1,384 drawings, of
 which half train, a sixth is held out for the early stop and the choice of the ratio, and a third tests. The old data
-are nano's evaluation set (Twemoji), a third to choose the ratio, the rest to test. Needs `npm` on the path.
+are nano's evaluation set (Twemoji), a third to choose the ratio, the rest to test. Needs `npm` on the path. Finished
+commands and seeds stay in FOLDER: a run that was stopped goes on. Other settings need another FOLDER.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,14 +78,19 @@ def write_part(folder: Path, images: Path, rows: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def command(*words: str) -> tuple[str, float]:
-    """Runs a command of the toolkit; returns its stdout and its CPU minutes."""
+def command(record: Path, *words: str) -> tuple[str, float]:
+    """Runs a command of the toolkit, unless `record` has its result; returns its stdout and its CPU minutes."""
+    if record.is_file():
+        stdout, minutes = json.loads(record.read_text())
+        return stdout, minutes
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "mobileclip_deploy", *words], check=True, capture_output=True, text=True
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return done.stdout, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+    minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
+    record.write_text(json.dumps([done.stdout, minutes]))
+    return done.stdout, minutes
 
 
 def hits(weights: Path, dataset: Dataset) -> np.ndarray:
@@ -93,10 +100,13 @@ def hits(weights: Path, dataset: Dataset) -> np.ndarray:
     return np.concatenate([result[f"{way}_recall@1"] for way in ("image_to_text", "text_to_image")])
 
 
-def run_seed(seed: int, rows: list[dict[str, Any]], images: Path, folder: Path) -> dict[str, Any]:
+def run_seed(seed: int, rows: list[dict[str, Any]], images: Path, settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the commands below
-    folder = folder / f"seed{seed}"
+    folder = images / f"seed{seed}"
+    if (folder / "report.json").is_file():
+        known: dict[str, Any] = json.loads((folder / "report.json").read_text())
+        return known
     rows = random.Random(seed).sample(rows, len(rows))
     half, sixth = len(rows) // 2, len(rows) // 6
     train = write_part(folder / "train", images, rows[:half])
@@ -108,17 +118,21 @@ def run_seed(seed: int, rows: list[dict[str, Any]], images: Path, folder: Path) 
     original, minutes = NANO / "weights.safetensors", {}
     files = {"original": original}
     for name in ("plain", "finetune"):
-        recipe = SETTINGS | {"start": str(original), "data": str(train), "evaluation": str(held), "seed": seed}
+        recipe = settings | {"start": str(original), "data": str(train), "evaluation": str(held), "seed": seed}
         if name == "finetune":
             recipe |= {"preset": "finetune", "evaluate_every": 20}
         else:  # the same steps at one rate, with the statistics of the new pictures
-            recipe |= {"distillation": 0, "evaluate_every": SETTINGS["steps"]}
+            recipe |= {"distillation": 0, "evaluate_every": settings["steps"]}
         (folder / f"{name}.yaml").write_text(json.dumps(recipe))  # YAML reads JSON
-        _, minutes[name] = command("train", str(folder / f"{name}.yaml"), "-o", str(folder / name), "--quiet")
+        record = folder / f"{name}.json"
+        if not record.is_file():  # a training that goes on would count some of its minutes
+            shutil.rmtree(folder / name, ignore_errors=True)
+        words = ["train", str(folder / f"{name}.yaml"), "-o", str(folder / name), "--quiet"]
+        _, minutes[name] = command(record, *words)
         files[name] = folder / name / "weights.safetensors"
     mixed = folder / "mixed.safetensors"
-    words = ("--mix", str(original), "--keep", str(keep), "--dataset", str(held), "-o", str(mixed), "--force", "--json")
-    stdout, minutes["mix"] = command("convert", str(files["finetune"]), *words)
+    words = ["convert", str(files["finetune"]), "--mix", str(original), "--keep", str(keep), "--dataset", str(held)]
+    stdout, minutes["mix"] = command(folder / "mix.json", *words, "-o", str(mixed), "--force", "--json")
     files["mixed"] = mixed
     parts = {"new": read_dataset(test), "old": read_dataset(old_test)}
     found = {name: {part: hits(path, data) for part, data in parts.items()} for name, path in files.items()}
@@ -130,6 +144,7 @@ def run_seed(seed: int, rows: list[dict[str, Any]], images: Path, folder: Path) 
             for part, outcome in of_parts.items()
             if name != "original"
         }
+    (folder / "report.json").write_text(json.dumps(report))
     return report
 
 
@@ -138,15 +153,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=1, help="seeds at a time")
+    parser.add_argument("--settings", type=json.loads, default={}, help="JSON of fields that replace the recipe's")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks/results/finetune.json")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     folder = arguments.work.absolute()
     rows = draw(folder, folder)
-    run = functools.partial(run_seed, rows=rows, images=folder, folder=folder)
+    settings = SETTINGS | arguments.settings
+    run = functools.partial(run_seed, rows=rows, images=folder, settings=settings)
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         results = pool.map(run, range(arguments.seeds), 1)
-    record = {"pictures": len(rows), "settings": SETTINGS, "seeds": results}
+    record = {"pictures": len(rows), "settings": settings, "seeds": results}
     arguments.output.write_text(json.dumps(record, indent=2) + "\n")
 
 
