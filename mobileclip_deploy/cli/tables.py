@@ -126,15 +126,11 @@ def print_search(log: SearchLog) -> None:
             f"{log.candidates - len(rows)} of {log.candidates} candidates were not tried: predicted to fail, no better "
             "than one of the same size, or not reached in time."
         )
-    points = [
-        [
-            ", ".join(f"{tower} {precision}" for tower, precision in point.precisions.items()),
-            megabytes(point.predicted_bytes),
-            "exact" if point.snr_db is None else f"{point.snr_db:.1f}",
-            point.outcome or "not tried",
-        ]
-        for point in log.frontier
-    ]
+    points = []
+    for point in log.frontier:
+        precisions = ", ".join(f"{tower} {precision}" for tower, precision in point.precisions.items())
+        ratio = "exact" if point.snr_db is None else f"{point.snr_db:.1f}"
+        points.append([precisions, megabytes(point.predicted_bytes), ratio, point.outcome or "not tried"])
     if points:
         columns = ["candidate", ">MB predicted", ">dB predicted", "outcome"]
         print_table("Pareto-optimal: no other candidate is closer without being larger", columns, points)
@@ -196,9 +192,8 @@ def print_evaluation(result: EvaluationResult) -> None:
         for row, interval in zip(rows, result.english.values(), strict=True):
             row += [f"{interval.value:.2f}", f"{interval.low:.1f} .. {interval.high:.1f}"]
     blank = ["" for _ in english_columns]
-    rows += [
-        [f"{name.replace('_', ' ')} mean rank", f"{rank:.1f}", "", *blank] for name, rank in result.mean_ranks.items()
-    ]
+    ranks = result.mean_ranks.items()
+    rows += [[f"{name.replace('_', ' ')} mean rank", f"{rank:.1f}", "", *blank] for name, rank in ranks]
     counts = [f"{result.images} images"]
     counts += [f"{result.classes} classes"] if result.per_class else []
     counts += [f"{result.captions} captions"] if result.mean_ranks else []
