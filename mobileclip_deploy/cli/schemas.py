@@ -34,8 +34,7 @@ from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport
 from mobileclip_deploy.verify.foreign.report import ForeignReport
-from mobileclip_deploy.verify.inspect import inspection
-from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
+from mobileclip_deploy.verify.inspect import inspection as kinds
 from mobileclip_deploy.verify.inspect.layers import LayerComparison
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.verify.inspect.linting import LintReport, Share
@@ -77,7 +76,7 @@ class ArtifactDocument(BaseModel, extra="allow"):
     facts: dict[str, str] | None = None
 
 
-ModelFile = inspection.FileInspection | ArtifactDocument
+ModelFile = PackageInspection | kinds.FileInspection | ArtifactDocument
 FoldedDocument = widened(
     "FoldedDocument",
     FoldReport,
@@ -172,7 +171,7 @@ class ErrorDocument(BaseModel):
 DOCUMENTS: dict[str, Any] = {
     "variants": list[Variant],
     "layouts": list[Layout],
-    "inspect": CheckpointInspection | BundleInspection | FolderInspection | PackageInspection | ModelFile,
+    "inspect": kinds.CheckpointInspection | kinds.BundleInspection | kinds.FolderInspection | ModelFile,
     "reparameterize": FoldedDocument,
     "convert": Conversion,
     "export": list[ExportedDocument],

@@ -50,7 +50,6 @@ ROUNDING = "rounding.safetensors"
 """Biases that learned rounding moved, float32, by tower and name; in the bundle if there are any towers."""
 
 MERGES = "tokenizer/merges.txt"
-
 AXES = "axes.safetensors"
 """The axes that both projections were cut to, float32 [D, N]; in a bundle of smaller embeddings."""
 RELEVANCE = "relevance.safetensors"
@@ -196,7 +195,7 @@ class Bundle:
 
 def _read_manifest(path: Path) -> Manifest:
     if path.suffix in FOREIGN and path.exists() and not (path / MANIFEST).exists():
-        use = "check it with `verify FILE --checkpoint WEIGHTS`, or replace it with `export --like FILE`"
+        use = "check it with `verify` and `checkpoint`, or replace it with `export` and `like`"
         raise InvalidInput(f"{path} is a model's file, not a bundle (a folder that `export` wrote); {use}")
     if path.is_file():
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
