@@ -61,8 +61,8 @@ FAMILIES = {"attachments": "ort", "stages": "prepared", "place": "gpu"}
 LANGUAGES = {
     "Swift, the client": "clients/test_swift.py::test_core_ml_gets_what_it_takes",
     "Swift, the harness": "benchmark/ios/test_round_trip.py::test_a_job_goes_to_the_phone_and_its_result_comes_back",
-    "Java": "clients/test_java.py::test_the_packages_own_checks_pass_on_a_bundle",
-    "JavaScript": "clients/test_js.py::test_the_packages_own_tests_pass_on_a_real_bundle",
+    "Java": "clients/test_java.py::test_the_packages_own_checks_pass_on_a_published_bundle",
+    "JavaScript": "clients/test_js.py::test_the_packages_own_tests_pass_on_a_published_bundle",
     "JavaScript, transformers.js": "end_to_end/test_transformers_js.py::test_the_client_s_zero_shot_pipeline",
     "JavaScript, a browser's benchmark": "benchmark/browser/test_driver.py::test_a_browser_measures_with_right_answers",
     "C++, the harness": "benchmark/android/test_harness.py::test_its_record_is_what_the_schema_says",

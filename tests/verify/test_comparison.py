@@ -57,7 +57,7 @@ def test_each_bundle_is_compared_with_its_checkpoint(exports: Exports, dataset: 
     assert exact["relative"] < rounded["relative"]
     assert (exact["status"], rounded["status"]) == ("passed", "undecided")
     assert "top1 drops +0.00" in rounded["reasons"][0]
-    assert "in 5 looks), undecided: 16 pictures are too few" in rounded["reasons"][0]
+    assert "in 5 views), undecided: nothing changed, but 16 pictures are too few" in rounded["reasons"][0]
 
 
 def test_bundles_of_different_spaces_are_said_to_be_and_not_compared(
