@@ -42,6 +42,7 @@ def windows(tmp_path: Path) -> Windows:
     return Windows(tmp_path)
 
 
+@pytest.mark.whole
 def test_a_bundle_is_read_searched_by_and_measured(exports: Exports, windows: Windows, tmp_path: Path) -> None:
     bundle, photos, index = exports.unverified("onnx", "fp16", "both").path, tmp_path / "photos", tmp_path / "a.mcdx"
     photos.mkdir()

@@ -269,6 +269,7 @@ def test_what_the_manifest_says_of_the_space_is_held(words: Path, bundle: mcd.Bu
     rehash(folder)
 
 
+@pytest.mark.whole
 def test_full_and_small_embeddings_are_compared_each_in_its_space(
     words: Path, bundle: mcd.Bundle, whole: mcd.Bundle
 ) -> None:

@@ -44,6 +44,7 @@ def broken(work: ExportState) -> MobileClipDeployError:
     return ExportError(f"{work.plan.target.name} cannot be converted")
 
 
+@pytest.mark.whole
 def test_a_failing_gate_does_not_stop_the_other_targets(failing: Plant, tmp_path: Path) -> None:
     failing(onnx=gate)
     found = run("export", "--target", ",".join(TARGETS), "--precision", "fp16", "--tower", "image", "-o", tmp_path)

@@ -77,6 +77,7 @@ def unit(values: npt.ArrayLike) -> Floats:
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
 
 
+@pytest.mark.whole
 def test_rclip_s_pixels_and_tokens_give_the_checkpoint_s_embeddings(bundle: mcd.Bundle, checkpoint: Path) -> None:
     model, size = mcd.load_model(WORDS, checkpoint), bundle.manifest.preprocess.size
     pictures = image_paths()[:4]
@@ -89,6 +90,7 @@ def test_rclip_s_pixels_and_tokens_give_the_checkpoint_s_embeddings(bundle: mcd.
     assert np.abs(unit(found) - unit(embed_texts(model, ids))).max() < 1e-5
 
 
+@pytest.mark.whole
 def test_two_nodes_in_front_undo_the_normalisation_and_the_manifest_has_its_range(bundle: mcd.Bundle) -> None:
     graph = onnx.load(bundle.path / "visual.onnx").graph
     assert [node.op_type for node in graph.node[:2]] == ["Mul", "Add"]

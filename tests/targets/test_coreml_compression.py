@@ -117,6 +117,7 @@ def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
 
 
 @pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.whole
 def test_input_output_and_text_of_a_compressed_package_are_those_of_any_other(write: Write, tower: TowerName) -> None:
     coreml = get_target("coreml")
     assert coreml.open(write(tower, "w4p-p50", "iOS18")).ports == coreml.open(write(tower, "fp16", "iOS18")).ports

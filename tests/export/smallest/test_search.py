@@ -111,6 +111,7 @@ def test_the_smallest_is_written_when_it_passes(
     assert mcd.Bundle.open(found.bundle.path).manifest == found.bundle.manifest
 
 
+@pytest.mark.whole
 def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_accuracy(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:

@@ -93,7 +93,7 @@ def trained_plainly(folder: Path) -> Path:
     return mcd.train(write(folder, PLAIN, "plain.yaml"), folder / "plain").folder
 
 
-@pytest.mark.once
+@pytest.mark.whole
 @pytest.mark.parametrize(("recipe", "whole"), [("recipe.yaml", "trained"), ("plain.yaml", "trained_plainly")])
 def test_a_training_that_was_killed_goes_on_to_the_same_bits(
     folder: Path, recipe: str, whole: str, request: pytest.FixtureRequest
