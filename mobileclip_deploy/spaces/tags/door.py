@@ -15,6 +15,7 @@ from mobileclip_deploy.base.files import StrPath, content_sha256, optional_path
 from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
@@ -27,6 +28,9 @@ from mobileclip_deploy.spaces.relevance_set import embed_pictures
 from mobileclip_deploy.spaces.tags.examples import ExampleSet, TagsRequest, folder_labels, read_examples
 from mobileclip_deploy.spaces.tags.fitting import SHARE, fit
 from mobileclip_deploy.spaces.tags.rows import Samples
+
+NAMES_STEP = 8
+"""Step through the 1,911 names of emoji: 239 names of all kinds of things."""
 
 
 def learn_labels(
@@ -117,11 +121,14 @@ def _samples(
     embed_images: Callable[[Sequence[ImageSource]], Doubles],
     embed_texts: Callable[[Sequence[str]], Doubles],
 ) -> Samples:
-    names = examples.labels.names
-    texts = embed_texts([prompt.replace("{}", name) for name in names]) if examples.request.with_texts else None
+    labels, texts, names = examples.labels.names, None, None
+    if examples.request.with_texts:
+        others = () if examples.background else builtin_dataset().captions[::NAMES_STEP]
+        rows = embed_texts([prompt.replace("{}", name) for name in (*labels, *others)])
+        texts, names = rows[: len(labels)], rows[len(labels) :] if others else None
     pictures = embed_images(examples.images)
     background = embed_images(examples.background) if examples.background else np.zeros((0, pictures.shape[1]))
-    return Samples(texts, pictures, examples.image_labels, background, scale, len(names))
+    return Samples(texts, pictures, examples.image_labels, background, scale, len(labels), names)
 
 
 def _head(examples: ExampleSet, samples: Samples, space: str, prompt: str, notes: tuple[str, ...]) -> LabelHead:

@@ -32,7 +32,7 @@ class TagsRequest:
 
     Attributes:
         examples: a dataset with classes, such as a folder for each label.
-        background: a folder of pictures that no label fits; None to use the other labels' examples.
+        background: a folder of pictures that no label fits; None to use names, or the other labels' examples.
         false_tags: target share of pictures without a label that get one.
         with_texts: start from the labels' texts.
 
@@ -116,7 +116,7 @@ def read_examples(request: TagsRequest, labels: LabelSet) -> ExampleSet:
         )
     notes += _few(labels.names, chosen, request)
     if not len(background):
-        notes.append('"None of these" was learned from examples of other labels; `background` makes it better.')
+        notes.append('"None of these" was learned without pictures of other things; `background` makes it better.')
     images = tuple(data.images[row] for row in rows)
     return ExampleSet(request, labels, images, chosen, background, digest_rows([*first, *digests]), tuple(notes))
 

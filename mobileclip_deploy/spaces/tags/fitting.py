@@ -39,8 +39,8 @@ class Fitted:
         texts_right: share of examples whose label the texts alone predict; None without texts.
         right: the same for the chosen method, on examples that were held out.
         true_tags: share of held-out examples that get their label.
-        false_tags: share of pictures without a label that get one, held out; without a background, of examples whose
-            label was taken away.
+        false_tags: share of pictures without a label that get one, held out; without a background, of examples with
+            other names, or without their own label.
     """
 
     rows: Rows
@@ -73,6 +73,9 @@ def fit(samples: Samples, false_tags: float) -> Fitted:
     assert best is not None
     method, examples, without = best.method, best.examples, best.without
     thresholds = _thresholds(examples, samples.labels, without, false_tags)
+    if samples.texts is not None and samples.names is not None:
+        without = _named(best, samples, samples.texts, samples.names)
+        thresholds = _thresholds(examples, samples.labels, without, false_tags)
     rows = make_rows(method, samples)
     tags = present(examples, thresholds)
     return Fitted(
@@ -120,19 +123,17 @@ def _trial(method: Method, samples: Samples, folds: tuple[Indices, Indices]) -> 
 def _better(trial: _Trial, best: _Trial, texts: _Trial | None, tested: Flags) -> bool:
     """Returns whether a method has a smaller loss than the best so far, and beats the texts by its standard error.
 
-    Its first labels must not be right less often than those of the texts, by more than the standard error. Examples and
-    pictures without a label weigh one half each.
+    Its first labels must not be right less often than those of the texts, by more than the standard error. Without a
+    background, whose losses are missing, they must be right more often. Both halves of the loss weigh the same.
     """
+    nearer = _paired(trial.losses - best.losses, len(tested), tested)[0] < 0
     if texts is None:
-        return _mean_loss(trial, tested) < _mean_loss(best, tested)
+        return nearer
     gain, error = _paired(texts.losses - trial.losses, len(tested), tested)
     change = (trial.right - texts.right)[tested]
-    behind = change.mean() < -change.std() / np.sqrt(max(1, len(change)))
-    return bool(gain > error and not behind and _mean_loss(trial, tested) < _mean_loss(best, tested))
-
-
-def _mean_loss(trial: _Trial, tested: Flags) -> float:
-    return _paired(trial.losses, len(tested), tested)[0]
+    spread, has_background = change.std() / np.sqrt(max(1, len(change))), np.isfinite(trial.without).all()
+    right = change.mean() >= -spread if has_background else change.mean() > 0
+    return bool(gain > error and right and nearer)
 
 
 def _paired(values: Doubles, count: int, tested: Flags) -> tuple[float, float]:
@@ -166,6 +167,15 @@ def _held_out(method: Method, samples: Samples, fold: Indices, background_fold: 
             held_out = np.flatnonzero(folds == index)
             odds[start + held_out] = rows.odds(pictures[held_out])
     return odds
+
+
+def _named(trial: _Trial, samples: Samples, texts: Doubles, names: Doubles) -> Doubles:
+    """Returns odds of examples [M, L] as if no label fitted: random names are in the place of the labels' texts."""
+    added = trial.examples - trial.slope * samples.scale * samples.pictures @ texts.T
+    chance, rows = np.random.default_rng(0), np.arange(max(512, len(added))) % len(added)  # 5% of 512 are 25
+    drawn = chance.integers(len(names), size=(len(rows), samples.count))
+    cosines = np.take_along_axis((samples.pictures @ names.T)[rows], drawn, axis=1)
+    return np.asarray(added[rows] + trial.slope * samples.scale * cosines)
 
 
 def _calibration(examples: Doubles, labels: Indices, without: Doubles) -> tuple[float, float]:

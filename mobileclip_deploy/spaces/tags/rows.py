@@ -6,7 +6,7 @@ give the discriminant of arXiv 2402.04087, whose covariance is shrunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,7 @@ class Samples:
         background: pictures that no label fits [K, D]; K may be 0.
         scale: the model's logit scale.
         count: number of labels L.
+        names: of prompts of other things [V, D], in place of a background: they say how near a wrong text comes.
     """
 
     texts: Doubles | None
@@ -46,17 +47,12 @@ class Samples:
     background: Doubles
     scale: float
     count: int
+    names: Doubles | None = None
 
     def some(self, pictures: Indices, background: Indices) -> Samples:
         """Returns samples with these pictures only."""
-        return Samples(
-            self.texts,
-            self.pictures[pictures],
-            self.labels[pictures],
-            self.background[background],
-            self.scale,
-            self.count,
-        )
+        background_rows = self.background[background]
+        return replace(self, pictures=self.pictures[pictures], labels=self.labels[pictures], background=background_rows)
 
 
 @dataclass(frozen=True)
