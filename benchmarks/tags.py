@@ -146,9 +146,10 @@ def draw(space: Space, chance: np.random.Generator, labels: Indices, pictures: i
     own = space.pictures[examples]
     samples = Samples(texts, own, own_labels, space.pictures[background], space.scale, len(labels))
     names = space.names[::NAMES_STEP]
-    others, against_names = {}, None
+    negatives: dict[str, Doubles] = {}
+    against_names = None
     if kind == "background":
-        others = {"other classes": np.delete(space.classes, labels, axis=0), "names": names}
+        negatives = {"other classes": np.delete(space.classes, labels, axis=0), "names": names}
         rows = np.arange(len(names)) % len(own)
         moved = names + own[rows] - texts[own_labels[rows]]
         moved /= np.linalg.norm(moved, axis=1, keepdims=True)
@@ -162,7 +163,7 @@ def draw(space: Space, chance: np.random.Generator, labels: Indices, pictures: i
         np.array([places[int(label)] for label in truth[tested]]),
         space.pictures[without],
         space.scale,
-        others,
+        negatives,
         against_names,
     )
 

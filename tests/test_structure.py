@@ -33,7 +33,7 @@ MOST_LINES = {
     "pictures": 1_285,
     "parity": 1_045,
     "rounding": 1_020,
-    "spaces": 1_705,
+    "spaces": 1_710,
     "web": 860,
     "package": 470,
     "testing": 410,

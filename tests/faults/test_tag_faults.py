@@ -106,9 +106,9 @@ def test_rows_that_the_artifact_does_not_have_are_found(bundle: Bundle, tmp_path
 
 def test_rows_of_texts_are_compared_with_the_checkpoint(bundle: Bundle, tmp_path: Path) -> None:
     head = LabelHead.read(bundle.path / "labels.safetensors")
-    assert head.thresholds.method != "texts"
-    of_texts = replace(head, thresholds=head.thresholds.model_copy(update={"method": "texts"}))
-    assert step_that_fails(planted(bundle, tmp_path / "claimed", of_texts)) == "tags"
+    rule = head.thresholds.model_copy(update={"method": "texts"})
+    swapped = replace(head, weights=head.weights[[1, 0, 2]], thresholds=rule)
+    assert step_that_fails(planted(bundle, tmp_path / "claimed", swapped)) == "tags"
 
 
 def test_pictures_that_were_learned_from_are_not_evaluated_on(bundle: Bundle, tmp_path: Path) -> None:
