@@ -19,8 +19,10 @@ from mobileclip_deploy.targets.onnx.target import OnnxOptions
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("opset", ["15", "17", "19"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+# The lowest opset lacks most operations; a higher one is shown once.
+@pytest.mark.parametrize(
+    ("precision", "opset"), [("fp32", "15"), ("fp16", "15"), ("w8", "15"), ("fp16", "17"), ("w8", "19")]
+)
 def test_a_lower_opset_passes_every_check(precision: str, opset: str, tmp_path: Path) -> None:
     with known(tmp_path, WORDS) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
