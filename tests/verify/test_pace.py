@@ -64,8 +64,9 @@ def test_minutes_are_told_before_they_are_spent() -> None:
 def test_the_report_says_how_many_inputs_were_asked_and_what_stood_in(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = exports.bundle("onnx", "fp16").path
     slow_runtime(monkeypatch, "onnx", 3)
-    report = mcd.verify(exports.bundle("onnx", "fp16").path, thorough=False, dataset="builtin")
+    report = mcd.verify(path, thorough=False, dataset="builtin")
     shipped = {check.tower: check for check in report.checks if check.step == "shipped"}
     assert {tower: check.detail for tower, check in shipped.items()} == {
         "image": "2 of 16 inputs",

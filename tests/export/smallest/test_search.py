@@ -115,8 +115,8 @@ def test_the_smallest_is_written_when_it_passes(
 def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_accuracy(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
+    bundle, source = exports.bundle("onnx", "fp16"), Source.of(mcd.load_model())  # shared: made at the usual pace
     slow_runtime(monkeypatch, "onnx", 2)
-    bundle, source = exports.bundle("onnx", "fp16"), Source.of(mcd.load_model())
     plan = plan_export(choose(ExportRequest(("onnx",), ("smallest",), tmp_path)), source)
     own = checkpoint_looks(source.model, dataset)
     reference = replace(Reference.read(bundle.golden), floor=dict.fromkeys(TOWERS, 1e-6))
