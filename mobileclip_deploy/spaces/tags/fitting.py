@@ -72,10 +72,9 @@ def fit(samples: Samples, false_tags: float) -> Fitted:
             best = trial
     assert best is not None
     method, examples, without = best.method, best.examples, best.without
-    thresholds = _thresholds(examples, samples.labels, without, false_tags)
     if samples.texts is not None and samples.names is not None:
         without = _named(best, samples, samples.texts, samples.names)
-        thresholds = _thresholds(examples, samples.labels, without, false_tags)
+    thresholds = _thresholds(examples, samples.labels, without, false_tags)
     rows = make_rows(method, samples)
     tags = present(examples, thresholds)
     return Fitted(
