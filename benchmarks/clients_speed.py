@@ -136,13 +136,18 @@ def python_seconds(runs: int, work: str, *, numkong: bool) -> float:
         def once() -> object:
             return index.search(query, 20)
 
-    found = []
+    return median_cpu_seconds(once, runs)
+
+
+def median_cpu_seconds(call: Callable[[], object], runs: int) -> float:
+    """CPU seconds of the median of some calls, after as many that do not count."""
+    seconds_of_runs = []
     for run in range(2 * runs):
         start = time.process_time()
-        once()
+        call()
         if run >= runs:
-            found.append(time.process_time() - start)
-    return statistics.median(found)
+            seconds_of_runs.append(time.process_time() - start)
+    return statistics.median(seconds_of_runs)
 
 
 def section() -> str:

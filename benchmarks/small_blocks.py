@@ -10,15 +10,13 @@ table in docs/figures/benchmarks.md.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from clients_speed import LANGUAGES, TITLES, seconds
+from clients_speed import LANGUAGES, TITLES, median_cpu_seconds, seconds
 from measuring import ROOT, Figures, markdown, processor
 
 ROWS, SIZE, RUNS = 100_000, 512, 3
@@ -87,13 +85,7 @@ def python_seconds(runs: int, work: str) -> float:
             with IndexWriter.open(Path(path)):
                 pass
 
-    found = []
-    for run in range(2 * runs):
-        start = time.process_time()
-        once()
-        if run >= runs:
-            found.append(time.process_time() - start)
-    return statistics.median(found)
+    return median_cpu_seconds(once, runs)
 
 
 def section() -> str:
