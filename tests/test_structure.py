@@ -25,7 +25,7 @@ MOST_LINES = {
     "training": 6_290,
     "verify": 7_930,
     "cli": 3_670,
-    "search": 2_735,
+    "search": 2_785,  # 2_735 before the page of evaluate's mistakes
     "base": 2_625,
     "artifacts": 2_840,
     "export": 2_460,

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     type=click.Choice(["app", "reference"]),
     help="Pixels as an app shows pictures, or as open_clip computes them. [default: app; with --suite: reference]",
 )
-@click.option("--html", type=FILE, metavar="FILE", help="With --suite: also write a page.")
+@click.option(
+    "--html", type=FILE, metavar="FILE", help="Also write a page of wrongly labelled pictures, or of the suite."
+)
 @click.option("--force", is_flag=True, help="With --html: replace an existing page.")
 @json_option
 def evaluate(
@@ -70,8 +72,8 @@ def evaluate(
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.evaluation.templates import parse_templates
 
-    if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
-        raise UsageError("--suite needs --data, and --html and --force need --suite")
+    if (suite is None) != (suite_data is None) or (force and html is None) or (html and task == "retrieval"):
+        raise UsageError("--suite needs --data, --force needs --html, and --html goes without --task retrieval")
     single = data.dataset is not None or task is not None or language is not None
     if suite is not None and (single or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
@@ -81,7 +83,9 @@ def evaluate(
         click.get_current_context().exit(
             evaluate_suite(subject, (suite, suite_data, html, force, pixels or "reference"), data, as_json)
         )
-    dataset, templates = _read(data, task), parse_templates(data.templates)
+    write_page = None if html is None else of_wing("evaluate.html")(html, force)
+    dataset = _read(data, "classification" if html else task)
+    templates = parse_templates(data.templates)
     check_subject(subject)
 
     from mobileclip_deploy import evaluate as run
@@ -100,6 +104,8 @@ def evaluate(
             whole = model if isinstance(model, MobileCLIP) else Bundle.of(model)
             how = Measuring(templates, data.skip_bad, data.cache, pixels=pixels or "app")
             result = evaluate_on(whole, dataset, task, how, update)
+    if write_page is not None:
+        write_page(result)
     note_skipped(result.skipped)
     if result.images_per_second is not None and not quiet():
         note(f"{rate(result.images_per_second)} images a second.")

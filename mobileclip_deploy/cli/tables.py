@@ -203,17 +203,18 @@ def print_evaluation(result: EvaluationResult) -> None:
         return
     if len(result.templates) > 1:
         say(f"class prompts: the mean over {len(result.templates)} templates")
-    worst = sorted((entry.top1, -entry.images, entry.name) for entry in result.per_class if entry.top1 is not None)
-    by_name = {entry.name: entry for entry in result.per_class}
+    shown = [entry for entry in result.per_class if entry.top1 is not None]
+    shown.sort(key=lambda entry: (entry.top1, -entry.images, entry.name))
     rows = [
-        [name, str(-count), f"{top1:.1f}", _tenths(by_name[name].precision), _tenths(by_name[name].average_precision)]
-        for top1, count, name in worst[:CONFUSED]
+        [entry.name, str(entry.images), *map(_tenths, (entry.top1, entry.precision, entry.average_precision))]
+        for entry in shown[:CONFUSED]
     ]
     print_table("classes least often right", ["class", ">images", ">top-1 %", ">precision %", ">AP %"], rows)
     if result.averages:
         names = ("precision", "recall", "average_precision")
-        averages = {kind: [result.averages.get(f"{kind}_{name}") for name in names] for kind in ("macro", "micro")}
-        rows = [[kind, *map(_tenths, values)] for kind, values in averages.items()]
+        rows = [
+            [kind, *(_tenths(result.averages.get(f"{kind}_{name}")) for name in names)] for kind in ("macro", "micro")
+        ]
         print_table("over all classes", ["mean", ">precision %", ">recall %", ">AP %"], rows)
     if confused := result.most_confused(CONFUSED):
         pairs = [[right, nearest, str(count)] for right, nearest, count in confused]

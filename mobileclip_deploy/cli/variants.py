@@ -24,19 +24,8 @@ def variants(as_json: bool) -> None:
     if as_json:
         print_json(cards)
         return
-    columns = [
-        "variant",
-        "layouts",
-        ">pixels",
-        "resize",
-        "activation",
-        ">image M",
-        ">text M",
-        ">dim",
-        ">ImageNet top-1*",
-        "weights",
-        "in products",
-    ]
+    columns = ["variant", "layouts", ">pixels", "resize", "activation", ">image M", ">text M", ">dim"]
+    columns += [">ImageNet top-1*", "weights", "in products"]
     rows = [
         [
             card.name,

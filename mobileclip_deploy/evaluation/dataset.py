@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -82,15 +82,13 @@ class Dataset:
         captions = [
             (text, new_index[i]) for text, i in zip(self.captions, self.caption_images, strict=True) if i in new_index
         ]
-        return Dataset(
-            name=self.name,
+        return replace(
+            self,
             images=tuple(self.images[i] for i in kept),
             rows=tuple(self.rows[i] for i in kept),
             captions=tuple(text for text, _ in captions),
             caption_images=tuple(i for _, i in captions),
             labels=tuple(self.labels[i] for i in kept) if self.labels else (),
-            classes=self.classes,
-            templates=self.templates,
             skipped=skipped,
         )
 

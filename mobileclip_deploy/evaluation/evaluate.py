@@ -6,17 +6,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel
 
 from mobileclip_deploy.artifacts.towers.label_head import Thresholds
+from mobileclip_deploy.base.escaping import writable
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
-from mobileclip_deploy.evaluation.label_figures import MOST_SCORES, LabelFigures, label_figures
+from mobileclip_deploy.evaluation.label_figures import MOST_SCORES, Flags, LabelFigures, Ranks, label_figures
 from mobileclip_deploy.evaluation.metrics import classify, percentage, retrieval_ranks
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.pictures.embedder import Embedder
@@ -40,6 +41,16 @@ class ClassFigures(BaseModel, frozen=True):
     precision: float | None = None
     recall: float | None = None
     average_precision: float | None = None
+
+
+class Mistake(BaseModel, frozen=True):
+    """A picture without its own label, which has `score`, or with another one; `predicted` has the score of each label
+    that it got. Scores are a classifier's outputs (probabilities in a bundle), else cosines."""
+
+    image: str
+    label: str
+    score: float
+    predicted: dict[str, float]
 
 
 class EvaluationResult(BaseModel, frozen=True):
@@ -66,6 +77,7 @@ class EvaluationResult(BaseModel, frozen=True):
     per_class: tuple[ClassFigures, ...] = ()
     averages: dict[str, float] = {}
     confusion: dict[str, dict[str, int]] = {}
+    mistakes: tuple[Mistake, ...] = ()
     skipped: tuple[str, ...] = ()
     images_per_second: float | None = None
     language: str | None = None
@@ -100,7 +112,7 @@ class Measuring:
     templates: tuple[str, ...] = ()
     skip_bad: bool = False
     cache: Path | None = None
-    captions: npt.NDArray[np.float32] | None = None
+    captions: Floats | None = None
     pixels: Pixels = "app"
     learned: frozenset[str] = frozenset()
     by_label: bool = False
@@ -118,10 +130,10 @@ class Measurement:
     """
 
     result: EvaluationResult
-    hits: dict[str, npt.NDArray[np.bool_]]
+    hits: dict[str, Flags]
     examples: tuple[str, ...]
-    images: npt.NDArray[np.float32]
-    texts: npt.NDArray[np.float32]
+    images: Floats
+    texts: Floats
     images_per_second: float | None = None
 
 
@@ -150,11 +162,9 @@ def measure(
     answers, images = images, unit(images)  # [N, D] of length 1, so that products with prompts [C, D] are cosines
     if tally.bad:
         dataset = dataset.without(tally.bad)
-    hits: dict[str, npt.NDArray[np.bool_]] = {}
+    hits: dict[str, Flags] = {}
     mean_ranks: dict[str, float] = {}
-    per_class: tuple[ClassFigures, ...] = ()
-    averages: dict[str, float] = {}
-    confusion: dict[str, dict[str, int]] = {}
+    of_classes: dict[str, Any] = {}
     texts = np.zeros((0, images.shape[1]), np.float32)
     prompts = how.templates or dataset.templates or (embedder.template,)
     if "classification" in chosen:
@@ -168,11 +178,11 @@ def measure(
         of_labels = None
         if how.by_label and len(images) * len(classes) <= MOST_SCORES:
             predicted = _predicted(answers, embedder.thresholds, classes, nearest)
-            scored = images if embedder.thresholds is None else answers
-            of_labels = label_figures(scored @ classes.T, labels, predicted)
-            averages = of_labels.averages
-        per_class = _per_class(dataset.classes, labels, ranks, of_labels)
-        confusion = _confusion(dataset.classes, labels, nearest)
+            scores = (images if class_rows is None else answers) @ classes.T
+            of_labels = label_figures(scores, labels, predicted)
+            of_classes = {"averages": of_labels.averages, "mistakes": _mistakes(dataset, scores, predicted)}
+        of_classes["per_class"] = _per_class(dataset.classes, labels, ranks, of_labels)
+        of_classes["confusion"] = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in chosen:
         progress("captions")
         texts = embed_prompts(embedder, dataset.captions, how.cache) if how.captions is None else how.captions
@@ -192,15 +202,13 @@ def measure(
         templates=prompts if "classification" in chosen and class_rows is None else (),
         figures={name: percentage(outcome) for name, outcome in hits.items()},
         mean_ranks=mean_ranks,
-        per_class=per_class,
-        averages=averages,
-        confusion=confusion,
         skipped=dataset.skipped,
+        **of_classes,
     )
     return Measurement(result, hits, dataset.rows, images, texts, tally.per_second)
 
 
-def label_rows(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
+def label_rows(labels: Sequence[str], classes: Sequence[str]) -> Floats:
     """Returns one-hot rows [K, L] that select each class of a dataset in the outputs of a classifier.
 
     Classes match labels by name. If the dataset's classes are all ImageNet folders, their sorted WordNet numbers match
@@ -221,12 +229,7 @@ def label_rows(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.
     return np.eye(len(labels), dtype=np.float32)[[label_index[name.casefold()] for name in classes]]
 
 
-def _predicted(
-    answers: npt.NDArray[np.float32],
-    thresholds: Thresholds | None,
-    classes: npt.NDArray[np.float32],
-    nearest: npt.NDArray[np.int64],
-) -> npt.NDArray[np.bool_]:
+def _predicted(answers: Floats, thresholds: Thresholds | None, classes: Floats, nearest: Ranks) -> Flags:
     """Returns which classes are predicted for each image [N, K]: the nearest, or the learned labels that are present.
 
     "None of these" is predicted if no label is present.
@@ -240,24 +243,31 @@ def _predicted(
 
 
 def _per_class(
-    names: Sequence[str], labels: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64], of_labels: LabelFigures | None
+    names: Sequence[str], labels: Ranks, ranks: Ranks, of_labels: LabelFigures | None
 ) -> tuple[ClassFigures, ...]:
     figures = []
     for index, name in enumerate(names):
         class_ranks = ranks[labels == index]
         shares = [100 * float((class_ranks < k).mean()) if len(class_ranks) else None for k in (1, 5)]
-        more: dict[str, float | None] = {}
-        if of_labels is not None:
-            values = (of_labels.precision, of_labels.recall, of_labels.average_precision)
-            rows = zip(("precision", "recall", "average_precision"), values, strict=True)
-            more = {key: None if np.isnan(row[index]) else float(row[index]) for key, row in rows}
+        kinds = ("precision", "recall", "average_precision") if of_labels is not None else ()
+        values = {key: float(getattr(of_labels, key)[index]) for key in kinds}
+        more = {key: None if np.isnan(value) else value for key, value in values.items()}
         figures.append(ClassFigures(name=name, images=len(class_ranks), top1=shares[0], top5=shares[1], **more))
     return tuple(figures)
 
 
-def _confusion(
-    names: Sequence[str], labels: npt.NDArray[np.int64], nearest: npt.NDArray[np.int64]
-) -> dict[str, dict[str, int]]:
+def _mistakes(dataset: Dataset, scores: Floats, predicted: Flags) -> tuple[Mistake, ...]:
+    names, labels = dataset.classes, np.asarray(dataset.labels)
+    wrong = (predicted != (labels[:, None] == np.arange(len(names)))).any(axis=1)
+    mistakes = []
+    for row in np.flatnonzero(wrong):
+        labelled = {names[index]: float(scores[row, index]) for index in np.flatnonzero(predicted[row])}
+        label, image = labels[row], writable(str(dataset.images[row]))
+        mistakes.append(Mistake(image=image, label=names[label], score=float(scores[row, label]), predicted=labelled))
+    return tuple(mistakes)
+
+
+def _confusion(names: Sequence[str], labels: Ranks, nearest: Ranks) -> dict[str, dict[str, int]]:
     pairs, counts = np.unique(np.stack([labels, nearest], axis=1), axis=0, return_counts=True)
     table: dict[str, dict[str, int]] = {}
     for (right, predicted), images in zip(pairs, counts, strict=True):

@@ -19,16 +19,17 @@ def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
     """
     templates: list[str] = []
     for text in (texts,) if isinstance(texts, str) else texts:
-        if "{}" in text or "{c}" in text:
-            templates.append(text.replace("{c}", "{}"))
-        elif Path(text).is_file():
-            templates += read_templates(Path(text))
-        else:
-            raise UsageError(f"the template {text[:100]!r} has no {{}} for the class, and is not a file of templates")
-    for template in templates:
-        if (fault := template_fault(template)) is not None:
-            raise UsageError(fault)
+        is_file = "{}" not in text and "{c}" not in text and Path(text).is_file()
+        templates += read_templates(Path(text)) if is_file else [_checked(text)]
     return tuple(dict.fromkeys(templates))
+
+
+def _checked(text: str, where: str = "", more: str = ", and is not a file of templates") -> str:
+    if "{}" not in text and "{c}" not in text:
+        raise UsageError(f"{where}the template {text[:100]!r} has no {{}} for the class{more}")
+    if (fault := template_fault(text := text.replace("{c}", "{}"))) is not None:
+        raise UsageError(f"{where}{fault}")
+    return text
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
@@ -39,11 +40,6 @@ def read_templates(path: Path) -> tuple[str, ...]:
         InvalidInput: it cannot be read.
     """
     lines = read_lines(path, BadRows(skip=False))
-    for number, line in lines:
-        if "{}" not in line and "{c}" not in line:
-            raise UsageError(f"{path}:{number}: the template {line[:100]!r} has no {{}} for the class")
-        if (fault := template_fault(line.replace("{c}", "{}"))) is not None:
-            raise UsageError(f"{path}:{number}: {fault}")
     if not lines:
         raise UsageError(f"{path} holds no template")
-    return tuple(dict.fromkeys(line.strip().replace("{c}", "{}") for _, line in lines))
+    return tuple(dict.fromkeys(_checked(line.strip(), f"{path}:{number}: ", "") for number, line in lines))

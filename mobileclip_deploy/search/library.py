@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -192,20 +192,16 @@ class _Changes:
     missing: int = 0
 
 
+@dataclass
 class _Source:
     """Rows of image files or texts that the index does not contain yet, a few at a time."""
 
-    def __init__(
-        self,
-        listing: ImageListing | tuple[str, ...],
-        embedder: Embedder,
-        how: Reading,
-        progress: Callable[[str], None],
-    ) -> None:
-        self.listing, self.how = listing, how
-        self.tally = Tally()
-        self.count = 0
-        self.embedder, self._progress = embedder, progress
+    listing: ImageListing | tuple[str, ...]
+    embedder: Embedder
+    how: Reading
+    progress: Callable[[str], None]
+    tally: Tally = field(default_factory=Tally)
+    count: int = 0
 
     def rows(self, known: dict[str, tuple[int, int]]) -> Generator[Rows]:
         """Yields rows of items that are new or whose file changed.
@@ -226,7 +222,7 @@ class _Source:
 
     def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
         names = [name for name, _ in chosen]
-        vectors = unit(embed_texts(self.embedder, names, cache=self.how.cache, progress=self._progress))
+        vectors = unit(embed_texts(self.embedder, names, cache=self.how.cache, progress=self.progress))
         self.count += len(names)
         yield names, [0] * len(names), vectors
 
@@ -235,7 +231,7 @@ class _Source:
         to_read, to_match = tee(chosen)
         images = ((Path(name), name) for name, _ in to_read)
         numbered = enumerate(to_match)
-        with closing(image_embeddings(self.embedder, images, count, self.how, self.tally, self._progress)) as parts:
+        with closing(image_embeddings(self.embedder, images, count, self.how, self.tally, self.progress)) as parts:
             for part in parts:
                 ids: list[str] = []
                 stamps: list[int] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refusal, run
 from faults.field_rows import ELSEWHERE
 from faults.field_table import other, present
 
@@ -16,7 +17,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry, ClassifierEntry
 from mobileclip_deploy.artifacts.bundle.source import open_source
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
+from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.parity import Gates
@@ -127,3 +128,26 @@ def test_another_dimension_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     head = LabelHead.read(bundle.path / "labels.safetensors")
     narrow = replace(head, weights=head.weights[:, :100].copy())
     assert step_that_fails(planted(bundle, tmp_path / "narrow", narrow)) == "opening"
+
+
+@pytest.mark.whole
+def test_the_page_of_a_search_shows_the_pictures_that_were_labelled_wrongly(bundle: Bundle, tmp_path: Path) -> None:
+    source = models_dir() / "nano" / "evaluation" / "images"
+    for label, names in {"cat": ("1f63c", "1f68c"), "car": ("1f693",), NONE: ("1f69a", "1f355")}.items():
+        (tmp_path / "held <out>" / label).mkdir(parents=True)
+        for name in names:
+            shutil.copy(source / f"{name}.png", tmp_path / "held <out>" / label)
+    arguments = ("evaluate", bundle.path, "--dataset", tmp_path / "held <out>", "--html", tmp_path / "wrong.html")
+    mistakes = run(*arguments, "--json").json["mistakes"]
+    assert [(Path(one["image"]).name, one["label"], *one["predicted"]) for one in mistakes] == [
+        ("1f68c.png", "cat", "car"),
+        ("1f69a.png", NONE, "car"),
+    ]
+    page = (tmp_path / "wrong.html").read_text(encoding="utf-8")
+    assert (page.count("data:image/jpeg;base64,"), "default-src 'none'" in page, "<out>" in page) == (4, True, False)
+    given = (
+        f'<span class="score">{mistakes[0]["predicted"]["car"]:.3f}</span> is cat {mistakes[0]["score"]:.3f}: 1f68c.png'
+    )
+    assert given in page[page.index("<h2>car</h2>") : page.index("<h2>cat</h2>")]
+    assert "given car" in page[page.index("<h2>cat</h2>") : page.index(f"<h2>{NONE}</h2>")]
+    assert "replace it with --force" in refusal(run(*arguments))
