@@ -6,6 +6,7 @@ python tests/client_vectors.py
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 import tempfile
@@ -22,7 +23,9 @@ from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
 from safetensors.numpy import save
 
-from mobileclip_deploy.artifacts.towers.label_head import Thresholds
+from mobileclip_deploy.artifacts.towers.label_head import LabelHead, Thresholds, digest_rows
+from mobileclip_deploy.base.files import content_sha256
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.preprocessing import rgb_image, tower_bytes
 from mobileclip_deploy.network.model.variants import Preprocess, load_variant
 from mobileclip_deploy.search.index import Index
@@ -193,7 +196,83 @@ def tag_vectors() -> dict[str, Any]:
     for case in cases:
         rule = Thresholds(ratios=case["ratios"], share=case["share"], **fixed)
         case["present"] = rule.present(np.array(case["probabilities"], np.float32))
-    return {"schema_version": 1, "cases": cases}
+    return {"schema_version": 1, "cases": cases, "learned": learned_labels(), "refused": list(refused_labels())}
+
+
+TAGS = {"cat": 2.0, "dog": 0.5, "Katze \N{CAT FACE}": 30.0}
+"""Labels of the file, and their ratios."""
+
+
+def label_file(tensors: dict[str, Any] | None = None, **changes: Any) -> bytes:
+    """A file of labels as `LabelHead.save` writes it; `changes` of its description and its thresholds."""
+    chance = np.random.default_rng(62)
+    arrays = {"weights": 4 * chance.standard_normal((4, 6)), "biases": chance.standard_normal(4)}
+    digests = digest_rows(f"{number:016x}" for number in range(5))
+    sha256 = content_sha256(digests.tobytes())
+    rule = {"ratios": [*TAGS.values()], "share": 0.1, "method": "texts", "examples": 4, "background": 1}
+    rule |= {"pictures_sha256": sha256, "aim": 0.05, "false_tags": 0.0, "true_tags": 1.0, "right": 1.0}
+    described: dict[str, Any] = {"format": "mobileclip-deploy labels 1", "embedding_space": SPACE, "labels": [*TAGS]}
+    described |= {name: value for name, value in changes.items() if name not in rule}
+    described["thresholds"] = rule | {name: value for name, value in changes.items() if name in rule}
+    found = {name: array.astype(np.float32) for name, array in arrays.items()} | {"digests": digests} | (tensors or {})
+    return save({name: array for name, array in found.items() if array is not None}, {"labels": json.dumps(described)})
+
+
+def learned_labels() -> dict[str, Any]:
+    """A file of labels, embeddings of its space, their probabilities, and the labels that are present."""
+    head, queries = _read_labels(label_file()), np.random.default_rng(63).standard_normal((12, 6)).astype(np.float32)
+    embeddings = [
+        {
+            "values": query.tolist(),
+            "probabilities": {name: round(float(share), 7) for name, share in zip(head.names, shares, strict=True)},
+            "present": [head.names[index] for index in head.thresholds.present(shares)],
+        }
+        for query, shares in zip(queries, head.probabilities(queries), strict=True)
+    ]
+    found = {"file": _text(label_file()), "embedding_space": SPACE, "labels": [*TAGS], "embeddings": embeddings}
+    assert {len(one["present"]) for one in embeddings} >= {0, 1, 2}
+    return found
+
+
+def _read_labels(content: bytes) -> LabelHead:
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / "labels.safetensors").write_bytes(content)
+        return LabelHead.read(path)
+
+
+def refused_labels() -> Iterator[dict[str, Any]]:
+    """Files that are not valid, which Python refuses too."""
+    whole, ones = label_file(), np.ones((4, 6), np.float32)
+    files = {
+        "no file": b"",
+        "cut": whole[:-100],
+        "a header that is longer than the file": b"\xff\xff\xff\x7f\0\0\0\0" + whole[8:],
+        "no description": save({"weights": ones}),
+        "a description that is no JSON": save({"weights": ones}, {"labels": "{"}),
+        "a key twice": label_file(labelz=[*TAGS]).replace(b"labelz", b"labels"),
+        "another format": label_file(format="labels"),
+        "one label": label_file(labels=["cat"], ratios=[1.0]),
+        "none of these as a label": label_file(labels=["cat", "dog", "none of these"]),
+        "a label that is a number": label_file(labels=["cat", "dog", 1]),
+        "a label of 1,001 characters": label_file(labels=["cat", "dog", "c" * 1001]),
+        "no embedding space": label_file(embedding_space=None),
+        "a ratio too few": label_file(ratios=[1.0, 2.0]),
+        "a negative ratio": label_file(ratios=[1.0, 2.0, -1.0]),
+        "a ratio of ten millions": label_file(ratios=[1.0, 2.0, 1e7]),
+        "a share of 2": label_file(share=2.0),
+        "no examples": label_file(examples=0, background=5),
+        "the least number of pictures": label_file(examples=-(1 << 63)),
+        "another number of pictures": label_file(examples=5),
+        "a row too few": label_file({"weights": ones[:3]}),
+        "a weight that is NaN": label_file({"weights": ones * np.nan}),
+        "an infinite bias": label_file({"biases": ones[:, 0] * np.inf}),
+        "weights of float16": label_file({"weights": ones.astype(np.float16)}),
+        "no biases": label_file({"biases": None}),
+    }
+    for what, content in (files | {"a newer format": label_file(format="mobileclip-deploy labels 2")}).items():
+        with contextlib.suppress(InvalidInput):
+            raise AssertionError(f"{what}: {_read_labels(content)}")
+        yield {"what": what, "code": "newer" if what == "a newer format" else "bundle", "file": _text(content)}
 
 
 WRITERS = {

@@ -17,6 +17,7 @@ import { dot, unit } from "./vectors.js";
 export { MobileCLIPError } from "./errors.js";
 export { Index } from "./index_file.js";
 export { IndexWriter } from "./index_writer.js";
+export { LearnedLabels } from "./labels.js";
 export { upright } from "./pictures.js";
 export { Tokenizer } from "./tokenizer.js";
 export { prepare, resize } from "./resize.js";

@@ -1,13 +1,13 @@
-// Reads a .safetensors file: {tensors: name -> {dtype, shape, data}, prompts: the golden texts, if it names any}; the
-// types that golden answers and backgrounds have.
+// Reads a .safetensors file: {tensors: name -> {dtype, shape, data}, metadata, prompts: the golden texts, if it names
+// any}; the types that golden answers, backgrounds and labels have.
 
 import { MobileCLIPError } from "./errors.js";
 
 const TYPES = { F32: Float32Array, I32: Int32Array, I8: Int8Array, U8: Uint8Array };
 
 /** Of an ArrayBuffer; `file`: its name, for the message where it is damaged. */
-export function parse(buffer, file) {
-  const damaged = new MobileCLIPError("bundle", `${file} is damaged: export the bundle again`);
+export function parse(buffer, file, remedy = "export the bundle again") {
+  const damaged = new MobileCLIPError("bundle", `${file} is damaged: ${remedy}`);
   let header;
   let start;
   try {
@@ -24,7 +24,7 @@ export function parse(buffer, file) {
     const { dtype, shape, data_offsets: [from, to] } = entry;
     return [name, { dtype, shape, data: new TYPES[dtype](buffer.slice(start + from, start + to)) }];
   }));
-  return { tensors, prompts: prompts(metadata, damaged) };
+  return { tensors, metadata, prompts: prompts(metadata, damaged) };
 }
 
 const place = (value) => Number.isSafeInteger(value) && value >= 0;

@@ -29,8 +29,11 @@ export function dot(one, other) {
  * sigmoid of each, and of it. */
 export function probabilities(embedding, labels, scale, bias) {
   const logits = labels.map((label) => scale * dot(embedding, label));
-  if (bias != null) return logits.map((one) => 1 / (1 + Math.exp(-one - bias)));
-  const top = Math.max(...logits);
+  return bias == null ? softmax(logits) : logits.map((one) => 1 / (1 + Math.exp(-one - bias)));
+}
+
+export function softmax(logits) {
+  const top = logits.reduce((most, one) => Math.max(most, one), -Infinity);
   const shares = logits.map((one) => Math.exp(one - top));
   const sum = shares.reduce((total, one) => total + one, 0);
   return shares.map((one) => one / sum);

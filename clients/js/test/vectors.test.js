@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { check, understood } from "../src/manifest.js";
-import { answer, Index, IndexWriter, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
+import { answer, Index, IndexWriter, LearnedLabels, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
 import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
 import { present } from "../src/labels.js";
@@ -276,6 +276,23 @@ for (const { what, code, width, height, bytes } of vectors("pictures").refused) 
 test("the labels that are present are Python's", () => {
   for (const { probabilities, present: wanted, ...thresholds } of vectors("tags").cases) {
     assert.deepEqual(present(thresholds, Float32Array.from(probabilities)), wanted);
+  }
+});
+
+test("labels of a file are Python's", () => {
+  const { file, embedding_space: embeddingSpace, labels: names, embeddings } = vectors("tags").learned;
+  const labels = LearnedLabels.open(Buffer.from(file, "base64"));
+  assert.deepEqual([labels.names, labels.embeddingSpace], [names, embeddingSpace]);
+  for (const { values, probabilities, present: wanted } of embeddings) {
+    const embedding = { values, embeddingSpace };
+    assert.deepEqual(labels.tags(embedding).map(({ label }) => label), wanted);
+    for (const { label, probability } of labels.classify(embedding)) assert.ok(Math.abs(probability - probabilities[label]) < 1e-6);
+  }
+  const [{ values }] = embeddings;
+  assert.throws(() => labels.tags({ values, embeddingSpace: "another" }), refused("space"));
+  assert.throws(() => labels.tags({ values: values.slice(1), embeddingSpace }), refused("space"));
+  for (const { what, code, file: broken } of vectors("tags").refused) {
+    assert.throws(() => LearnedLabels.open(Buffer.from(broken, "base64")), refused(code), what);
   }
 });
 

@@ -57,6 +57,16 @@ export interface Labels {
   readonly embeddingSpace: string;
   classify(embedding: Embedding): Classification[];
 }
+/** Labels that were learned from pictures (`labels.safetensors`), for a bundle with embeddings. */
+export class LearnedLabels {
+  static open(bytes: ArrayBuffer | Uint8Array): LearnedLabels;
+  readonly names: string[];
+  readonly embeddingSpace: string;
+  /** All labels and "none of these". */
+  classify(embedding: Embedding): Classification[];
+  /** Labels that are present; empty where none of them is. */
+  tags(embedding: Embedding): Classification[];
+}
 
 /** A dimension of a tower: 0, null or a name where it is free. */
 export type Dimension = number | string | null;

@@ -59,6 +59,12 @@ public final class Labels {
         return found;
     }
 
+    static List<Share> present(List<String> names, double[] ratios, double share, double[] shares) {
+        List<Share> found = new ArrayList<>();
+        for (int index : present(ratios, share, shares)) found.add(new Share(names.get(index), shares[index]));
+        return found;
+    }
+
     static List<Share> ranked(List<String> names, double[] shares) {
         List<Share> found = new ArrayList<>();
         for (int index = 0; index < shares.length; index++) found.add(new Share(names.get(index), shares[index]));

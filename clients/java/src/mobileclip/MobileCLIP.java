@@ -161,12 +161,7 @@ public final class MobileCLIP implements AutoCloseable {
         if (manifest.ratios == null) {
             throw Manifest.refused("the bundle has no labels that were learned from pictures: export it with --examples", null);
         }
-        double[] shares = shares(picture);
-        List<Labels.Share> found = new ArrayList<>();
-        for (int index : Labels.present(manifest.ratios, manifest.share, shares)) {
-            found.add(new Labels.Share(manifest.classes.get(index), shares[index]));
-        }
-        return found;
+        return Labels.present(manifest.classes, manifest.ratios, manifest.share, shares(picture));
     }
 
     private double[] shares(Picture picture) {

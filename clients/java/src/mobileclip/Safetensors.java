@@ -7,7 +7,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** Reads a .safetensors file: the types that golden answers and backgrounds have. */
+/** Reads a .safetensors file: the types that golden answers, backgrounds and labels have. */
 final class Safetensors {
     /** One tensor: float[] of F32, int[] of I32 and U8 (0 to 255), byte[] of I8. */
     static final class Tensor {
@@ -29,9 +29,11 @@ final class Safetensors {
     final Map<String, Tensor> tensors;
     /** The golden texts; null where the file names none. */
     final List<?> prompts;
+    final Map<?, ?> metadata;
 
-    private Safetensors(Map<String, Tensor> tensors, List<?> prompts) {
+    private Safetensors(Map<String, Tensor> tensors, Map<?, ?> metadata, List<?> prompts) {
         this.tensors = tensors;
+        this.metadata = metadata;
         this.prompts = prompts;
     }
 
@@ -49,7 +51,7 @@ final class Safetensors {
             }
             Map<?, ?> metadata = (Map<?, ?>) ((Map<?, ?>) header).get("__metadata__");
             Object prompts = metadata == null ? null : metadata.get("prompts");
-            return new Safetensors(tensors, prompts == null ? null : (List<?>) Json.parse((String) prompts, file));
+            return new Safetensors(tensors, metadata, prompts == null ? null : (List<?>) Json.parse((String) prompts, file));
         } catch (IndexOutOfBoundsException | java.nio.BufferUnderflowException | IllegalArgumentException
                 | ClassCastException | NullPointerException damaged) {
             throw new MobileCLIPException(

@@ -28,17 +28,18 @@ public final class Vectors {
      * bias}, which is not NaN, the sigmoid of each, and of it. */
     public static double[] probabilities(float[] embedding, float[][] labels, double scale, double bias) {
         double[] found = new double[labels.length];
+        for (int index = 0; index < found.length; index++) found[index] = scale * dot(embedding, labels[index]);
+        if (Double.isNaN(bias)) return softmax(found);
+        for (int index = 0; index < found.length; index++) found[index] = 1 / (1 + Math.exp(-found[index] - bias));
+        return found;
+    }
+
+    static double[] softmax(double[] logits) {
         double top = Double.NEGATIVE_INFINITY;
-        for (int index = 0; index < found.length; index++) {
-            found[index] = scale * dot(embedding, labels[index]);
-            top = Math.max(top, found[index]);
-        }
-        if (!Double.isNaN(bias)) {
-            for (int index = 0; index < found.length; index++) found[index] = 1 / (1 + Math.exp(-found[index] - bias));
-            return found;
-        }
+        for (double one : logits) top = Math.max(top, one);
+        double[] found = new double[logits.length];
         double sum = 0;
-        for (int index = 0; index < found.length; index++) sum += found[index] = Math.exp(found[index] - top);
+        for (int index = 0; index < found.length; index++) sum += found[index] = Math.exp(logits[index] - top);
         for (int index = 0; index < found.length; index++) found[index] /= sum;
         return found;
     }

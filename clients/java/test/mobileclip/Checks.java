@@ -441,12 +441,35 @@ final class Checks {
             for (Object label : (List<?>) found.get("present")) wanted.append(wanted.length() > 0 ? ", " : "").append(((Number) label).intValue());
             check("the labels that are present, case " + number++, present.equals("[" + wanted + "]"));
         }
+        Map<?, ?> learned = (Map<?, ?>) json("tags").get("learned");
+        LearnedLabels labels = LearnedLabels.open(decoded(learned));
+        String space = (String) learned.get("embedding_space");
+        check("the labels of a file", labels.names.equals(learned.get("labels")) && labels.embeddingSpace.equals(space));
+        for (Map<?, ?> one : maps(learned.get("embeddings"))) {
+            Embedding embedding = new Embedding(floats(one.get("values")), space);
+            List<String> present = new ArrayList<>();
+            for (Labels.Share tag : labels.tags(embedding)) present.add(tag.label);
+            check("the labels of a file that are present", present.equals(one.get("present")));
+            for (Labels.Share share : labels.classify(embedding)) {
+                double wanted = (Double) ((Map<?, ?>) one.get("probabilities")).get(share.label);
+                check("the probability of " + share.label, Math.abs(share.probability - wanted) < 1e-6);
+            }
+        }
+        refused("another space", MobileCLIPException.Code.SPACE, () -> labels.tags(new Embedding(new float[6], "another")));
+        refused("another width", MobileCLIPException.Code.SPACE, () -> labels.tags(new Embedding(new float[5], space)));
+        for (Map<?, ?> one : maps(json("tags").get("refused"))) {
+            refused((String) one.get("what"), code(one), () -> LearnedLabels.open(decoded(one)));
+        }
+    }
+
+    private static byte[] decoded(Map<?, ?> holder) {
+        return Base64.getDecoder().decode((String) holder.get("file"));
     }
 
     private void relevance() throws Exception {
         Map<?, ?> all = json("relevance");
         Map<?, ?> numbers = (Map<?, ?>) all.get("manifest");
-        byte[] file = Base64.getDecoder().decode((String) all.get("file"));
+        byte[] file = decoded(all);
         Relevance found = new Relevance(numbers, 40, file);
         for (Object size : ((Map<?, ?>) all.get("needed")).keySet()) {
             List<?> wanted = (List<?>) ((Map<?, ?>) all.get("needed")).get(size);

@@ -184,10 +184,7 @@ public final class MobileCLIP: Sendable {
     /// The cosine that a match of a text needs in a library of `size` pictures; nil where the bundle says none: it was
     /// exported without `--background`.
     public func needed(_ text: TextEmbedding, size: Int) throws -> Double? {
-        guard text.embeddingSpace == embeddingSpace else {
-            throw MobileCLIPError(
-                .space, "the embedding is of \(text.embeddingSpace) and the bundle of \(embeddingSpace): they cannot be compared")
-        }
+        try checkSpace(text, embeddingSpace, "the bundle")
         return try relevance?.needed(text, size: size)
     }
 

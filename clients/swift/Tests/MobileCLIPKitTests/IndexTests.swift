@@ -112,12 +112,43 @@ final class IndexTests: XCTestCase {
                 let probabilities: [Float]
                 let present: [Int]
             }
+            struct Learned: Decodable {
+                struct Case: Decodable {
+                    let values: [Float]
+                    let probabilities: [String: Double]
+                    let present: [String]
+                }
+                let file: Data
+                let embedding_space: String
+                let labels: [String]
+                let embeddings: [Case]
+            }
+            struct Refused: Decodable {
+                let what: String
+                let code: String
+                let file: Data
+            }
             let cases: [Case]
+            let learned: Learned
+            let refused: [Refused]
         }
-        for one in try Vectors.read("tags", Tags.self).cases {
+        let all = try Vectors.read("tags", Tags.self)
+        for one in all.cases {
             let rule = Manifest.Thresholds(ratios: one.ratios, share: one.share)
             XCTAssertEqual(rule.present(one.probabilities.map(Double.init)), one.present)
         }
+        let (labels, space) = (try LearnedLabels(all.learned.file), all.learned.embedding_space)
+        XCTAssertEqual([labels.names, [labels.embeddingSpace]], [all.learned.labels, [space]])
+        for one in all.learned.embeddings {
+            let embedding = Embedding(values: one.values, embeddingSpace: space)
+            XCTAssertEqual(try labels.tags(embedding).map(\.label), one.present)
+            for share in try labels.classify(embedding) {
+                XCTAssertEqual(share.probability, try XCTUnwrap(one.probabilities[share.label]), accuracy: 1e-6)
+            }
+        }
+        assertRefused(.space) { _ = try labels.tags(Embedding(values: all.learned.embeddings[0].values, embeddingSpace: "another")) }
+        assertRefused(.space) { _ = try labels.tags(Embedding(values: [1], embeddingSpace: space)) }
+        for one in all.refused { assertRefused(try XCTUnwrap(.init(rawValue: one.code)), one.what) { _ = try LearnedLabels(one.file) } }
     }
 
     func testAQueryNeedsTheSameCosine() throws {

@@ -42,12 +42,15 @@ public struct Labels: Sendable {
 
     /// The most probable first; all together 1, but for a network with a `logitBias`, which judges each label alone.
     public func classify(_ embedding: some Embedded) throws -> [Classification] {
-        guard embedding.embeddingSpace == embeddingSpace else {
-            throw MobileCLIPError(
-                .space, "the embedding is of \(embedding.embeddingSpace) and the labels of \(embeddingSpace): they cannot be compared")
-        }
+        try checkSpace(embedding, embeddingSpace, "the labels")
         return ranked(names, probabilities(embedding.values, vectors, scale, bias))
     }
+}
+
+/// Refuses an embedding of another space than `space`, which is that of `whose`.
+func checkSpace(_ embedding: some Embedded, _ space: String, _ whose: String) throws {
+    guard embedding.embeddingSpace != space else { return }
+    throw MobileCLIPError(.space, "the embedding is of \(embedding.embeddingSpace) and \(whose) of \(space): they cannot be compared")
 }
 
 func ranked(_ names: [String], _ probabilities: [Double]) -> [Classification] {

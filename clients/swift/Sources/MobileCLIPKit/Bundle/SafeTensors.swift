@@ -1,6 +1,6 @@
 import Foundation
 
-/// A .safetensors file: the types that a bundle's golden answers and background pictures have.
+/// A .safetensors file: the types that golden answers, background pictures and labels have.
 struct SafeTensors {
     struct Tensor {
         let dtype: String
@@ -26,8 +26,9 @@ struct SafeTensors {
         let shape: [Int]?
         let offsets: [Int]?
         let prompts: String?
+        let labels: String?
         enum CodingKeys: String, CodingKey {
-            case dtype, shape, prompts
+            case dtype, shape, prompts, labels
             case offsets = "data_offsets"
         }
     }
@@ -36,6 +37,8 @@ struct SafeTensors {
     private let tensors: [String: Tensor]
     /// The golden texts; nil where the file names none.
     let prompts: [String]?
+    /// The description of learned labels.
+    let labels: String?
 
     init(_ content: Data, named name: String) throws {
         let broken = MobileCLIPError(.bundle, "\(name) is damaged: export the bundle again")
@@ -56,6 +59,7 @@ struct SafeTensors {
             tensors[key] = Tensor(dtype: dtype, shape: shape, bytes: content[body + offsets[0]..<body + offsets[1]])
         }
         self.tensors = tensors
+        labels = entries["__metadata__"]?.labels
         prompts = entries["__metadata__"]?.prompts.flatMap { try? JSONDecoder().decode([String].self, from: Data($0.utf8)) }
     }
 

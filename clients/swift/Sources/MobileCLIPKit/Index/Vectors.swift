@@ -18,6 +18,10 @@ func dot(_ one: [Float], _ other: [Float]) -> Double {
 func probabilities(_ embedding: [Float], _ labels: [[Float]], _ scale: Double, _ bias: Double?) -> [Double] {
     let logits = labels.map { scale * dot(embedding, $0) }
     if let bias { return logits.map { 1 / (1 + exp(-$0 - bias)) } }
+    return softmax(logits)
+}
+
+func softmax(_ logits: [Double]) -> [Double] {
     let top = logits.max() ?? 0
     let shares = logits.map { exp($0 - top) }
     let sum = shares.reduce(0, +)
