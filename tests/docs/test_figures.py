@@ -83,6 +83,7 @@ TABLES = [
     ("contexts", "rows"),
     ("decoders", None),
     ("demo_page", None),
+    ("finetune", None),
     ("library", None),
     ("library_parts", None),
     ("onnx_speed", "speed"),
