@@ -115,17 +115,6 @@ def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("session", numbered=False)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs that tests start, such as compilers and browsers, leave folders here. They go with all of pytest's."""
-    tempfile.gettempdir()  # this process asked before: its own stays
-    with pytest.MonkeyPatch.context() as patched:
-        folder = tmp_path_factory.mktemp("temporary", numbered=False)
-        patched.setenv("TMPDIR", str(folder))
-        patched.setenv("JAVA_TOOL_OPTIONS", f"{os.environ['JAVA_TOOL_OPTIONS']} -Djava.io.tmpdir={folder}")
-        yield
-
-
 @pytest.fixture(scope="module", autouse=True)
 def own_folders(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, session_folder: Path
@@ -137,6 +126,18 @@ def own_folders(
     if request.session.testsfailed == failed:
         for path in set(base.iterdir()) - before:
             path.unlink() if path.is_symlink() else shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_temporary_folder(own_folders: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs that tests start, such as compilers and browsers, leave folders here, and ours, where a test kills
+    them, what the next one removes with a line on stderr: no other file of tests reads that line."""
+    tempfile.gettempdir()  # this process keeps its own
+    with pytest.MonkeyPatch.context() as patched:
+        folder = tmp_path_factory.mktemp("temp")
+        patched.setenv("TMPDIR", str(folder))
+        patched.setenv("JAVA_TOOL_OPTIONS", f"{os.environ['JAVA_TOOL_OPTIONS']} -Djava.io.tmpdir={folder}")
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
