@@ -71,14 +71,12 @@ def ids() -> npt.NDArray[np.int64]:
 @pytest.mark.parametrize(
     "choices",
     [
-        {"target": "onnx", "precision": "fp32", "contexts": [16, 32]},
         {"target": None, "precision": "fp16", "layout": "transformers.js"},
         {"target": "onnx", "precision": "w8", "normalise": True},
         {"target": "coreml", "precision": "fp16", "contexts": [16]},
         {"target": "coreml", "precision": "fp16", "options": {"multifunction": True}},
-        {"target": "litert", "precision": "fp32"},
     ],
-    ids=["contexts", "layout", "normalised", "coreml contexts", "multifunction", "litert"],
+    ids=["layout", "normalised", "coreml contexts", "multifunction"],
 )
 def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
     small: Small, choices: dict[str, Any], tmp_path: Path
@@ -123,8 +121,7 @@ def test_the_smallest_that_passes_is_of_the_axes(small: Small, tmp_path: Path) -
 # Forms with steps of their own behind the smaller projection: a head, pictures of any size, learning, measured ranges.
 FORMS: dict[str, dict[str, Any]] = {
     "any size": {"target": "onnx", "precision": "fp16", "input": "bytes"},
-    "litert w8a8": {"target": "litert", "precision": "w8a8"},
-    "classifier": {"target": "litert", "precision": "w8", "labels": LABELS},
+    "classifier": {"target": "litert", "precision": "w8a8", "labels": LABELS},
     "learned rounding": {
         "target": "onnx",
         "precision": "w8",
