@@ -19,7 +19,7 @@ WIDE = mcd.Gates(cosine=0.5, snr=1)
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize(("name", "tower"), [(PIECES, "both"), (WORDPIECES, "both"), (ROTARY_WORDS, "image")])
+@pytest.mark.parametrize(("name", "tower"), [(WORDPIECES, "both"), (ROTARY_WORDS, "image")])
 def test_what_was_recovered_is_exported_and_proven(name: str, tower: TowerName, tmp_path: Path) -> None:
     with known(tmp_path, name) as path:
         out = tmp_path / "recovered.safetensors"
@@ -29,7 +29,7 @@ def test_what_was_recovered_is_exported_and_proven(name: str, tower: TowerName, 
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("name", [PIECES, WORDPIECES, ROTARY_WORDS])
+@pytest.mark.parametrize("name", [PIECES, ROTARY_WORDS])
 def test_rounding_is_learned_on_texts_of_its_own_vocabulary(name: str, tmp_path: Path) -> None:
     captions = dict.fromkeys(" ".join(text.split()) for language in PHRASES for text in texts(language, 150))
     (tmp_path / "texts").mkdir()

@@ -8,7 +8,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import first_difference
 
-INSTANCES = 3
+INSTANCES = 2
 """So many instances of a field are tried, spread over the file: all of them are seen, or the field is listed."""
 Instance = TypeVar("Instance")
 

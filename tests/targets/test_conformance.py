@@ -39,6 +39,8 @@ CASES: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("qnn", "text", ("fp16",)),
     ("mlx", "text", ("w8",)),
 ]
+CHEAP = ("onnx", "coreml")
+"""Those that convert in seconds: of the others `make test` converts one tower once."""
 # That the example is exported and verified, test_third_party.py shows.
 OTHERS: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("onnx", "image", ("w8a8",)),
@@ -84,7 +86,7 @@ def held(cases: Iterable[tuple[str, TowerName, tuple[str, ...]]]) -> set[tuple[s
 @pytest.mark.parametrize(
     ("name", "tower", "precisions", "thorough"),
     [
-        *((*case, True) for case in CASES),
+        *((*case, case[0] in CHEAP) for case in CASES),
         *(pytest.param(*case, True, marks=pytest.mark.whole) for case in OTHERS),
         *(pytest.param(*case, False, marks=pytest.mark.whole) for case in ONCE),
     ],

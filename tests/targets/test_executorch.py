@@ -119,8 +119,8 @@ def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
     with known(tmp_path) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
         mcd.reparameterize(model)
-        target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
-        target.write(job_of(model, "image", "fp16"), path)
+        target, path = get_target("executorch-vulkan"), tmp_path / "text.pte"
+        target.write(job_of(model, "text", "fp16"), path)
     assert "VulkanBackend" in ExecuTorchArtifact(path, readable=False).file.backends
     with pytest.raises(NotRun, match="needs VulkanBackend"):
         target.open(path).runner()

@@ -33,7 +33,7 @@ def goldens() -> ModuleType:
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize(("backend", "precision"), [("xnnpack", "fp32"), ("coreml", "fp16")])
+@pytest.mark.parametrize(("backend", "precision"), [("xnnpack", "fp32")])
 def test_s0_is_within_the_goldens_bound_or_its_gate(
     goldens: ModuleType, backend: str, precision: str, tmp_path: Path
 ) -> None:

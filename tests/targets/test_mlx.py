@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import struct
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -100,20 +99,6 @@ def test_trained_integers_are_those_that_the_file_holds(model: MobileCLIP, tmp_p
             assert held[name].bits == grid.bits
             rows = (values.reshape(len(values), -1), held[name].values.reshape(len(values), -1))
             assert compare(*rows).relative < 1e-3  # scales are float16 in the file
-
-
-@pytest.mark.whole
-def test_another_process_writes_the_same_bytes(files: dict[TowerName, dict[str, Path]], tmp_path: Path) -> None:
-    """MLX calls values by their addresses; the file calls them by their numbers."""
-    body = (
-        "import sys; from pathlib import Path; from mlx_files import network, write; "
-        "write(network(), 'text', Path(sys.argv[1]), 'w4')"
-    )
-    environment = [str(Path(__file__).parents[1]), *sys.path]
-    subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:] = {environment!r}; {body}", str(tmp_path)], check=True
-    )
-    assert (tmp_path / "tiny_text_w4.mlxfn").read_bytes() == files["text"]["w4"].read_bytes()
 
 
 @pytest.mark.whole

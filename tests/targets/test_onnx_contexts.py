@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from contexts import CONTEXTS, causal_model
-from qnn_files import require_qnn
 from torch import Tensor
 from writing import slow_runtime
 
@@ -60,18 +59,12 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
 
 
 @pytest.mark.whole  # each format says lengths in its own way: an enumeration, a dynamic dimension
-@pytest.mark.parametrize(
-    ("target", "precision", "bound"), [("coreml", "fp16", 0.01), ("executorch", "fp32", 1e-5), ("qnn", "w8a16", 0.05)]
-)
+@pytest.mark.parametrize(("target", "precision", "bound"), [("coreml", "fp16", 0.01), ("executorch", "fp32", 1e-5)])
 def test_other_formats_answer_short_prompts_too(
     target: str, precision: str, bound: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {}
-    if target == "qnn":
-        require_qnn()
-        options["chip"] = "v75"
     model = causal_model(tmp_path, monkeypatch)
-    bundle = mcd.export(model, target, precision, tmp_path, contexts=(16, 32), verify=False, options=options)
+    bundle = mcd.export(model, target, precision, tmp_path, contexts=(16, 32), verify=False)
     entry = bundle.manifest.towers["text"]
     assert (entry.contexts, entry.input.shape) == (CONTEXTS, (1, 0))
     report = mcd.verify(bundle)

@@ -74,14 +74,6 @@ def test_its_accuracy_is_measured_and_compared(bundle: Path, dataset: Path, expo
 
 
 @pytest.mark.whole
-def test_the_smallest_is_found(with_target: None, exports: Exports, tmp_path: Path) -> None:
-    words = ["--target", "torchscript", "--precision", "smallest", "--checkpoint", exports.checkpoint, "-o", tmp_path]
-    done(run("export", *words))
-    log = json.loads((tmp_path / "nano-torchscript-smallest" / "smallest.json").read_text(encoding="utf-8"))
-    assert log["trials"][-1]["precisions"] == {"image": "fp32", "text": "fp32"}
-
-
-@pytest.mark.whole
 def test_it_is_timed_on_the_host(bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "times.json"
     done(run("benchmark", bundle, "--device", "host", "--quick", "--json", output))

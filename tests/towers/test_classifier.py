@@ -32,8 +32,8 @@ LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
-# LiteRT's: embeddings/test_forms.py, beside smaller embeddings.
-WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("coreml", "executorch")]
+# LiteRT's: embeddings/test_forms.py, with smaller embeddings.
+WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("coreml",)]
 
 
 @pytest.fixture(scope="module", params=["onnx", *WHOLE])
@@ -41,9 +41,8 @@ def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: p
     """A verified classifier of each target; the checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("classifiers")
     shutil.copy(exports.checkpoint, folder)
-    precision = "fp32" if request.param == "executorch" else "fp16"
     model = mcd.load_model(None, exports.checkpoint)
-    return mcd.export(model, request.param, precision, folder, labels=LABELS, template="a {}")
+    return mcd.export(model, request.param, "fp16", folder, labels=LABELS, template="a {}")
 
 
 def test_it_holds_one_tower_its_labels_and_no_tokenizer_and_in_core_ml_what_vision_looks_for(
