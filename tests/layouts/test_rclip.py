@@ -138,9 +138,8 @@ def test_verify_passes_it_and_fails_another_mean_in_the_file(
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("precision", ["fp16", "w8"])
-def test_other_precisions_undo_it_too(checkpoint: Path, tmp_path: Path, precision: str) -> None:
-    assert not mcd.verify(export("rclip", checkpoint, tmp_path, precision), checkpoint=checkpoint).failed
+def test_another_precision_undoes_it_too(checkpoint: Path, tmp_path: Path) -> None:
+    assert not mcd.verify(export("rclip", checkpoint, tmp_path, "w8"), checkpoint=checkpoint).failed
 
 
 @pytest.mark.whole
