@@ -12,6 +12,8 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TowerName, models_dir
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 PICTURES = models_dir() / "nano" / "evaluation"
 FEW = mcd.RecoverySettings(steps=4, batch=8, images=24, augmentations=1)
 WIDE = mcd.Gates(cosine=0.5, snr=1)

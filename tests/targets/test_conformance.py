@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from conversions import Store
 from coreai_assets import require_coreai
 from litert_files import require_litert
 from mlx_files import require_mlx
@@ -141,13 +142,14 @@ def test_the_smallest_target_keeps_its_promises(monkeypatch: pytest.MonkeyPatch)
     ("target", "precision"), [*((name, None) for name, _, _ in CASES), ("executorch", "w8a8"), ("litert", "w8a8")]
 )
 def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(
-    target: str, precision: str | None, tmp_path: Path
+    target: str, precision: str | None, store: Store, tmp_path: Path
 ) -> None:
     """A tower as PE-Core's: what no input reaches, converters compute, each in its own way. In int8, the norm that is
     pooled behind shares its input with a sum."""
     NEEDS.get(target, lambda: None)()
     options = FEWER.get(target, {})
-    bundle = small_bundle(ROTARY_WORDS, target, precision, tmp_path, tower="image", options=options)
+    with store.conversions():
+        bundle = small_bundle(ROTARY_WORDS, target, precision, tmp_path, tower="image", options=options)
     held = {check.step: check.status for check in bundle.parity if check.tower == "image"}
     assert held["weights"] == held["graph"] == held["shipped"] == "passed"
     assert "failed" not in held.values()
@@ -159,10 +161,11 @@ PRECISIONS = {"executorch": "fp32", "litert": "fp32"}
 
 @pytest.mark.whole
 @pytest.mark.parametrize("target", [name for name, _, _ in CASES])
-def test_towers_as_siglip2_s_are_proven(target: str, tmp_path: Path) -> None:
+def test_towers_as_siglip2_s_are_proven(target: str, store: Store, tmp_path: Path) -> None:
     """GELU by tanh, pooling at the last token, a projection with a bias: some converters know the exact GELU alone."""
     NEEDS.get(target, lambda: None)()
     precision, options = PRECISIONS.get(target, "fp16"), FEWER.get(target, {})
-    bundle = small_bundle(PIECES, target, precision, tmp_path, options=options)
+    with store.conversions():
+        bundle = small_bundle(PIECES, target, precision, tmp_path, options=options)
     assert {check.status for check in bundle.parity} == {"passed"}
     assert [path.name for path in (bundle.path / "tokenizer").iterdir()] == ["tokenizer.json"]
