@@ -115,11 +115,7 @@ class Trial:
 
 
 def check_target(
-    target: Target,
-    precisions: Sequence[str] | None = None,
-    towers: Sequence[TowerName] = TOWERS,
-    *,
-    thorough: bool = True,
+    target: Target, precisions: Sequence[str] | None = None, towers: Sequence[TowerName] = TOWERS, thorough: bool = True
 ) -> tuple[str, ...]:
     """Checks a target against the promises of `Target`, on a small network of random weights.
 
