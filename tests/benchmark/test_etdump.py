@@ -11,6 +11,8 @@ from tiny import WORDS, known
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result
 
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 
