@@ -5,7 +5,7 @@ old one.
         [--replay]
 
 The new style is Noto Emoji in one colour, a font (npm's @expo-google-fonts/noto-emoji, OFL-1.1): 1,384 drawings, of
-which half train, a sixth is held out for the early stop and the choice of the ratio, and a third tests. The old data
+which half train, a sixth is held out for the choice of the ratio, and a third tests. The old data
 are nano's evaluation set (Twemoji), a third to choose the ratio, the rest to test. With --replay the fine-tune's pairs
 contain as many of nano's own training drawings (Fluent Emoji, MIT) as new ones; the plain fine-tune's do not. Needs
 `npm` on the path. Finished commands and seeds stay in FOLDER: a run that was stopped goes on. Other settings need
@@ -150,10 +150,12 @@ def run_seed(
     files = {"original": original}
     for name in ("plain", "finetune"):
         recipe = settings | {"start": str(original), "data": str(train[name]), "evaluation": str(held), "seed": seed}
+        # One measurement, so that the last weights are written: earlier ones are better alone, and worse in a mix.
+        recipe |= {"evaluate_every": settings["steps"]}
         if name == "finetune":
-            recipe |= {"preset": "finetune", "evaluate_every": 20}
+            recipe |= {"preset": "finetune"}
         else:  # the same steps at one rate, with the statistics of the new pictures
-            recipe |= {"distillation": 0, "evaluate_every": settings["steps"], "layer_decay": None}
+            recipe |= {"distillation": 0, "layer_decay": None}
         (folder / f"{name}.yaml").write_text(json.dumps(recipe))  # YAML reads JSON
         record = folder / f"{name}.json"
         if not record.is_file():  # a training that goes on would count some of its minutes
