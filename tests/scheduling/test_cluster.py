@@ -77,8 +77,7 @@ def test_a_failure_ends_what_is_not_to_go_on(address: str, tmp_path: Path) -> No
     bad = [Task(f"bad {number}", read_json, (tmp_path,), 3 * GB) for number in range(8)]
     ends: list[str] = []
     run_tasks(bad, lambda task, _: ends.append(task.name), address)
-    assert ends[0] == "bad 0"
-    assert len(ends) <= 2
+    assert 1 <= len(ends) <= 2  # two run at once
 
 
 def where() -> str:
