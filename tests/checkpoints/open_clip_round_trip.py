@@ -42,7 +42,7 @@ class OnCpu(torch.nn.parallel.DistributedDataParallel):  # open_clip names a dev
         super().__init__(module, **options)
 torch.nn.parallel.DistributedDataParallel = OnCpu
 from open_clip_train.main import main
-main([*sys.argv[1:], "--logs", "logs"])  # the launcher takes this option for one of its own
+main(sys.argv[1:])
 """
 
 
@@ -57,11 +57,10 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
     if target.is_file():
         return target
     processes, precision = RUNS[name]
-    module, logs = ["open_clip_train.main"], ["--logs", "logs"]
+    module = ["open_clip_train.main"]
     if processes > 1:
         (folder / "on_cpu.py").write_text(DISTRIBUTED)
         module = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "on_cpu.py"]
-        logs = []
     words = f"--dataset-type csv --csv-separator , --batch-size {batch} --epochs 1 --workers 0 --lr 1e-6 --warmup 1"
     command = [sys.executable, "-m", *module, "--train-data", "pairs.csv", *words.split()]
     command += [
@@ -76,7 +75,8 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
         "--name",
         name,
     ]
-    subprocess.run([*command, *logs], cwd=folder, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    # In its usual folder: torch's launcher takes `--logs` for an option of its own.
     shutil.move(folder / f"logs/{name}/checkpoints/epoch_1.pt", target)
     shutil.rmtree(folder / f"logs/{name}")
     return target

@@ -33,10 +33,7 @@ pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
 # LiteRT's: embeddings/test_forms.py, with smaller embeddings.
-WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("coreml",)]
-
-
-@pytest.fixture(scope="module", params=["onnx", *WHOLE])
+@pytest.fixture(scope="module", params=["onnx", pytest.param("coreml", marks=pytest.mark.whole)])
 def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """A verified classifier of each target; the checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("classifiers")
