@@ -105,7 +105,10 @@ ENTRIES: dict[str, Callable[[Weights], Any]] = {
 @pytest.mark.parametrize("kind", ENTRIES)
 def test_wrapped_checkpoints_are_the_same_network(tmp_path: Path, weights: Weights, kind: str) -> None:
     plain = load(write(tmp_path / "plain.pt", weights))
-    model = load(write(tmp_path / "kind.pt", ENTRIES[kind](weights)), preprocess="card")
+    path = write(tmp_path / "kind.pt", ENTRIES[kind](weights))
+    processes = kind == "DistributedDataParallel"  # open_clip's program leaves that prefix, and says no more
+    assert not processes or "was trained further (it holds the prefix `module.`)" in refusal(path)
+    model = load(path, preprocess="card" if processes else None)
     assert torch.equal(embed(model), embed(plain))
     assert origin(model).weights == origin(plain).weights
     assert any("Lightning" in note for note in origin(model).notes) == (kind == "Lightning")
@@ -370,7 +373,7 @@ def test_the_libraries_own_files(tmp_path: Path) -> None:
     refused = {
         name: refusal(folder / name) for name in ("adapter", "adapter_mlp.pt", "pickled.pt", "rn50.pt", "nan.pt")
     }
-    assert "a LoRA adapter alone" in refused["adapter"]
+    assert "convert ADAPTER --base ORIGINAL" in refused["adapter"]
     assert "save its state_dict alone" in refused["pickled.pt"]
     assert "RN50" in refused["rn50.pt"]
     assert "NaN" in refused["nan.pt"]

@@ -300,8 +300,8 @@ def _advice(names: Iterable[str]) -> str | None:
     listed = list(names)
     if sum("lora_" in name for name in listed) > len(listed) / 2:
         return (
-            "it has the factors of a LoRA adapter alone: merge them into the checkpoint that it was trained on with "
-            "`convert` and `base`, then use the written file"
+            "it has the factors of a LoRA adapter alone: merge them by `mobileclip-deploy convert ADAPTER --base "
+            "ORIGINAL -o merged.safetensors`, then use that file"
         )
     return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
 

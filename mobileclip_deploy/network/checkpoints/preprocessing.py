@@ -125,7 +125,7 @@ def _named(card: Preprocess, taken: TakenPreprocess) -> TakenPreprocess:
 
 
 def _refuse_untold(identity: Identity, card: Preprocess, repository: str | None) -> None:
-    """Refuses a checkpoint that open_clip trained on if the card's mean or std are not open_clip's own: nothing records
+    """Refuses a checkpoint that was trained further if the card's mean or std are not open_clip's own: nothing records
     which were used."""
     file, variant = identity.file, identity.variant
     published = {(source.repository, source.file) for source in variant.sources}
@@ -134,7 +134,7 @@ def _refuse_untold(identity: Identity, card: Preprocess, repository: str | None)
     if any(repository == hub_name or file.path.name == name for hub_name, name in published):
         return
     raise CheckpointError(
-        f"{file.path} was trained with open_clip (it holds {', '.join(file.traces)}), and does not record its "
+        f"{file.path} was trained further (it holds {', '.join(file.traces)}), and does not record its "
         f"preprocessing: that of {variant.name}'s card (mean {card.mean[0]:g}, std {card.std[0]:g}, "
         f"{card.interpolation}), or OpenAI's (mean {CLIP_MEAN[0]:.3g}, std {CLIP_STD[0]:.3g}, bicubic), which "
         f"open_clip takes where it starts from a local file; say which with `preprocess={OPENAI!r}` or "

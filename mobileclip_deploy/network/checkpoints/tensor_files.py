@@ -236,10 +236,10 @@ def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]
             return tensors, name, plain
     if OPTIMIZER & data.keys():
         return {}, "", ""
-    # AveragedModel counts its updates in a tensor next to the weights.
     tensors = {key: value for key, value in data.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    tensors.pop("n_averaged", None)
-    return tensors, "", ""
+    # torch's AveragedModel counts its updates in a tensor, and puts `module.` before all names of the weights.
+    averaged = tensors.pop("n_averaged", None) is not None
+    return {key.removeprefix("module.") if averaged else key: value for key, value in tensors.items()}, "", ""
 
 
 def _without(data: Any) -> str:
