@@ -15,6 +15,7 @@ from mobileclip_deploy.artifacts.towers.label_head import Thresholds
 from mobileclip_deploy.base.escaping import writable
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.intervals import Interval
+from mobileclip_deploy.base.progress import about
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.label_figures import MOST_SCORES, Flags, LabelFigures, Ranks, label_figures
@@ -184,8 +185,8 @@ def measure(
         of_classes["per_class"] = _per_class(dataset.classes, labels, ranks, of_labels)
         of_classes["confusion"] = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in chosen:
-        progress("captions")
-        texts = embed_prompts(embedder, dataset.captions, how.cache) if how.captions is None else how.captions
+        known, report = how.captions, about("captions", progress)
+        texts = embed_prompts(embedder, dataset.captions, how.cache, report) if known is None else known
         directions = retrieval_ranks(images, texts, np.asarray(dataset.caption_images))
         for name, ranks in zip(("image_to_text", "text_to_image"), directions, strict=True):
             hits |= {f"{name}_recall@{k}": ranks < k for k in (1, 5, 10)}

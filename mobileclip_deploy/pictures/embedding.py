@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
@@ -56,13 +57,15 @@ def open_store(
     )
 
 
-def embed_prompts(embedder: Embedder, prompts: Sequence[str], cache: Path | None = None) -> Floats:
+def embed_prompts(
+    embedder: Embedder, prompts: Sequence[str], cache: Path | None = None, progress: Progress = silent
+) -> Floats:
     """Returns unit-length text embeddings [M, D].
 
     Raises:
         InvalidInput: the cache cannot be used.
     """
-    return unit(embed_texts(embedder, prompts, cache=cache))
+    return unit(embed_texts(embedder, prompts, cache=cache, progress=progress))
 
 
 def embed_texts(
@@ -70,7 +73,7 @@ def embed_texts(
     prompts: Sequence[str],
     *,
     cache: Path | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> Floats:
     """Returns text embeddings [M, D] as the artifact computes them, not normalised.
 

@@ -113,6 +113,7 @@ def reinforce(
     existing: Existing = "discard" if force else "continue"
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form, existing)
     require_tls(scheduler, insecure_scheduler)
+    progress(f"reading {pairs}")
     read = read_pairs(Path(pairs))
     if isinstance(teachers, MobileCLIP):
         teachers = (teachers,)
