@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.fitting import Candidate
@@ -23,6 +24,7 @@ from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_varia
 from mobileclip_deploy.training.trainer.recipe import Optimisation, Recipe
 
 EMBEDDING_STD = 0.02
+LORA_SCALE = 2.0  # alpha / rank, for the usual alpha of twice the rank
 
 
 def start(recipe: Recipe) -> MobileCLIP:
@@ -56,6 +58,41 @@ def start(recipe: Recipe) -> MobileCLIP:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
+    if recipe.lora is not None:
+        _add_factors(model, recipe.lora)
+    return model
+
+
+class LowRank(nn.Module):
+    """Parametrization of a weight [out, in (, 1, 1)]: itself plus a product of two trained factors, which is zero at
+    first (LoRA, arXiv 2106.09685)."""
+
+    def __init__(self, weight: Tensor, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Parameter(torch.empty(rank, weight[0].numel()))
+        self.up = nn.Parameter(torch.zeros(len(weight), rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))  # as PEFT draws them
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + LORA_SCALE * (self.up @ self.down).reshape(weight.shape)
+
+
+def _add_factors(model: MobileCLIP, rank: int) -> None:
+    """Freezes all weights except the temperature, and adds factors to every matrix and 1 x 1 convolution."""
+    model.requires_grad_(False)
+    model.logit_scale.requires_grad_(True)
+    for module in [*model.modules()]:
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            continue
+        if isinstance(module, nn.Linear) or (module.kernel_size == (1, 1) and module.groups == 1):
+            parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
+
+
+def merge_factors(model: MobileCLIP) -> MobileCLIP:
+    """Returns the model with the factors of LoRA, if it has them, merged into its weights."""
+    for module in [*model.modules()]:
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
     return model
 
 

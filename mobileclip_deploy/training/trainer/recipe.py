@@ -118,6 +118,7 @@ class Recipe(Optimisation, frozen=True):
     the factor of the learning rate from each layer to the one before it. `patience` is the number of measurements
     without a better recall after which the training stops; the best weights are written. With `patience` and without
     `evaluation` every third picture of `data` is held out. `preprocess`: as for `load`. `template`: caption of a class.
+    `lora`: rank of factors that are trained in place of the weights, and merged at the end.
     """
 
     variant: str
@@ -139,6 +140,7 @@ class Recipe(Optimisation, frozen=True):
     patience: int | None = Field(default=None, gt=0)
     preprocess: str | None = Field(default=None, max_length=4096)
     template: str | None = Field(default=None, max_length=1000)
+    lora: int | None = Field(default=None, gt=0, le=1024)
 
     @model_validator(mode="after")
     def _anchors_or_teachers(self) -> Recipe:
@@ -146,6 +148,8 @@ class Recipe(Optimisation, frozen=True):
             raise ValueError("anchors cannot be combined with teachers; set distillation to 0")
         if self.statistics is not None and (self.start is None or self.anchors is not None):
             raise ValueError("frozen statistics need a start, and no anchors; name the checkpoint with start")
+        if self.lora is not None and self.start is None:
+            raise ValueError("lora needs a start; name the checkpoint with start")
         if self.template is not None and "{}" not in self.template:
             raise ValueError("the template has no {} for the name of the class; write a photo of a {}")
         if self.anchors is not None and (self.accumulate or 1) > 1:
@@ -189,6 +193,7 @@ EXAMPLES = {
     "statistics": "frozen",
     "layer_decay": "0.8",
     "patience": "4",
+    "lora": "8",
     "preprocess": "openai",
     "template": "a photo of a {}",
 }

@@ -41,10 +41,10 @@ from mobileclip_deploy.training.reinforcement.samples import (
     collate,
 )
 from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state, sole_training
-from mobileclip_deploy.training.trainer.network import start, write_weights
+from mobileclip_deploy.training.trainer.network import merge_factors, start, write_weights
 from mobileclip_deploy.training.trainer.objective import Embedded, Objective, Towers, objective
 from mobileclip_deploy.training.trainer.processes import ALONE, Processes, joined
-from mobileclip_deploy.training.trainer.recipe import Recipe
+from mobileclip_deploy.training.trainer.recipe import FINETUNE, PRESETS, Recipe
 
 LOG = "log.csv"
 
@@ -214,10 +214,10 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
 
     @property
     def result(self) -> MobileCLIP:
-        """The averaged weights, at the best measurement if the recipe has `patience`."""
+        """The averaged weights, at the best measurement if the recipe has `patience`; with LoRA's factors merged."""
         if self.best.weights:
             self.averaged.load_state_dict(self.best.weights)
-        return self.averaged
+        return merge_factors(self.averaged)
 
     def kept(self) -> dict[str, Any]:
         return {} if self.recipe.patience is None else {"best": vars(self.best)}
@@ -287,6 +287,7 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
         InvalidInput: they are incomplete, damaged or without captions, or plain where the recipe needs teachers.
         UsageError: the recipe augments images whose augmentations are stored, or has fields for other data.
     """
+    progress(f"reading {recipe.data}")
     variant = load_variant(recipe.variant)
     dataset: TrainingData
     indexed = read_index(recipe.data).format if (recipe.data / INDEX).is_file() else None
@@ -312,12 +313,18 @@ def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
         raise UsageError(f"{recipe.data} is reinforced and stores its augmentations; leave `augmentation` out")
     if not dataset.captioned:
         raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; give pairs with texts")
-    if not published and recipe.batch > len(dataset):
+    if not published and fitting_batch(recipe, len(dataset)) > len(dataset):
         raise InvalidInput(
             f"a batch of {recipe.batch:,} of {len(dataset):,} pairs would repeat each pair; set batch to at most "
             f"{len(dataset):,}"
         )
     return dataset
+
+
+def fitting_batch(recipe: Recipe, pairs: int) -> int:
+    """Returns the batch of a recipe: that of the preset `finetune` falls to the number of pairs."""
+    unset = recipe.preset == FINETUNE and recipe.batch == PRESETS[FINETUNE]["batch"]
+    return max(2, min(recipe.batch, pairs)) if unset else recipe.batch
 
 
 def train(
@@ -342,6 +349,7 @@ def train(
             raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
         report = progress if processes.first else silent
         dataset = processes.run_on_all(lambda: training_data(recipe, report))
+        recipe = recipe.model_copy(update={"batch": fitting_batch(recipe, len(dataset))})
         processes.run_on_all(lambda: _check_shares(recipe, processes))
         processes.run_on_all(lambda: stack.enter_context(sole_training(folder, processes)))
         state = processes.run_on_all(lambda: read_state(folder))

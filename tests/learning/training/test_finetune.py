@@ -25,10 +25,10 @@ from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoi
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.pictures.image_sources import Content
 from mobileclip_deploy.training.door import finetune_recipe
-from mobileclip_deploy.training.reinforcement.samples import PairDataset
+from mobileclip_deploy.training.reinforcement.samples import PairDataset, collate
 from mobileclip_deploy.training.trainer.network import optimizer, start
 from mobileclip_deploy.training.trainer.recipe import Recipe
-from mobileclip_deploy.training.trainer.running import LogRow, _Training, held_out, training_data
+from mobileclip_deploy.training.trainer.running import LogRow, _Training, fitting_batch, held_out, training_data
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,6 @@ def test_statistics_are_frozen_and_rates_fall_by_layer(folder: Path) -> None:
     training = _Training(wanted, training_data(wanted), folder / "frozen")
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
     data = training_data(wanted)
-    from mobileclip_deploy.training.reinforcement.samples import collate
-
     training.update(collate([data[choice] for choice in data.choose(4, torch.Generator())]))
     after = training.network.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -104,6 +102,27 @@ def test_statistics_are_frozen_and_rates_fall_by_layer(folder: Path) -> None:
     assert rates[next(name for name in rates if name.startswith("image.stem."))] == pytest.approx(
         rate * 0.8 ** (stages + 1)
     )
+
+
+def test_lora_trains_factors_and_merges_them(folder: Path) -> None:
+    wanted = recipe(folder / "pairs", lora=2, learning_rate=1e-2, layer_decay=None, average=0.0)
+    data = training_data(wanted)
+    training = _Training(wanted, data, folder / "lora")
+    assert len(training.optimizer.state_dict()["param_groups"]) == 2
+    trained = {name for name, parameter in training.network.named_parameters() if parameter.requires_grad}
+    assert all(name == "logit_scale" or name.endswith(("weight.0.down", "weight.0.up")) for name in trained)
+    for _ in range(2):  # the first step moves one factor alone, since the other begins at zero
+        training.update(collate([data[choice] for choice in data.choose(4, torch.Generator())]))
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        unmerged = training.averaged.encode_image(pixels)
+        merged = training.result.encode_image(pixels)
+    assert torch.allclose(merged, unmerged, rtol=1e-4, atol=1e-4)
+    before, after = start(recipe(folder / "pairs")).state_dict(), training.result.state_dict()
+    assert before.keys() == after.keys()
+    moved = {name: after[name] - before[name] for name in before if not torch.equal(before[name], after[name])}
+    assert {"logit_scale", "image.projection.weight", "text.projection.weight"} <= moved.keys()
+    assert all(torch.linalg.matrix_rank(value.flatten(1)) <= 2 for value in moved.values() if value.ndim)
 
 
 def test_it_stops_without_a_better_recall_and_writes_the_best(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,12 +156,17 @@ def test_impossible_numbers_are_refused_before_a_step(folder: Path) -> None:
         InvalidInput, match="a batch of 100,000 of 8 pairs would repeat each pair; set batch to at most 8"
     ):
         training_data(recipe(folder / "pairs", batch=100_000))
+    preset = finetune_recipe(folder / "pairs", builtin_checkpoint())
+    assert (fitting_batch(preset, 8), fitting_batch(preset, 1), fitting_batch(preset, 65)) == (8, 2, 64)
+    assert len(training_data(preset)) == 8
     path = folder / "recipe.yaml"
     fields = "version: 1\nvariant: nano\npreset: finetune\ndata: pairs\nsteps: 2\nbatch: 4\nlearning_rate: 0.001\n"
     for line, message in (
         ("augmentation: {hue: 2}\nstart: weights.pt\n", "augmentation.hue is 2; it must be at most 1.6"),
         ("", "frozen statistics need a start"),
         ("start: weights.pt\ntemplate: a photo\n", "the template has no {}"),
+        ("start: weights.pt\nstatistics: null\nlora: 0\n", "lora is 0; it must be above 0"),
+        ("statistics: null\nlora: 8\n", "lora needs a start"),
         ("start: weights.pt\npatience: 0\n", "patience is 0; it must be above 0"),
     ):
         path.write_text(fields + line)
@@ -198,8 +222,6 @@ def test_the_mix_is_the_best_that_loses_nothing(folder: Path, monkeypatch: pytes
 
 @pytest.mark.whole
 def test_a_fine_tune_is_mixed_and_compared_by_commands(folder: Path, tmp_path: Path) -> None:
-    tuned = run("train", "--recipe", "finetune", "--data", folder / "pairs", "-o", tmp_path / "tuned")
-    assert "a batch of 64 of 8 pairs" in refusal(tuned)
     fields = {"version": 1, "variant": "nano", "preset": "finetune", "data": str(folder / "pairs"), "steps": 2}
     fields |= {"batch": 4, "start": str(builtin_checkpoint()), "evaluation": str(folder / "pairs")}
     (tmp_path / "recipe.yaml").write_text(json.dumps(fields))
