@@ -218,6 +218,7 @@ def export(
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
     from mobileclip_deploy.export.request import choose, parse_request
+    from mobileclip_deploy.network.checkpoints.hub import published_card
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.network.model.variants import load_variant
     from mobileclip_deploy.parity import parse_gates
@@ -228,9 +229,10 @@ def export(
     choices["verify"], choices["options"] = not no_verify, target_options
     with reading(choices["dataset"]):
         chosen = choose(parse_request(target_names, precisions, output, choices))
-    weights_file(choice.variant, choice.checkpoint, choice.download)
-    if chosen.request.for_product and choice.variant is not None:
-        require_product(load_variant(choice.variant))  # before a download
+    weights = weights_file(choice.variant, choice.checkpoint, choice.download)
+    card = published_card(weights) if choice.variant is None else load_variant(choice.variant)
+    if chosen.request.for_product and card is not None:
+        require_product(card)  # before a download
 
     # From here on torch is needed, which takes more than a second to import: refusals above do not wait for it.
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export

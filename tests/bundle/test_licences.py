@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command_line import refusal, run
 from exports import Exports
 from json_files import edited_json
 
@@ -99,6 +100,9 @@ def test_an_export_for_a_product_is_refused_before_anything_is_written(tmp_path:
     object.__setattr__(model, "variant", model.variant.model_copy(update={"licence": apple}))
     with pytest.raises(UsageError, match="for_product"):
         export(model, "onnx", "fp32", tmp_path / "out", for_product=True)
+    words = ("--target", "onnx", "--for-product", "-o", tmp_path / "out", "--checkpoint", "hf:apple/MobileCLIP-S0")
+    done = run("export", *words)  # from the card of the repository, before a download
+    assert "not a clear 'yes'" in refusal(done)
     assert not (tmp_path / "out").exists()
 
 

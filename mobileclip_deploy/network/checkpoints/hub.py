@@ -153,15 +153,16 @@ def _download(hub: Any, source: HubFile, cache: Path | None, progress: Progress 
 
 
 def _licence(source: HubFile) -> str:
-    card = _card(source)
+    card = published_card(source)
     if card is None:
         return f"{source.repository}: its licence is not known to this package; read it on the repository's page"
     return f"{source.repository}: {card.licence.name}" + (f", {card.licence.url}" if card.licence.url else "")
 
 
-def _card(source: HubFile) -> Variant | None:
-    """Returns the variant that is published in the repository. None if no variant is."""
-    return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
+def published_card(source: HubFile | Path) -> Variant | None:
+    """Returns the variant that is published in the repository. None if no variant is, and for a local file."""
+    repository = source.repository if isinstance(source, HubFile) else None
+    return next((card for card in variant_cards() if repository in {s.repository for s in card.sources}), None)
 
 
 def _beside(source: HubFile) -> Iterator[str]:
@@ -169,7 +170,7 @@ def _beside(source: HubFile) -> Iterator[str]:
     repository may have any of them."""
     from mobileclip_deploy.network.checkpoints import siglip  # imports torch: a wrong reference is refused before it
 
-    card = _card(source)
+    card = published_card(source)
     if card is None:
         yield CONFIG
     layouts = (
@@ -184,7 +185,7 @@ def _beside(source: HubFile) -> Iterator[str]:
 
 
 def _usual_file(hub: Any, source: HubFile) -> str:
-    card = _card(source)
+    card = published_card(source)
     if card is not None:
         return next(published.file for published in card.sources if published.repository == source.repository)
     if hub.constants.HF_HUB_OFFLINE:
