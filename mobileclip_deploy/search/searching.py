@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,9 +105,10 @@ def reads_only_english(bundle: Path) -> bool:
     return manifest.checkpoint.distilled is None and load_variant(manifest.variant).languages == "English"
 
 
-def other_script(query: str) -> bool:
-    """Returns whether a text has letters of another script than Latin."""
-    return any(letter.isalpha() and not unicodedata.name(letter, "").startswith("LATIN") for letter in query)
+def foreign_letters(query: str) -> bool:
+    """Returns whether a text has letters that English does not use: 8 of nano's 1,911 English captions (piñata and
+    names), 19% of the German and 33% of the French ones."""
+    return any(letter.isalpha() and not letter.isascii() for letter in query)
 
 
 def _needed(

@@ -13,7 +13,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.search import writing
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.scoring import Query
-from mobileclip_deploy.search.searching import other_script
+from mobileclip_deploy.search.searching import foreign_letters
 from mobileclip_deploy.search.storage import STORES
 from mobileclip_deploy.search.writing import IndexWriter, create
 
@@ -139,6 +139,6 @@ def test_an_embedding_that_is_none_is_not_taken(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_texts_of_other_scripts_are_known() -> None:
-    assert not any(other_script(text) for text in ("a dog", "ein Fuß", "42 \N{DOG}"))
-    assert all(other_script(text) for text in ("собака", "犬"))
+def test_letters_that_english_does_not_use_are_known() -> None:
+    assert not any(foreign_letters(text) for text in ("a dog", "a woman\N{RIGHT SINGLE QUOTATION MARK}s", "42 \N{DOG}"))
+    assert all(foreign_letters(text) for text in ("собака", "犬", "ein Fuß"))

@@ -74,7 +74,7 @@ def search(
     from mobileclip_deploy import search as run
     from mobileclip_deploy.cli.output import note, print_json, print_table
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.search.searching import nothing_found, other_script, reads_only_english
+    from mobileclip_deploy.search.searching import foreign_letters, nothing_found, reads_only_english
 
     if output is not None:
         if texts or images or html or as_json:
@@ -92,7 +92,7 @@ def search(
     for answer in found.answers:
         if answer.unknown > 0:
             note(f"{answer.query}: the text tower's vocabulary lacks {answer.unknown:.0%} of it")
-        elif answer.kind == "text" and reads_only_english(found.bundle) and other_script(answer.query):
+        elif answer.kind == "text" and reads_only_english(found.bundle) and foreign_letters(answer.query):
             note(f"{answer.query}: the text tower was trained on English; teach it others by `train --text-tower`")
         if not answer.found:
             say(nothing_found(answer))
