@@ -367,7 +367,7 @@ def test_the_libraries_own_files(tmp_path: Path) -> None:
     done = convert(folder / "adapter", None, tmp_path / "merged.safetensors", base=folder / "base.safetensors")
     assert torch.allclose(answer(done.output), merged, rtol=1e-3, atol=1e-4 * float(merged.abs().max()))
     small = folder / "vit_b_32_256.safetensors"
-    assert "clip_vit_b32 (QuickGELU), clip_vit_b32_256 (GELU), clip_vit_b32_laion (GELU)" in refusal(small)
+    assert "clip_vit_b32_256 (GELU, 256 px), clip_vit_b32_laion (GELU, 224 px)" in refusal(small)
     assert load(small, "clip_vit_b32_256").variant.preprocess.size == 256
     assert load(folder / "clip_model").variant.name == "tinyclip_8m_16"
     refused = {

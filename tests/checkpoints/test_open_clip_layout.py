@@ -95,7 +95,7 @@ class TestTwins:
     def test_different_networks_are_not_guessed(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.pt", checkpoint("tiny_plain", "open_clip"))
         text = refusal(path)
-        assert "tiny_quick (QuickGELU), tiny_plain (GELU), which" in text
+        assert "tiny_quick (QuickGELU, 64 px), tiny_plain (GELU, 64 px), which" in text
         assert "those called -quickgelu and OpenAI's have QuickGELU; say which" in text
         assert mcd.inspect(path, "tiny_quick").as_dict()["variant"] == "tiny_quick"
         assert run("inspect", path, "--variant", "tiny_plain", "--json").json["variant"] == "tiny_plain"

@@ -48,7 +48,8 @@ def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> 
             return named, ()
     if len({_network(fit) for fit in fits}) > 1:
         apart = len({fit.variant.activation for fit in fits}) > 1
-        listed = (f"{fit.variant.name} ({fit.variant.activation})" if apart else fit.variant.name for fit in fits)
+        sizes = (f"{fit.variant.activation}, {fit.definition.preprocess.size} px" for fit in fits)
+        listed = (f"{name} ({size})" if apart else name for name, size in zip(_names(fits), sizes, strict=True))
         rule = "; open_clip's own ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU" if apart else ""
         raise CheckpointError(
             f"{path} fits {', '.join(listed)}, which compute different things from the same keys{rule}; "
