@@ -62,8 +62,11 @@ class SwiftPackage:
         return ROOT / "build" / "swift" / self.name
 
     def built(self) -> Path:
-        """The folder with its programs, whichever process comes first."""
-        return self._build("programs")
+        """The folder with its programs, whichever process comes first.
+
+        A release build has the tests with them: with other options everything would be compiled once more.
+        """
+        return self._build("tests" if self.configuration == "release" else "programs")
 
     def _build(self, what: Literal["programs", "tests"]) -> Path:
         # An index and words for a debugger are a sixth of the work; on Linux tests are found by the index.

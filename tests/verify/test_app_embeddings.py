@@ -18,16 +18,7 @@ from mobileclip_deploy.network.model.variants import models_dir
 EMOJI = sorted((models_dir() / "nano" / "evaluation" / "images").glob("1f43*.png"))
 QUICK = ("EXIF ignored",)
 # The rest of the table is in tests/foreign/app_mistakes.py, a script.
-MORE = (
-    "BGR",
-    "stretch",
-    "crop of 224 of 256",
-    "bicubic",
-    "bilinear, no antialias",
-    "CLIP's mean",
-    "0 to 255",
-    "stretch and BGR",
-)
+MORE = ("bicubic", "stretch and BGR")
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +52,7 @@ def test_a_mistake_of_preprocessing_is_named(
     assert report["precision"] == "fp32"
 
 
-@pytest.mark.parametrize(
-    "precision", ["fp32", pytest.param("fp16", marks=pytest.mark.whole), pytest.param("w8", marks=pytest.mark.whole)]
-)
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("w8", marks=pytest.mark.whole)])
 def test_what_a_bundle_embeds_is_the_same(precision: str, exports: Exports, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -78,16 +67,14 @@ def test_what_a_bundle_embeds_is_the_same(precision: str, exports: Exports, tmp_
     assert (report["precision"] == "fp32") == (precision == "fp32")
 
 
-@pytest.mark.parametrize("mistake", ["no end", pytest.param("cut after 16", marks=pytest.mark.whole)])
-def test_a_mistake_of_ids_is_named(mistake: str, model: mcd.MobileCLIP, tmp_path: Path) -> None:
-    words, change = IDS[mistake]
+def test_a_mistake_of_ids_is_named(model: mcd.MobileCLIP, tmp_path: Path) -> None:
+    words, change = IDS["no end"]
     assert words in text_causes(embeddings(model, "text", change(mcd.tokenize(TEXTS))), tmp_path)
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("mistake", sorted(PROMPTS))
-def test_a_mistake_of_prompts_is_named(mistake: str, model: mcd.MobileCLIP, tmp_path: Path) -> None:
-    words, change = PROMPTS[mistake]
+def test_a_mistake_of_prompts_is_named(model: mcd.MobileCLIP, tmp_path: Path) -> None:
+    words, change = PROMPTS["template left out"]
     ids = mcd.tokenize([change(text) for text in TEXTS])
     assert words in text_causes(embeddings(model, "text", ids), tmp_path)
 
