@@ -53,11 +53,8 @@ class Results(dict[tuple[str, TowerName], tuple[Path, Recovery]]):
 
     SETTINGS: ClassVar[dict[tuple[str, TowerName], tuple[str, str, Settings]]] = {
         ("w4", "image"): ("coreml", "w4", GENTLE),
-        ("w4", "text"): ("coreml", "w4", GENTLE),
-        ("w4p", "image"): ("coreml", "w4p", GENTLE),
         ("w4p", "text"): ("coreml", "w4p", GENTLE),
         ("onnx", "image"): ("onnx", "w4", LONGER),
-        ("onnx", "text"): ("onnx", "w4", GENTLE),
         ("executorch", "image"): ("executorch", "w8a8", GENTLE),
         ("executorch", "text"): ("executorch", "w4", GENTLE),
     }
@@ -211,9 +208,9 @@ def test_activations_are_rounded_while_w8a8_is_trained(pairs: Path, tmp_path: Pa
     assert {weight.grid for weight in image.weights} == {"int8, a scale an output"}
 
 
-@pytest.mark.once("tower")
-@pytest.mark.parametrize("tower", ["image", pytest.param("text", marks=pytest.mark.whole)])
-@pytest.mark.parametrize("precision", ["w4", "w4p"])
+@pytest.mark.parametrize(
+    ("precision", "tower"), [("w4", "image"), pytest.param("w4p", "text", marks=pytest.mark.whole)]
+)
 def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: Results, precision: str, tower: TowerName) -> None:
     (weights,) = (one.weights for one in results[precision, tower][1].towers)
     grids = {weight.name: weight.grid for weight in weights}
