@@ -20,7 +20,7 @@ MOST_CORE_LINES = 40_000
 MOST_CIRCLES = 0
 MOST_LINES = {
     "targets": 20_870,
-    "benchmark": 11_590,
+    "benchmark": 11_690,  # 11_590 before the power of a Mac
     "network": 7_215,
     "training": 6_325,  # 6_290 before LoRA
     "verify": 7_930,

@@ -105,6 +105,9 @@ class Harness(Frozen):
         return cls(name=f"mobileclip_deploy.benchmark.{kind}", version=metadata.version("mobileclip-deploy"))
 
 
+Milliwatts = Annotated[float, Field(ge=0, lt=1e6)]
+
+
 class Snapshot(Frozen):
     """State of the device at one moment; None for values that cannot be read.
 
@@ -127,11 +130,27 @@ class Snapshot(Frozen):
     load_average_1min: float | None = None
 
 
+class PowerUse(Frozen):
+    """Mean power of a Mac's processor, in milliwatts, over so many seconds.
+
+    It is coarse: it covers every program, and loading and pauses of all cells.
+    """
+
+    seconds: Positive
+    cpu_milliwatts: Milliwatts
+    gpu_milliwatts: Milliwatts
+    neural_engine_milliwatts: Milliwatts
+
+
 class Environment(Frozen):
-    """Snapshots before the first round, and after the last one (None: never reached)."""
+    """Snapshots before the first round, and after the last one (None: never reached).
+
+    `power`: of a Mac's rounds that this command measured; None if the system did not permit reading it.
+    """
 
     before: Snapshot
     after: Snapshot | None = None
+    power: PowerUse | None = None
 
 
 class GoldenOutcome(Frozen):

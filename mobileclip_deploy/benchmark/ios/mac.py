@@ -19,6 +19,7 @@ from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.ios.building import harness_sources
 from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, store_rounds
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
+from mobileclip_deploy.benchmark.ios.power import PowerMeter
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed
@@ -46,7 +47,7 @@ class MacDriver(Driver):
         counter = RoundCounter(len(plan.job.order), progress)
         counter.tell(0, "building the harness")
         harness = build_harness()
-        run_id = plan.job.run_id
+        run_id, meter = plan.job.run_id, PowerMeter()
         with temporary_folder() as documents:
             plan.copy_to(documents / "runs" / run_id)
             output = documents / "results" / run_id
@@ -54,29 +55,32 @@ class MacDriver(Driver):
             command = [str(harness), "--documents", str(documents), "--run", run_id]
             try:
                 if any(turn.round == 0 for turn in plan.outstanding):
-                    self._measure([*command, "--first"], output, plan, counter)
-                self._measure(command, output, plan, counter)
+                    self._measure([*command, "--first"], output, plan, counter, meter)
+                self._measure(command, output, plan, counter, meter)
                 run = checked_run((output / f"{run_id}.run.json").read_bytes(), plan, self.kind)
             except RuntimeFailed as failure:
                 raise interrupted(failure, plan) from failure
-        return run
+        environment = run.environment.model_copy(update={"power": meter.use()})
+        return run.model_copy(update={"environment": environment})
 
-    def _measure(self, command: list[str], output: Path, plan: Plan, counter: RoundCounter) -> None:
+    def _measure(self, command: list[str], output: Path, plan: Plan, counter: RoundCounter, meter: PowerMeter) -> None:
         """Runs the harness from the rounds in this computer's stream on, and stores the new rounds."""
         stream = output / plan.stream.name
         if plan.stream.exists():
             shutil.copyfile(plan.stream, stream)
         try:
-            self._run(command, output, plan.job.run_id, counter)
+            with meter.running():
+                self._run(command, output, plan.job.run_id, counter, meter)
         finally:
             store_rounds(stream.read_bytes() if stream.exists() else None, plan)
 
-    def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
+    def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter, meter: PowerMeter) -> None:
         last: RunProgress | None = None
         with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 while process.poll() is None:
                     time.sleep(SECONDS)
+                    meter.read()
                     current = None
                     with contextlib.suppress(FileNotFoundError):
                         current = read_progress((output / f"{run_id}.progress.json").read_bytes(), run_id)

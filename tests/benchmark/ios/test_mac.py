@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import platform
+import plistlib
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,18 @@ from programs import script
 
 from mobileclip_deploy.benchmark.documents import read_result, read_stream
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.benchmark.ios import mac
+from mobileclip_deploy.benchmark.ios import mac, power
 from mobileclip_deploy.benchmark.ios.exchange import checked_run, store_rounds
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult, Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
+
+SAMPLE = {
+    "elapsed_ns": 5_000_000_000,
+    "hw_model": "Mac14,2",
+    "processor": {"cpu_energy": 1923, "cpu_power": 384.6, "gpu_energy": 5807, "gpu_power": 1161.4, "ane_energy": 0},
+}
 
 
 def test_the_harness_runs_as_a_program_and_one_that_dies_keeps_its_rounds(
@@ -33,15 +40,24 @@ def test_the_harness_runs_as_a_program_and_one_that_dies_keeps_its_rounds(
     monkeypatch.setenv("COREML_STAND_IN", str(tmp_path / "core_ml.json"))
     monkeypatch.setattr(mac, "build_harness", lambda: swift / "mobileclip-harness")
     monkeypatch.setattr(mac, "SECONDS", 0.05)
+    monkeypatch.setattr(power, "COMMAND", (str(tmp_path / "powermetrics"),))
+    script(tmp_path / "powermetrics", "echo 'sudo: a password is required' >&2; exit 1")
     benchmark = IphoneBenchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json", [])
     (tmp_path / "core_ml.json").write_text(json.dumps(model | {"killAtInference": 33}), encoding="utf-8")
     done = benchmark("--tower", "text", device="mac")
     assert done.code == 3
     assert "the harness ended (exit -9" in done.stderr
     (tmp_path / "core_ml.json").write_text(json.dumps(model), encoding="utf-8")
+    # The keys that public parsers of `powermetrics --format plist` read, such as asitop's, and a NUL behind each list.
+    (tmp_path / "sample").write_bytes(plistlib.dumps(SAMPLE) + b"\0")
+    cut_off = "printf '<plist><dict><key>el'; while sleep 0.02; do printf . || exit 1; done"
+    script(tmp_path / "powermetrics", f"cat {tmp_path}/sample {tmp_path}/sample; {cut_off}")
     done = benchmark("--tower", "text", "--resume", device="mac")
     assert done.code == 0, done.stderr
     result = read_result(benchmark.output)
+    used = result.environment.power
+    assert used is not None
+    assert (used.cpu_milliwatts, used.gpu_milliwatts, used.neural_engine_milliwatts) == (384.6, 1161.4, 0)
     assert result.device.kind == "mac"
     assert result.device.simulated == (platform.system() != "Darwin")
     assert {cell.status for cell in result.cells} == {"done"}
