@@ -15,6 +15,7 @@ from devices import section as devices
 from export_cost import section as export_costs
 from measuring import ROOT, markdown
 from pairs import tables as pair_tables
+from quantizers import section as quantizers
 from ratios import STEADY, Row, ratio_rows
 from small_blocks import section as small_blocks
 from suites import RESULTS, SUITES, Suite, by_processor, processor
@@ -38,7 +39,7 @@ def main() -> None:
             parts.append(f"Not measured yet: `python benchmarks/suites.py {name}`.")
     parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
     parts.append((NOTES / "int8_limits.md").read_text(encoding="utf-8").strip())
-    parts += [part for part in (export_costs(), clients(), small_blocks(), devices()) if part]
+    parts += [part for part in (quantizers(), export_costs(), clients(), small_blocks(), devices()) if part]
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

@@ -7,6 +7,7 @@ import os
 import plistlib
 import subprocess
 from collections.abc import Iterator
+from xml.parsers.expat import ExpatError
 
 from mobileclip_deploy.benchmark.result import PowerUse
 
@@ -61,7 +62,7 @@ class PowerMeter:
         """Returns the mean power over all samples. None if there is no sample, or a Mac without these counters."""
         nanoseconds, millijoules = 0, dict.fromkeys(ENERGIES, 0.0)
         for text in self._output.split(b"\0"):
-            with contextlib.suppress(plistlib.InvalidFileException, ValueError, KeyError, TypeError, SyntaxError):
+            with contextlib.suppress(plistlib.InvalidFileException, ExpatError, ValueError, KeyError, TypeError):
                 sample = plistlib.loads(text)
                 energies = {name: float(sample["processor"][name]) for name in ENERGIES}
                 nanoseconds += int(sample["elapsed_ns"])
