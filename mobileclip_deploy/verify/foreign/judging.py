@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Array
-from mobileclip_deploy.network.inputs import embed, embed_exactly
 from mobileclip_deploy.network.model.precision import precision_of
-from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.verify.foreign.causes import Cause
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
 from mobileclip_deploy.verify.foreign.report import (
@@ -22,7 +20,7 @@ from mobileclip_deploy.verify.foreign.report import (
     Verdict,
     WeightsFound,
 )
-from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch, apart
+from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch
 from mobileclip_deploy.verify.foreign.weights import OTHER, weight_evidence
 
 HALF = 2.0**13
@@ -31,8 +29,6 @@ SAME_LENGTH = 0.02
 """Largest relative difference of lengths from their median that still makes one factor."""
 MOST = 20
 """Names of different weights in a report."""
-FLOORS = 2
-"""Inputs that are embedded in float64 for the noise floor."""
 NAMED = {"float32": "fp32", "float64": "fp32", "float16": "fp16", "bfloat16": "fp16", "int8": "w8a8", "uint8": "w8a8"}
 
 
@@ -57,10 +53,9 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     precisions = (stored_precision(constants), evidence.rounding, *half)
     # The coarsest one: quantized activations are coarser than weights of the same bits.
     precision = min(precisions, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
-    floor = _floor_bound(search)
-    bound = _bound(precision, floor)
+    bound = _bound(precision, search.floor)
     verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
-    named = cause is not CLEAN and match.clean > floor
+    named = cause is not CLEAN and match.clean > search.floor
     cause = cause if named else CLEAN
     if named:
         verdict = "defect"
@@ -96,12 +91,6 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
         cause_text=cause.text or None,
         explained=match.distance if named else None,
     )
-
-
-def _floor_bound(search: TowerSearch) -> float:
-    some = search.inputs.some(search.tower, np.arange(FLOORS))
-    floor = apart(embed(search.model, search.tower, some), embed_exactly(search.model, search.tower, some))
-    return Gates().exact(floor).value
 
 
 def _bound(precision: str, floor: float) -> float:

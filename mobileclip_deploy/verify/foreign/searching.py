@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,10 +13,11 @@ import torch
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
-from mobileclip_deploy.network.inputs import Inputs
+from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.metrics import flat
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.verify.foreign.causes import Cause, block_causes, image_causes, text_causes
@@ -25,6 +28,10 @@ CLEAN = Cause("", "")
 """The checkpoint's own network."""
 ALIKE = 1.5
 """Ratio of distances up to which another convention explains a file as well."""
+LEAST = 1e-6
+"""Distance up to which conventions are alike at any ratio."""
+FLOORS = 2
+"""Inputs that are embedded in float64 for the noise floor."""
 EXPLAINED = 0.25
 """Largest distance of a changed network, as a share of the unchanged one's, that makes the change the cause."""
 TRIED = 8
@@ -76,6 +83,7 @@ class TowerSearch:
         feeder: the file, with conventions of the other tower's inputs.
         inputs: of both towers.
         conventions: those to try.
+        ran: results on all inputs by convention.
     """
 
     feeder: Feeder
@@ -84,6 +92,7 @@ class TowerSearch:
     inputs: Inputs
     conventions: Sequence[Convention]
     progress: Progress
+    ran: dict[Convention, list[Array]] = field(default_factory=dict)
 
     def run(self, convention: Convention, count: int | None = None) -> list[Array]:
         """Returns each output's vectors [N, D] for the first inputs of the tower.
@@ -107,10 +116,10 @@ class TowerSearch:
     @torch.no_grad()
     def expected(self, cause: Cause, count: int | None = None) -> Array | None:
         """Returns the embeddings [N, D] of the changed network. None if the change does not fit it."""
-        embed, values = cause.embed or self._embed, torch.from_numpy(self.inputs.of(self.tower)[:count])
+        network, values = cause.embed or self._embed, torch.from_numpy(self.inputs.of(self.tower)[:count])
         with cause.applied():
             try:
-                return torch.cat([embed(row) for row in values.split(1)]).numpy()
+                return torch.cat([network(row) for row in values.split(1)]).numpy()
             except (RuntimeError, IndexError):  # sizes that do not fit
                 return None
 
@@ -119,8 +128,23 @@ class TowerSearch:
             return self.model.encode_text(inputs)
         return self.model.encode_image(normalize(inputs, self.model.variant.preprocess))
 
+    @cached_property
+    def floor(self) -> float:
+        """Largest distance that rounding alone explains."""
+        some = self.inputs.some(self.tower, np.arange(FLOORS))
+        rounded = apart(embed(self.model, self.tower, some), embed_exactly(self.model, self.tower, some))
+        return Gates().exact(rounded).value
+
+    @cached_property
+    def clean(self) -> Array:
+        """Embeddings [N, D] of the checkpoint's own network."""
+        expected = self.expected(CLEAN)
+        assert expected is not None
+        return expected
+
     def search(self) -> Match:
-        """Returns the pair of convention and cause that explains the file best.
+        """Returns the pair of convention and cause that explains the file best: the checkpoint's own network unless a
+        change explains much more.
 
         Raises:
             NotRun: the runtime refused every convention.
@@ -134,12 +158,15 @@ class TowerSearch:
                 refusal = str(error)
         if not results:
             raise NotRun(refusal)
-        pairs = self._ranked(results, [CLEAN, *self.causes()])
-        best = self._confirmed(pairs)
-        if best.distance > NEAR and best.pair.cause is CLEAN:
-            single = self._ranked(results, list(block_causes(getattr(self.model, self.tower))))
-            best = self._confirmed([*single[:TRIED], *pairs]) if single else best
-        return best
+        plain = self._best(self._ranked(results, [CLEAN]))
+        assert plain is not None
+        if plain.distance <= self.floor:
+            return plain
+        limit = EXPLAINED * plain.distance
+        best = self._best(self._ranked(results, self.causes()), limit)
+        if best is None and plain.distance > NEAR:
+            best = self._best(self._ranked(results, list(block_causes(getattr(self.model, self.tower)))), limit)
+        return plain if best is None else best
 
     def _ranked(self, results: Iterable[tuple[Convention, list[Array]]], causes: Sequence[Cause]) -> list[Pair]:
         pairs = []
@@ -155,28 +182,27 @@ class TowerSearch:
                 ]
         return sorted(pairs, key=lambda pair: pair.distance)
 
-    def _confirmed(self, ranked: Sequence[Pair]) -> Match:
-        """Returns the best of the first pairs on all inputs; the checkpoint's own network unless a change explains much
-        more."""
-        tried = [*ranked[: 2 * TRIED], *[pair for pair in ranked if pair.cause is CLEAN][:2]]
-        ran: dict[Convention, list[Array]] = {}
-        clean = self.expected(CLEAN)
-        assert clean is not None
-        matches = []
-        for pair in dict.fromkeys(tried):
-            if pair.convention not in ran:
-                ran[pair.convention] = self.run(pair.convention)
-            rows = ran[pair.convention][pair.output]
-            expected = clean if pair.cause is CLEAN else self.expected(pair.cause)
-            if expected is not None:
-                matches.append(Match(pair, apart(rows, expected), apart(rows, clean), rows, expected))
-        matches.sort(key=lambda match: match.distance)
-        best = matches[0]
-        plain = next((match for match in matches if match.pair.cause is CLEAN), best)
-        best = plain if best.distance > EXPLAINED * plain.distance else best
+    def _best(self, ranked: Sequence[Pair], limit: float = math.inf) -> Match | None:
+        """Returns the best of the first pairs on all inputs. None if the distances of all of them exceed `limit`."""
+        matches: list[Match] = []
+        expected: dict[Cause, Array | None] = {CLEAN: self.clean}
+        for pair in ranked[: 2 * TRIED]:
+            # The distance on all inputs is at least that on the first.
+            if pair.distance > max(ALIKE * min([limit, *(match.distance for match in matches)]), LEAST):
+                break
+            if pair.convention not in self.ran:
+                self.ran[pair.convention] = self.run(pair.convention)
+            if pair.cause not in expected:
+                expected[pair.cause] = self.expected(pair.cause)
+            explaining, rows = expected[pair.cause], self.ran[pair.convention][pair.output]
+            if explaining is not None:
+                matches.append(Match(pair, apart(rows, explaining), apart(rows, self.clean), rows, explaining))
+        best = min(matches, key=lambda match: match.distance, default=None)
+        if best is None or best.distance > limit:
+            return None
         others = [
             match.pair.convention
             for match in matches
-            if match.pair.cause is best.pair.cause and match.distance <= max(ALIKE * best.distance, 1e-6)
+            if match.pair.cause is best.pair.cause and match.distance <= max(ALIKE * best.distance, LEAST)
         ]
         return replace(best, others=tuple(each for each in dict.fromkeys(others) if each != best.pair.convention))

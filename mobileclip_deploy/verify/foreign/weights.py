@@ -60,6 +60,11 @@ class WeightEvidence:
         return len(self.distances) / self.total if self.total else 0.0
 
     @property
+    def closeness(self) -> float:
+        """Mean of FOUND minus the distance, of missing tensors 0."""
+        return sum(FOUND - distance for distance in self.distances.values()) / max(1, self.total)
+
+    @property
     def median(self) -> float | None:
         """Median distance. None if no tensor was found."""
         return float(np.median(list(self.distances.values()))) if self.distances else None
@@ -86,7 +91,8 @@ def weight_evidence(tower: nn.Module, constants: Sequence[tuple[str, Array]]) ->
     for _, values in constants:
         by_shape[_key(values)].append(values)
     every = [_evidence(form, tensors, by_shape) for form, tensors in _forms(tower)]
-    return max(every, key=lambda evidence: (evidence.share, evidence.shaped))
+    # By closeness: a BatchNorm may scale its weights by little enough that both forms are found.
+    return max(every, key=lambda evidence: (evidence.closeness, evidence.shaped))
 
 
 def _forms(tower: nn.Module) -> Iterator[tuple[str, dict[str, Array]]]:
