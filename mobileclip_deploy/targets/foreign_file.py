@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.graph import Constant, Graph
 from mobileclip_deploy.targets.values import TensorInfo
 
@@ -29,6 +30,25 @@ class ForeignFile:
     call: Callable[[Sequence[Array]], list[Array]]
     constants: Callable[[], Iterator[tuple[str, Array]]]
     operators: frozenset[str] = frozenset()
+
+
+def opened_artifact(artifact: Artifact) -> ForeignFile:
+    """Loads a file of one input and one output as an export of its target.
+
+    Raises:
+        InvalidInput: damaged, or of other inputs and outputs.
+        NotRun: its runtime is missing.
+    """
+    runner = artifact.runner()
+
+    def call(values: Sequence[Array]) -> list[Array]:
+        (value,) = values
+        return [runner(value)]
+
+    def constants() -> Iterator[tuple[str, Array]]:
+        return iter(()) if (graph := artifact.graph) is None else constants_of(graph)
+
+    return ForeignFile(artifact.inputs, artifact.outputs, runner.engine, call, constants, frozenset(artifact.operators))
 
 
 def constants_of(graph: Graph) -> Iterator[tuple[str, Array]]:

@@ -228,6 +228,14 @@ def executorch(delegated: bool) -> Callable[[nn.Module, str, Convention, Path], 
     return make
 
 
+def coreai(module: nn.Module, tower: str, how: Convention, path: Path) -> None:
+    import coreai_torch
+
+    program = torch.export.export(module, (example(tower, how),))
+    program = program.run_decompositions(coreai_torch.get_decomp_table())
+    coreai_torch.TorchConverter().add_exported_program(program).to_coreai().save_asset(path)
+
+
 @dataclass(frozen=True)
 class Kind:
     suffix: str
@@ -246,10 +254,11 @@ KINDS = {
     "onnx-slim": Kind(".onnx", derived(by_program("onnxslim"))),
     "onnx-sim": Kind(".onnx", derived(by_program("onnxsim"))),
     "litert": Kind(".tflite", litert, free_batch=False, ids=("int32",)),  # it cannot lower `argmax` of int64
-    "coreml": Kind(".mlpackage", coreml("mlprogram"), free_batch=False),
-    "coreml-nn": Kind(".mlmodel", coreml("neuralnetwork"), free_batch=False),
+    "coreml": Kind(".mlpackage", coreml("mlprogram"), free_batch=False, ids=("int32",)),
+    "coreml-nn": Kind(".mlmodel", coreml("neuralnetwork"), free_batch=False, ids=("int32",)),
     "executorch": Kind(".pte", executorch(False), free_batch=False),
     "executorch-xnnpack": Kind(".pte", executorch(True), free_batch=False),
+    "coreai": Kind(".aimodel", coreai, free_batch=False, ids=("int32",)),
 }
 
 

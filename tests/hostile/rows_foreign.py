@@ -83,5 +83,6 @@ ROWS = (
     Row(KIND, "an empty .onnx", write("a.onnx", b""), VERIFY, "it has no operations"),
     Row(KIND, "a .tflite of noise", write("a.tflite", bytes(range(256)) * 9), named("a.tflite"), "is not a usable"),
     Row(KIND, "a .pte of noise", write("a.pte", bytes(range(256)) * 9), named("a.pte"), "is not a usable .pte file"),
+    Row(KIND, "a .mlxfn of noise", write("a.mlxfn", bytes(range(256)) * 9), named("a.mlxfn"), "is not a readable MLX"),
     Row(KIND, "a folder called .onnx", lambda folder: (folder / "a.onnx").mkdir(), VERIFY, "a.onnx"),
 )

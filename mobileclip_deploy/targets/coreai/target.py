@@ -16,6 +16,7 @@ from mobileclip_deploy.targets.values import ComputeUnits, Pace, Ports, Precisio
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 # The default, the CPU alone, and each kind of unit preferred. The runtime does not report where it ran, and some
 # choices are reported to answer wrongly. So the golden answers are checked with each.
@@ -94,6 +95,11 @@ class CoreAITarget(Target):
         from mobileclip_deploy.targets.coreai.opening import CoreAIArtifact
 
         return CoreAIArtifact(path, function)
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.foreign_file import opened_artifact
+
+        return opened_artifact(self.open(path))
 
 
 def _has_blocks(tower: TowerName, precision: str) -> bool:

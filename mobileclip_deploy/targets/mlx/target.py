@@ -19,6 +19,7 @@ from mobileclip_deploy.targets.values import Pace, Ports, Precisions, RuntimePla
 
 if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
     from mobileclip_deploy.targets.mlx.function_file import Device
 
 UNITS = ("gpu", "cpu")
@@ -87,6 +88,11 @@ class MlxTarget(Target):
         from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 
         return MlxArtifact(path, function)
+
+    def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.foreign_file import opened_artifact
+
+        return opened_artifact(self.open(path))
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         if device in NOT_TIMED:

@@ -15,7 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.network.model.architecture.attention import AttentionBlock, QuickGELU
+from mobileclip_deploy.network.model.architecture.attention import (
+    AttentionBlock,
+    FeatureMapAttention,
+    QuickGELU,
+    SelfAttention,
+)
 from mobileclip_deploy.network.model.architecture.fastvit import MCi
 from mobileclip_deploy.network.model.architecture.mobileone import LargeKernelConv, MobileOneBlock, SqueezeExcite
 from mobileclip_deploy.network.model.architecture.repmixer import RepCPE, RepMixer, RepMixerBlock
@@ -127,6 +132,11 @@ def network_causes(tower: nn.Module) -> Iterator[Cause]:
     if scales:
         ones: Patches = [(block, name, _ones(getattr(block, name))) for block, name in scales]
         yield Cause("layer-scale", "layer scale left out", ones)
+    attention = [module for module in modules.values() if isinstance(module, FeatureMapAttention | SelfAttention)]
+    if attention:
+        yield Cause("one-head", "attention with one head", [(module, "heads", 1) for module in attention])
+        larger: Patches = [(module.qkv, "weight", _unscaled(module)) for module in attention]
+        yield Cause("attention-scale", "attention that is not scaled", larger)
     gates = [module for module in modules.values() if isinstance(module, SqueezeExcite)]
     if gates:
         yield Cause("squeeze-excite", "squeeze-excite left out", [(gate, FORWARD, _same) for gate in gates])
@@ -149,6 +159,14 @@ def block_causes(tower: nn.Module) -> Iterator[Cause]:
         yield Cause(f"branch:{kind}", f"{words} left out of the fold of {block}", patches)
 
 
+def _unscaled(attention: FeatureMapAttention | SelfAttention) -> nn.Parameter:
+    """Returns the weight with queries larger by the root of a head's size."""
+    width = attention.qkv.in_features
+    queries = (torch.arange(3 * width) < width)[:, None]
+    weight = attention.qkv.weight.detach()
+    return nn.Parameter(torch.where(queries, weight * (width / attention.heads) ** 0.5, weight), requires_grad=False)
+
+
 def _ones(scale: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(torch.ones_like(scale), requires_grad=False)
 
@@ -169,6 +187,7 @@ def image_causes(tower: nn.Module, spec: Preprocess) -> Iterator[Cause]:
         forms = (UNIT.name, BYTES.name)
         yield Cause("normalised-inside", text, embed=partial(_normalised, embed, extra), forms=forms)
     yield Cause("range", "pixels divided by 255 twice", embed=lambda pixels: embed(pixels / 255), forms=(BYTES.name,))
+    yield Cause("rows-columns", "rows and columns exchanged", embed=lambda pixels: embed(pixels.transpose(2, 3)))
     if isinstance(tower, MCi) and tower.projection is not None:
         text, project = "the largest value instead of the mean over positions", tower.projection
         largest = [(tower, FORWARD, lambda x: project(tower.expand(tower.stages(tower.stem(x))).amax((2, 3))))]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mobileclip_deploy.artifacts.layouts import Layout
@@ -21,7 +22,7 @@ from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.network.samples import image_paths, prompts
-from mobileclip_deploy.verify.foreign.conventions import conventions_of, roles_of
+from mobileclip_deploy.verify.foreign.conventions import TextConvention, conventions_of, roles_of
 from mobileclip_deploy.verify.foreign.feeding import Feeder
 from mobileclip_deploy.verify.foreign.judging import judged
 from mobileclip_deploy.verify.foreign.likeness import layout_like
@@ -33,6 +34,8 @@ __all__ = ["ForeignReport", "layout_of", "verify_file"]
 
 PICTURES, TEXTS = 5, 6
 """Number of pictures and of texts on which a verdict is confirmed."""
+LONG = 60
+"""Words of a text that still fits into 77 ids."""
 UNSEEN = "the file does not show if an app crops or squashes pictures to the input's size, or by which interpolation"
 
 
@@ -95,7 +98,9 @@ def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Pro
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
     texts = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12] if source.variant.text is not None else []
-    inputs = sample_inputs(source.model, image_paths()[:PICTURES], texts[:TEXTS])
+    if texts:  # first a long one, which needs late positions
+        texts = [max((text for text in prompts() if len(text.split()) < LONG), key=len), *texts[: TEXTS - 1]]
+    inputs = sample_inputs(source.model, image_paths()[:PICTURES], texts)
     for path in paths:
         with contextlib.closing(OpenedFile(path, seconds)) as file:
             engines[file.engine] = None
@@ -126,6 +131,9 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     usual: dict[str, Any] = {tower: each[0] for tower, each in conventions.items()}
     feeder = Feeder(file, roles, usual.get("image"), usual.get("text"), model.variant.tokenizer)
     constants = list(file.constants())
+    lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
+    if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
+        inputs = inputs.some("text", np.arange(1, TEXTS))
     searches = (TowerSearch(feeder, model, tower, inputs, conventions[tower], progress) for tower in conventions)
     return [judged(search, search.search(), constants) for search in searches]
 

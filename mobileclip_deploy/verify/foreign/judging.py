@@ -55,6 +55,9 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     precision = min(precisions, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
     bound = _bound(precision, search.floor)
     verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
+    if verdict == "same" and match.clean > search.floor:
+        match = search.partly(match) or match
+        cause = match.pair.cause
     named = cause is not CLEAN and match.clean > search.floor
     cause = cause if named else CLEAN
     if named:
@@ -105,10 +108,12 @@ def _output(search: TowerSearch, match: Match) -> OutputConvention:
     port = search.feeder.file.outputs[match.pair.output]
     ours, theirs = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (match.explaining, match.rows))
     references: dict[Length, Array] = {"raw": ours, "normalised": np.ones_like(ours)}
+    fitting: list[tuple[Length, float]] = []
     for length, lengths in references.items():
         ratios = theirs / np.maximum(lengths, 1e-30)
         middle = float(np.median(ratios))
         if np.abs(ratios - middle).max() <= SAME_LENGTH * middle:
-            factor = 1.0 if abs(middle - 1) <= SAME_LENGTH else middle
-            return OutputConvention(name=port.name, shape=port.shape, length=length, factor=factor)
-    return OutputConvention(name=port.name, shape=port.shape, length="varying")
+            fitting.append((length, 1.0 if abs(middle - 1) <= SAME_LENGTH else middle))
+    # Lengths that hardly vary fit both.
+    length, factor = min(fitting, key=lambda each: each[1] != 1, default=("varying", 1.0))
+    return OutputConvention(name=port.name, shape=port.shape, length=length, factor=factor)

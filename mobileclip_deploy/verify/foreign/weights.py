@@ -42,6 +42,7 @@ class WeightEvidence:
         distances: relative distance by tensor, of those within FOUND; the others are in `missing`.
         inexact: those that differ by more than rounding to the type that stores them.
         shaped: number of tensors for which the file has a tensor of the same shape.
+        off_grid: number of stored floats that differ by more than float16's rounding and are on no grid of 8 or 4 bits.
     """
 
     form: str
@@ -49,6 +50,7 @@ class WeightEvidence:
     missing: tuple[str, ...]
     inexact: tuple[str, ...]
     shaped: int
+    off_grid: int = 0
 
     @property
     def total(self) -> int:
@@ -71,7 +73,9 @@ class WeightEvidence:
 
     @property
     def rounding(self) -> str:
-        """Precision to which the weights were rounded, however they are stored."""
+        """Precision to which the weights were rounded, however they are stored. A fine-tune's are not rounded."""
+        if 2 * self.off_grid > len(self.distances):
+            return "fp32"
         return next((name for name, most in ROUNDED if (self.median or 0.0) <= most), ROUNDED[-1][0])
 
     @property
@@ -116,18 +120,35 @@ def _evidence(
     form: str, tensors: Mapping[str, Array], stored: Mapping[tuple[int, ...], Sequence[Array]]
 ) -> WeightEvidence:
     large = {name: value for name, value in tensors.items() if value.size >= LEAST and value.ndim > 1}
-    distances, missing, inexact, shaped = {}, [], [], 0
+    distances, missing, inexact, shaped, off_grid = {}, [], [], 0, 0
     for name, value in large.items():
         candidates = stored.get(_key(value), ())
         shaped += bool(candidates)
-        pairs = ((_distance(value.squeeze(), each.squeeze()), each.dtype == np.float16) for each in candidates)
-        nearest, half = min(pairs, default=(2.0, False))
+        pairs = [(_distance(value.squeeze(), each.squeeze()), index) for index, each in enumerate(candidates)]
+        nearest, index = min(pairs, default=(2.0, -1))
+        half = bool(pairs) and candidates[index].dtype == np.float16
         if nearest <= FOUND:
             distances[name] = nearest
             inexact += [name] if nearest > (HALF if half else EXACT) else []
+            off_grid += nearest > HALF and not _on_grid(candidates[index])
         else:
             missing.append(name)
-    return WeightEvidence(form, distances, tuple(missing), tuple(inexact), shaped)
+    return WeightEvidence(form, distances, tuple(missing), tuple(inexact), shaped, off_grid)
+
+
+def _on_grid(stored: Array) -> bool:
+    """Returns whether the rows or columns of stored values are multiples of a step: integers, or rounded floats."""
+    if stored.dtype.kind != "f":
+        return True
+    for rows in (stored.reshape(len(stored), -1), stored.reshape(-1, stored.shape[-1]).T):
+        some = rows[:32].astype(np.float64)
+        low, high = some.min(axis=1, keepdims=True), some.max(axis=1, keepdims=True)
+        largest = np.maximum(high, -low)
+        for least, step in ((0, largest / 127), (0, largest / 7), (low, (high - low) / 255), (low, (high - low) / 15)):
+            steps = (some - least) / np.maximum(step, 1e-30)
+            if np.mean(np.abs(steps - np.rint(steps)) < 0.1) > 0.9:
+                return True
+    return False
 
 
 def _distance(value: Array, stored: Array) -> float:
