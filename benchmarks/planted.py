@@ -68,7 +68,8 @@ def of_graphs(target: str, folder: Path) -> Iterator[Outcome]:
     for fault, edits in ((True, FORMATS[target].FAULTS), (False, FORMATS[target].HARMLESS)):
         for edit in edits:
             for file in edit.files:
-                text, named = said(files, target, file, edit, folder)
+                with tempfile.TemporaryDirectory(dir=folder) as own:  # a package is never written over another
+                    text, named = said(files, target, file, edit, Path(own))
                 yield f"{' '.join(file)} {edit}", fault, text is not None and (named is None or named in text)
 
 
