@@ -231,6 +231,8 @@ def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:
     steps = np.abs(values).max(axis=1, keepdims=True) / 127
     rounded = (np.rint(values / steps) * steps).astype(np.float16)
     assert (_on_grid(rounded), _on_grid(rounded.T), _on_grid(values)) == (True, True, False)
+    table = np.quantile(values, np.linspace(0, 1, 16)).astype(np.float32)  # as 4 bits of a palette
+    assert _on_grid(table[np.abs(values[..., None] - table).argmin(axis=-1)])
     halves = values.astype(np.float16)
     tensors = {"exact": halves.astype(np.float32), "also exact": halves[:32].astype(np.float32), "fused": values[:16]}
     stored = {each.shape[::-1]: [each.astype(np.float16)] for each in tensors.values()}

@@ -31,6 +31,8 @@ ROUNDED = (("fp32", EXACT), ("fp16", HALF), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1
 """Largest share of layers that another training may have in common by chance: constant or zero tensors."""
+TABLE = 4
+"""Least number of weights for each value that makes the values a table's."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ def _evidence(
 
 
 def _on_grid(stored: Array) -> bool:
-    """Returns whether the rows or columns of stored values are multiples of a step: integers, or rounded floats."""
-    if stored.dtype.kind != "f":
+    """Returns whether stored values are integers, values of a table, or in rows or columns multiples of a step."""
+    if stored.dtype.kind != "f" or np.unique(stored).size <= stored.size // TABLE:
         return True
     for rows in (stored.reshape(len(stored), -1), stored.reshape(-1, stored.shape[-1]).T):
         some = rows[:32].astype(np.float64)
