@@ -217,7 +217,7 @@ def row_of(bundle: Bundle, tower: TowerName, by: str) -> dict[str, Any]:
         "tower": tower,
         "by": by,
         "bytes": bundle.manifest.towers[tower].bytes,
-        "top1": found.result.figures["top1"],
+        "top1": found.result.figures["top1"].value,
         "cosine": float(cosines.mean()),
         "least": float(cosines.min()),
     }

@@ -131,7 +131,7 @@ class Snapshot(Frozen):
 
 
 class PowerUse(Frozen):
-    """Mean power of a Mac's processor, in milliwatts, over so many seconds.
+    """Mean power of a Mac's processor, in milliwatts, over `seconds`.
 
     It is coarse: it covers every program, and loading and pauses of all cells.
     """

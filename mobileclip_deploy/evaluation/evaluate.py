@@ -185,8 +185,8 @@ def measure(
         of_classes["per_class"] = _per_class(dataset.classes, labels, ranks, of_labels)
         of_classes["confusion"] = _confusion(dataset.classes, labels, nearest)
     if "retrieval" in chosen:
-        known, report = how.captions, about("captions", progress)
-        texts = embed_prompts(embedder, dataset.captions, how.cache, report) if known is None else known
+        captions, report = how.captions, about("captions", progress)
+        texts = embed_prompts(embedder, dataset.captions, how.cache, report) if captions is None else captions
         directions = retrieval_ranks(images, texts, np.asarray(dataset.caption_images))
         for name, ranks in zip(("image_to_text", "text_to_image"), directions, strict=True):
             hits |= {f"{name}_recall@{k}": ranks < k for k in (1, 5, 10)}

@@ -26,6 +26,7 @@ FLAG = re.compile(r"(^|[\s(`'\"])--[a-z]")
 FOREIGN = re.compile(
     r"pip install --force-reinstall| --hash=sha256:|docker run --rm --platform|softwareupdate --list|xcode-select -s"
     r"|gcloud (services enable|storage buckets create) .*--project="
+    r"|`mobileclip-deploy convert ADAPTER --base ORIGINAL -o merged\.safetensors`"
     r"|`(benchmark --json|export --target qnn)`"  # commands of ours, whole: what wrote a file, or would write it
 )
 

@@ -49,7 +49,10 @@ def result() -> dict[str, Any]:
     second |= {"status": "done", "error": "e", "warnings": ["w"], "summary": copy.deepcopy(first["summary"])}
     measured = {"run_id": whole["job"]["run_id"], "cell": second["id"], "round": 0, "status": "done"}
     second["rounds"] = [measured | {"samples_ns": first["rounds"][0]["samples_ns"]}]
-    for snapshot in whole["environment"].values():
+    power = {"seconds": 1.0, "cpu_milliwatts": 1.0, "gpu_milliwatts": 1.0, "neural_engine_milliwatts": 1.0}
+    whole["environment"]["power"] = power
+    for name in ("before", "after"):
+        snapshot = whole["environment"][name]
         snapshot |= {"temperature_celsius": 30.0, "battery_celsius": 30.0, "load_average_1min": 0.5, "governor": "g"}
     return whole
 

@@ -35,7 +35,7 @@ __all__ = ["ForeignReport", "layout_of", "verify_file"]
 PICTURES, TEXTS = 5, 6
 """Number of pictures and of texts on which a verdict is confirmed."""
 LONG = 60
-"""Words of a text that still fits into 77 ids."""
+"""Words of a text whose ids still fit into the context."""
 UNSEEN = "the file does not show if an app crops or squashes pictures to the input's size, or by which interpolation"
 
 
