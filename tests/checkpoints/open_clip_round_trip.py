@@ -2,13 +2,13 @@
 
     python3.11 -m venv venv
     venv/bin/pip install ".[all]" "open_clip_torch[training]==3.3.*"
-    venv/bin/python tests/checkpoints/open_clip_round_trip.py FOLDER [--target all] [-o RESULT]
+    venv/bin/python tests/checkpoints/open_clip_round_trip.py FOLDER [--target all] [--chip C] [--run NAME] [-o RESULT]
 
 Weights are drawn as those of tests/golden. Two steps of `open_clip_train.main` on eight of nano's pictures write
 epoch_1.pt, in each of `RUNS`. Each file is opened here, and its embeddings are compared with open_clip's. That of the
 first run is exported, every gate must pass, and `convert` writes it back: open_clip must load the file to the same
-weights. Exits with 1 if anything differs. RESULT keeps the bundles of earlier runs with the same versions, so that
-targets can be run one after the other.
+weights. Exits with 1 if anything differs. RESULT keeps the bundles and training runs of earlier calls with the same
+versions, so that targets can be run one after the other, with `--run plain`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
     target = folder / ("epoch_1.pt" if name == "plain" else f"{name}.pt")
     if target.is_file():
         return target
+    if not (folder / "base.safetensors").is_file():
+        draw(folder)
     processes, precision = RUNS[name]
     module = ["open_clip_train.main"]
     if processes > 1:
@@ -85,7 +87,6 @@ def train(folder: Path, name: str, pictures: int = 4, batch: int = 2) -> Path:
 
 def draw(folder: Path) -> None:
     """Writes base.safetensors: open_clip's network with golden weights."""
-    sys.path.insert(0, str(ROOT / "tests"))
     from golden_checkpoints import fill
 
     state = open_clip.create_model(MODEL).state_dict()
@@ -130,15 +131,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", action="append", help="of `export`; several may be given [default: all]")
+    parser.add_argument("--chip", help="of `export`, for Qualcomm's NPU [default: all of its own]")
+    parser.add_argument("--run", action="append", choices=RUNS, help="training run [default: all]")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "benchmarks/results/open_clip_round_trip.json")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    draw(folder)
+    sys.path.insert(0, str(ROOT / "tests"))
     packages = ("open_clip_torch", "timm", "torch", "mobileclip-deploy")
     record: dict[str, Any] = {"versions": {package: version(package) for package in packages}, "runs": {}}
     wrong = []
-    for name in RUNS:
+    for name in dict.fromkeys(["plain", *(arguments.run or RUNS)]):  # plain: its checkpoint is exported
         path = train(folder, name, pictures=4 * RUNS[name][0])
         names = list(torch.load(path, weights_only=True)["state_dict"])
         record["runs"][name] = {"first_tensor": names[0], "deviation": deviation(path, theirs(path))}
@@ -148,6 +151,8 @@ def main() -> int:
     options = ["--checkpoint", str(epoch), "--variant", VARIANT, "--preprocess", "card", "-o", str(folder / "out")]
     for target in arguments.target or ["all"]:
         options += ["--target", target]
+    if arguments.chip:
+        options += ["--chip", arguments.chip]
     code, exports = command("export", *options)
     record["export"] = {
         Path(row["bundle"]).name: {status: n for status in STATUSES if (n := _count(row, status))}
@@ -164,7 +169,7 @@ def main() -> int:
     if arguments.output.is_file():
         earlier = json.loads(arguments.output.read_text())
         if earlier["versions"] == record["versions"] and not earlier["wrong"]:
-            record["export"] = earlier["export"] | record["export"]
+            record |= {key: earlier[key] | record[key] for key in ("runs", "export")}
     record |= {"back": "the same weights", "wrong": wrong}
     arguments.output.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
