@@ -6,6 +6,7 @@ import contextlib
 import os
 import plistlib
 import subprocess
+import sys
 from collections.abc import Iterator
 from xml.parsers.expat import ExpatError
 
@@ -32,6 +33,9 @@ class PowerMeter:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Runs `powermetrics` as long as the context lasts. `read` has to be called about once a second."""
+        if sys.platform == "win32":  # where pipes cannot be read without waiting, and no Mac's harness runs
+            yield
+            return
         try:
             process = subprocess.Popen([*COMMAND, *SAMPLERS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         except FileNotFoundError:
