@@ -79,38 +79,17 @@ def four_bits(source: Path, output: Path) -> None:
     quantizer.model.save_model_to_file(str(output))
 
 
-def recipe(name: str, calibrated: bool = False) -> Callable[[Path, Path], None]:
-    """ai-edge-quantizer by one of its recipes."""
+def recipe(name: str) -> Callable[[Path, Path], None]:
+    """Returns ai-edge-quantizer by one of its recipes. Its static one is left out: it takes and gives int8."""
 
     def write(source: Path, output: Path) -> None:
         from ai_edge_quantizer import recipe as recipes
         from ai_edge_quantizer.quantizer import Quantizer
 
         quantizer = Quantizer(str(source), getattr(recipes, name)())
-        ranges = None
-        if calibrated:
-            signature, takes = next(iter(signatures(source).items()))
-            rows = [{takes[0]: shaped(row, source)} for row in calibration()]
-            ranges = quantizer.calibrate({signature: rows})
-        output.write_bytes(bytes(quantizer.quantize(ranges).quantized_model))
+        output.write_bytes(bytes(quantizer.quantize().quantized_model))
 
     return write
-
-
-def signatures(source: Path) -> dict[str, list[str]]:
-    """Signatures of a LiteRT file, each with the names of its inputs."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    found = Interpreter(str(source)).get_signature_list()
-    return {name: list(ports["inputs"]) for name, ports in found.items()}
-
-
-def shaped(row: Any, source: Path) -> Any:
-    """A picture [3, H, W] in the axes of the file's input."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    shape = tuple(Interpreter(str(source)).get_input_details()[0]["shape"])
-    return row[None] if shape[1] == len(row) else row.transpose(1, 2, 0)[None]
 
 
 def integers(source: Path, output: Path) -> None:
@@ -142,7 +121,6 @@ PEERS = (
     Peer("onnx", "image", ONNX_PEER, "quantize_dynamic", dynamic),
     Peer("onnx", "text", ONNX_PEER, "quantize_dynamic", dynamic),
     Peer("onnx", "text", ONNX_PEER, f"MatMulNBitsQuantizer, blocks of {BLOCK}", four_bits),
-    Peer("litert", "image", LITERT_PEER, "static_wi8_ai8", recipe("static_wi8_ai8", calibrated=True)),
     Peer("litert", "image", LITERT_PEER, "dynamic_wi8_afp32", recipe("dynamic_wi8_afp32")),
     Peer("litert", "text", LITERT_PEER, "dynamic_wi8_afp32", recipe("dynamic_wi8_afp32")),
     Peer("litert", "text", LITERT_PEER, "dynamic_wi4_afp32", recipe("dynamic_wi4_afp32")),
