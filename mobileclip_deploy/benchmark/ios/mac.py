@@ -60,8 +60,7 @@ class MacDriver(Driver):
                 run = checked_run((output / f"{run_id}.run.json").read_bytes(), plan, self.kind)
             except RuntimeFailed as failure:
                 raise interrupted(failure, plan) from failure
-        environment = run.environment.model_copy(update={"power": meter.use()})
-        return run.model_copy(update={"environment": environment})
+        return run.model_copy(update={"environment": run.environment.model_copy(update={"power": meter.use()})})
 
     def _measure(self, command: list[str], output: Path, plan: Plan, counter: RoundCounter, meter: PowerMeter) -> None:
         """Runs the harness from the rounds in this computer's stream on, and stores the new rounds."""

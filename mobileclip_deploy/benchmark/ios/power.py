@@ -14,8 +14,7 @@ from mobileclip_deploy.benchmark.result import PowerUse
 
 COMMAND = ("/usr/bin/sudo", "--non-interactive", "/usr/bin/powermetrics")
 """As root it needs no password. Of other users sudo wants none for a while after `sudo -v`."""
-PATIENCE = 5.0
-"""Seconds."""
+PATIENCE = 5.0  # seconds
 SAMPLERS = ("--samplers", "cpu_power,gpu_power,ane_power", "--sample-rate", "1000", "--format", "plist")
 ENERGIES = ("cpu_energy", "gpu_energy", "ane_energy")
 
