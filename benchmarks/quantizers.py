@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from measuring import ROOT, Figures, markdown
-from subjects import Subjects
+from subjects import CALIBRATION, Subjects
 
 if TYPE_CHECKING:
     from mobileclip_deploy.artifacts.bundle import Bundle
@@ -97,7 +97,7 @@ def integers(source: Path, output: Path) -> None:
     from coremltools.optimize import coreml as optimize
 
     config = optimize.OpLinearQuantizerConfig(mode="linear_symmetric")
-    changed(source, output, optimize.linear_quantize_weights, optimize.OptimizationConfig(global_config=config))
+    changed(source, output, optimize.linear_quantize_weights, config)
 
 
 def palette(source: Path, output: Path) -> None:
@@ -105,14 +105,16 @@ def palette(source: Path, output: Path) -> None:
     from coremltools.optimize import coreml as optimize
 
     config = optimize.OpPalettizerConfig(mode="kmeans", nbits=4)
-    changed(source, output, optimize.palettize_weights, optimize.OptimizationConfig(global_config=config))
+    changed(source, output, optimize.palettize_weights, config)
 
 
 def changed(source: Path, output: Path, call: Callable[[Any, Any], Any], config: Any) -> None:
     """A package that coremltools reads, changes and saves; it is not compiled, which takes a Mac."""
     from coremltools.models import MLModel
+    from coremltools.optimize.coreml import OptimizationConfig
 
-    call(MLModel(str(source), skip_model_load=True), config).save(str(output))
+    package = MLModel(str(source), skip_model_load=True)
+    call(package, OptimizationConfig(global_config=config)).save(str(output))
 
 
 ONNX_PEER, LITERT_PEER, CORE_ML_PEER = "onnxruntime", "ai-edge-quantizer", "coremltools"
@@ -184,18 +186,18 @@ def row_of(bundle: Bundle, tower: TowerName, by: str) -> dict[str, Any]:
 
     from mobileclip_deploy.pictures.embedder import bundle_embedder
 
-    own, own_words = reference()
+    checkpoint, exact = reference()
     other = bundle_embedder(bundle, [tower])
-    mixed = replace(own, images=other.images) if tower == "image" else replace(own, texts=other.texts)
-    found = figures(mixed)
-    rows, wanted = (found.images, own_words.images) if tower == "image" else (found.texts, own_words.texts)
-    cosines = np.sum(rows.astype(np.float64) * wanted, axis=1)
+    mixed = replace(checkpoint, images=other.images) if tower == "image" else replace(checkpoint, texts=other.texts)
+    answers = figures(mixed)
+    rows, exact_rows = (answers.images, exact.images) if tower == "image" else (answers.texts, exact.texts)
+    cosines = np.sum(rows.astype(np.float64) * exact_rows, axis=1)
     return {
         "target": bundle.manifest.target,
         "tower": tower,
         "by": by,
         "bytes": bundle.manifest.towers[tower].bytes,
-        "top1": found.result.figures["top1"].value,
+        "top1": answers.result.figures["top1"].value,
         "cosine": float(cosines.mean()),
         "least": float(cosines.min()),
     }
@@ -225,7 +227,7 @@ def calibration() -> Any:
     import mobileclip_deploy as mcd
     from mobileclip_deploy.network.model.preprocessing import load_batch
 
-    paths = sorted((ROOT / "models" / "nano" / "calibration" / "images").iterdir())
+    paths = sorted((CALIBRATION / "images").iterdir())
     return load_batch(paths, mcd.load_model().variant.preprocess).numpy()
 
 

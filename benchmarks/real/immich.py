@@ -52,10 +52,10 @@ class Uncalled(MetaPathFinder, Loader):
         """Runs nothing."""
 
 
-def encoder(part: str, kind: str, bundle: mcd.Bundle) -> Any:
+def encoder(part: str, bundle: mcd.Bundle) -> Any:
     """Returns the service's encoder of a tower, with the bundle as the model's folder in its cache."""
     module = importlib.import_module(f"immich_ml.models.clip.{part}")
-    return getattr(module, f"OpenClip{kind}Encoder")(NAME, cache_dir=bundle.path)
+    return getattr(module, f"OpenClip{part.capitalize()}Encoder")(NAME, cache_dir=bundle.path)
 
 
 def unit(rows: npt.ArrayLike) -> Floats:
@@ -79,7 +79,7 @@ def main() -> None:
     service, bundle = Path(sys.argv[1]) / "machine-learning", mcd.Bundle.open(Path(sys.argv[2]))
     sys.path.insert(0, str(service))
     sys.meta_path.insert(0, Uncalled())
-    visual, textual = encoder("visual", "Visual", bundle), encoder("textual", "Textual", bundle)
+    visual, textual = encoder("visual", bundle), encoder("textual", bundle)
     data = builtin_dataset()
     image, text = mcd.load_runner(bundle, "image"), mcd.load_runner(bundle, "text")
     ours, theirs = [], []

@@ -230,9 +230,10 @@ def export(
     with reading(choices["dataset"]):
         chosen = choose(parse_request(target_names, precisions, output, choices))
     weights = weights_file(choice.variant, choice.checkpoint, choice.download)
-    card = published_card(weights) if choice.variant is None else load_variant(choice.variant)
-    if chosen.request.for_product and card is not None:
-        require_product(card)  # before a download
+    if chosen.request.for_product:
+        card = published_card(weights) if choice.variant is None else load_variant(choice.variant)
+        if card is not None:
+            require_product(card)  # before a download
 
     # From here on torch is needed, which takes more than a second to import: refusals above do not wait for it.
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export

@@ -69,17 +69,16 @@ class MacDriver(Driver):
             shutil.copyfile(plan.stream, stream)
         try:
             with meter.running():
-                self._run(command, output, plan.job.run_id, counter, meter)
+                self._run(command, output, plan.job.run_id, counter)
         finally:
             store_rounds(stream.read_bytes() if stream.exists() else None, plan)
 
-    def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter, meter: PowerMeter) -> None:
+    def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
         last: RunProgress | None = None
         with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 while process.poll() is None:
                     time.sleep(SECONDS)
-                    meter.read()
                     current = None
                     with contextlib.suppress(FileNotFoundError):
                         current = read_progress((output / f"{run_id}.progress.json").read_bytes(), run_id)
