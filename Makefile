@@ -40,7 +40,7 @@ clients: $(VENV)/.test
 	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
 
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
-FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted
+FIGURES := tests/end_to_end/test_nano.py::test_the_bundle_has_the_figures_last_accepted
 threads: $(VENV)/.test
 	OMP_NUM_THREADS=3 $(BIN)/python -m pytest -m "not whole" $(FIGURES) tests/parity
 
@@ -61,9 +61,9 @@ docs: $(VENV)/.dev
 	$(BIN)/zensical build --clean --strict
 
 # Builds the wheel and uses it from an empty environment, in another folder.
-wheel: $(VENV)/.dev
-	rm -rf dist && $(BIN)/python -m build --wheel --outdir dist
-	rm -rf build/wheel-check && $(PYTHON) -m venv build/wheel-check
+wheel:
+	rm -rf dist build/wheel-check && $(PYTHON) -m venv build/wheel-check
+	build/wheel-check/bin/pip wheel --quiet --no-deps --wheel-dir dist .
 	build/wheel-check/bin/$(INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[onnx,coreml]"
 	cd build/wheel-check && bin/mobileclip-deploy variants && \
 		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16 && \

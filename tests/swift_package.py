@@ -41,32 +41,26 @@ class SwiftPackage:
         folder: of its Package.swift.
         sources: folders that decide whether it is built again.
         name: of the folder in build/swift.
-        configuration: "debug" or "release".
+        with_tests: its programs are built with its tests, which need other options.
     """
 
     folder: Path
     sources: tuple[Path, ...]
     name: str
-    configuration: str
+    with_tests: bool
 
     @property
     def options(self) -> list[str]:
         """What `swift build` and `swift test` are both called with."""
-        # A release build shows its tests what is internal only where it is told to.
-        testable = ["-Xswiftc", "-enable-testing"] if self.configuration == "release" else []
-        paths = ["--package-path", str(self.folder), "--scratch-path", str(self._scratch)]
-        return ["-c", self.configuration, *testable, *paths]
+        return ["-c", "debug", "--package-path", str(self.folder), "--scratch-path", str(self._scratch)]
 
     @property
     def _scratch(self) -> Path:
         return ROOT / "build" / "swift" / self.name
 
     def built(self) -> Path:
-        """The folder with its programs, whichever process comes first.
-
-        A release build has the tests with them: with other options everything would be compiled once more.
-        """
-        return self._build("tests" if self.configuration == "release" else "programs")
+        """The folder with its programs, whichever process comes first."""
+        return self._build("tests" if self.with_tests else "programs")
 
     def _build(self, what: Literal["programs", "tests"]) -> Path:
         # An index and words for a debugger are a sixth of the work; on Linux tests are found by the index.
@@ -78,7 +72,7 @@ class SwiftPackage:
                 with TemporaryDirectory() as folder:  # Swift leaves folders there
                     output(*command, env=os.environ | {"TMPDIR": folder})
                 seen.write_text(digest)
-        return self._scratch / self.configuration
+        return self._scratch / "debug"
 
     def test(self, environment: dict[str, str] | None = None) -> str:
         """What its own tests print; they have to pass."""
@@ -87,10 +81,9 @@ class SwiftPackage:
         return output(*command, env=os.environ | (environment or {}), errors="replace")
 
 
-HARNESS_CORE = SwiftPackage(HARNESS / "HarnessCore", (HARNESS,), "tests", "debug")
+HARNESS_CORE = SwiftPackage(HARNESS / "HarnessCore", (HARNESS,), "tests", with_tests=False)
 HASHING = HARNESS / "HarnessCore" / "Sources" / "PlainSHA256"
-CLIENT = SwiftPackage(ROOT, (CLIENT_FOLDER, HASHING), "clients", "release")
-"""In release: 12 megapixels take a minute in debug."""
+CLIENT = SwiftPackage(ROOT, (CLIENT_FOLDER, HASHING), "clients", with_tests=True)
 
 
 def apple_client() -> Path:

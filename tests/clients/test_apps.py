@@ -26,7 +26,7 @@ EXAMPLES = ROOT / "examples"
 PICTURES = {"a pizza": "1f355", "a rocket": "1f680", "a cat face": "1f431"}
 """Texts, and the picture of nano's evaluation set that each is of."""
 SWIFT = EXAMPLES / "swift_search"
-SEARCH = SwiftPackage(SWIFT, (CLIENT_FOLDER, SWIFT), "example", "debug")
+SEARCH = SwiftPackage(SWIFT, (CLIENT_FOLDER, SWIFT), "example", with_tests=False)
 
 pytestmark = pytest.mark.whole  # each builds an app with the tools of another language
 

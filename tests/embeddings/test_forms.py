@@ -74,11 +74,10 @@ def ids() -> npt.NDArray[np.int64]:
     "choices",
     [
         {"target": None, "precision": "fp16", "layout": "transformers.js"},
-        {"target": "onnx", "precision": "w8", "normalise": True},
         {"target": "coreml", "precision": "fp16", "contexts": [16]},
         {"target": "coreml", "precision": "fp16", "options": {"multifunction": True}},
     ],
-    ids=["layout", "normalised", "coreml contexts", "multifunction"],
+    ids=["layout", "coreml contexts", "multifunction"],
 )
 def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
     small: Small, choices: dict[str, Any], tmp_path: Path

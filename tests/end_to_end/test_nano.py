@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from command_line import run, spawn
 from conversions import STORED
-from exports import Exports, Towers
+from exports import Exports
 from programs import output
 
 import mobileclip_deploy as mcd
@@ -48,24 +48,18 @@ pytestmark = pytest.mark.usefixtures("stored_conversions", "stored_embeddings")
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a newcomer's first command writes."""
-    return exported("onnx", tmp_path_factory.mktemp("newcomer"))
+    return exported(tmp_path_factory.mktemp("newcomer"))
 
 
-@pytest.fixture(scope="module")
-def both(out: Path) -> Path:
-    """The same with another target's bundle beside it."""
-    return exported("coreml", out.parent)
-
-
-def exported(target: str, folder: Path) -> Path:
+def exported(folder: Path) -> Path:
     """The folder `out` of an export in a process of its own; what it converts others find."""
-    found = spawn("export", "--target", target, "-o", "out", "--quiet", cwd=folder, program=STORED)
+    found = spawn("export", "--target", "onnx", "-o", "out", "--quiet", cwd=folder, program=STORED)
     assert found.code == 0, found.stderr
     (line,) = found.stderr.splitlines()  # no chatter of converters
     assert line.startswith("Using the built-in checkpoint nano")
     rows = [row for row in found.stdout.splitlines() if "passed" in row]
     assert len(rows) == 2
-    assert f"wrote {Path('out') / f'nano-{target}-fp16'}" in found.stdout
+    assert f"wrote {Path('out') / 'nano-onnx-fp16'}" in found.stdout
     return folder / "out"
 
 
@@ -90,17 +84,15 @@ def test_export_writes_a_verified_bundle(out: Path) -> None:
 
 
 @pytest.mark.whole
-@pytest.mark.once
-@pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_table_card_and_report_name_the_same_rows_for_both_towers(
-    exports: Exports, target: str, capsys: pytest.CaptureFixture[str]
+    exports: Exports, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle, model = exports.bundle(target, "fp16"), mcd.load_model(None, exports.checkpoint)
+    bundle, model = exports.bundle("onnx", "fp16"), mcd.load_model(None, exports.checkpoint)
     mcd.reparameterize(model)
     checks = bundle.parity
     own = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), Gates(), Path(), source=Source.of(model))
     storage = own.stored_weights
-    report = ParityReport(bundle=bundle.path.name, variant="nano", target=target, checks=checks, storage=storage)
+    report = ParityReport(bundle=bundle.path.name, variant="nano", target="onnx", checks=checks, storage=storage)
     print_exports([Written(bundle, report)])
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     for tower in ("image", "text"):
@@ -133,14 +125,11 @@ mcd.export(mcd.load_model(None, checkpoint), target, "fp16", ".", tower=tower, v
 
 
 @pytest.mark.whole  # faults/test_reproduction.py; test_conformance.py writes twice
-@pytest.mark.parametrize(("target", "tower"), [("onnx", "image"), ("coreml", "text")])
-def test_exporting_again_elsewhere_gives_the_same_bytes(
-    exports: Exports, tmp_path: Path, target: str, tower: Towers
-) -> None:
-    words = (AGAIN, exports.checkpoint, target, tower)
+def test_exporting_again_elsewhere_gives_the_same_bytes(exports: Exports, tmp_path: Path) -> None:
+    words = (AGAIN, exports.checkpoint, "onnx", "image")
     printed = output(sys.executable, "-c", *words, cwd=tmp_path, env=os.environ | ELSEWHERE)
     assert printed == ""  # no chatter of converters
-    bundle = exports.unverified(target, "fp16", tower).path
+    bundle = exports.unverified("onnx", "fp16", "image").path
     first, again = files(bundle), files(tmp_path / bundle.name)
     for found in (first, again):
         found.pop("parity.json", None)  # what each machine measured
@@ -152,14 +141,8 @@ LOCK = Path(__file__).parent / "parity.lock.json"
 """The accepted figures; after a change that is meant, and explained: verify BUNDLE --baseline LOCK --accept."""
 
 
-@pytest.mark.parametrize(
-    ("name", "fixture"),
-    [("nano-onnx-fp16", "out"), pytest.param("nano-coreml-fp16", "both", marks=pytest.mark.whole)],
-)
-def test_the_bundles_have_the_figures_last_accepted(
-    name: str, fixture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    out = request.getfixturevalue(fixture)
+def test_the_bundle_has_the_figures_last_accepted(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "nano-onnx-fp16"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     found = run("verify", out / name, "--baseline", LOCK, "--markdown", tmp_path / "parity.md")
     assert found.code == 0, found.stdout

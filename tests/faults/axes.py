@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from faults.onnx_planting import PlantedOnnx
 # Axes that are tried: of a value of one dimension more than any has.
 RANK = 5
 # Which input, argument or operand of an operation has its axes.
-KERNELS = {"aten::unsqueeze_copy": 1, "aten::squeeze_copy": 1, "aten::cat": 1, "aten::argmax": 1, "aten::mean": 1}
 ONNX_TAKEN = {"ReduceMean": 1, "ReduceMax": 1, "ReduceSum": 1, "Squeeze": 1, "Unsqueeze": 1}
 
 
@@ -103,82 +101,6 @@ class CoreMLAxes:
         self.file.save()
 
 
-class LiteRTAxes:
-    """Options of operators, and the constants that they take as axes."""
-
-    def __init__(self, path: Path) -> None:
-        from mobileclip_deploy.targets.litert.editing import Editor
-
-        self.file = Editor(path.read_bytes())
-
-    def axes(self) -> Iterator[Axis]:
-        graph, model = self.file.graph, self.file.model
-        codes = {value: name for name, value in vars(self.file.schema.BuiltinOperator).items() if name.isupper()}
-        for operator in list(graph.operators):
-            kind = codes[model.operatorCodes[operator.opcodeIndex].builtinCode]
-            if hasattr(operator.builtinOptions, "axis"):
-                options = operator.builtinOptions
-                yield Axis(kind, "axis", (options.axis,), lambda new, o=options: setattr(o, "axis", new[0]))  # type: ignore[misc]
-            if kind in ("TRANSPOSE", "MEAN", "SUM", "REDUCE_MAX"):
-                held = model.buffers[graph.tensors[operator.inputs[1]].buffer].data
-                value = tuple(int(one) for one in np.frombuffer(bytes(held), "<i4"))
-                yield Axis(kind, "input 1", value, lambda new, one=operator: self._take(one, new))  # type: ignore[misc]
-
-    def _take(self, operator: Any, new: Sequence[int]) -> None:
-        held = self.file.constant(b"planted_axes", np.asarray(new, np.int32))
-        operator.inputs = [operator.inputs[0], held]
-
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.file.packed())
-
-
-class ExecuTorchAxes:
-    """Settings of XNNPACK's operations, and arguments of kernels."""
-
-    def __init__(self, path: Path) -> None:
-        from faults.executorch_edits import taken_apart
-
-        self.file = pickle.loads(taken_apart(path))
-
-    def axes(self) -> Iterator[Axis]:
-        for part in self.file.parts:
-            for node in part["xnodes"]:
-                kind, fields = node["operation"]
-                if "perm" in fields:
-                    yield Axis(kind, "perm", fields["perm"], lambda new, f=fields: f.update(perm=tuple(new)))  # type: ignore[misc]
-                if "axis" in fields:
-                    yield Axis(kind, "axis", (fields["axis"],), lambda new, f=fields: f.update(axis=new[0]))  # type: ignore[misc]
-        values = self.file.plan["values"]
-        for name, place in KERNELS.items():
-            for call in self.file.kernels(name):
-                kind, fields = values[call["args"][place]]["value"]
-                items = [call["args"][place]] if kind == "Int" else fields["items"]
-                value = tuple(values[one]["value"][1]["value"] for one in items)
-                yield Axis(
-                    name,
-                    f"argument {place}",
-                    value,
-                    lambda new, call=call, at=place, kind=kind: self._pass(call, at, kind, new),  # type: ignore[misc]
-                )
-
-    def _pass(self, call: dict[str, Any], place: int, kind: str, new: Sequence[int]) -> None:
-        """Values of the call's own, since others may take the ones that it has."""
-        places = [self._value("Int", {"value": number}) for number in new]
-        if kind != "Int":
-            places = [self._value(kind, {"items": tuple(places)})]
-        call["args"] = (*call["args"][:place], places[0], *call["args"][place + 1 :])
-
-    def _value(self, kind: str, fields: dict[str, Any]) -> int:
-        values = self.file.plan["values"]
-        self.file.plan["values"] = (*values, {"value": (kind, fields)})
-        return len(values)
-
-    def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file.save(path)
-
-
 class CoreAIAxes:
     """The constants that operations take as axes, those of called functions too."""
 
@@ -211,6 +133,4 @@ AXES: dict[str, Callable[[Path], Any]] = {
     "onnx": OnnxAxes,
     "coreml": CoreMLAxes,
     "coreai": CoreAIAxes,
-    "litert": LiteRTAxes,
-    "executorch": ExecuTorchAxes,
 }

@@ -1,11 +1,12 @@
 """Exports of a CLIPModel of transformers, as optimum makes them, and of faulty ones.
 
-    python tests/foreign/transformers_subjects.py OUT [--faults 3]
+    python tests/foreign/transformers_subjects.py OUT [--faults 3] [--optimum]
 
 writes OUT/clip, a checkpoint of TinyCLIP's ViT-8M/16 in transformers' layout with weights from a seed, and the files;
 adds them to OUT/subjects.json, with the checkpoint. `joint` has the inputs and outputs of optimum's CLIPOnnxConfig
 (https://github.com/huggingface/optimum-onnx/blob/main/optimum/exporters/onnx/model_configs.py), `vision` and `text`
-those of the models "with projection".
+those of the models "with projection". `optimum` is written by optimum's own exporter: it needs optimum-onnx 0.1.0 and
+transformers 4.57, in an environment of their own, since the exporter does not import with transformers 5.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--faults", type=int, default=len(FAULTS))
+    parser.add_argument("--optimum", action="store_true", help="only the files of optimum's own exporter")
     chosen = parser.parse_args()
     model = saved(chosen.out / "clip")
     listing = chosen.out / "subjects.json"
@@ -139,7 +141,8 @@ def main() -> None:
         "pixel_values": torch.rand(2, 3, size, size),
         "attention_mask": torch.ones(2, 77, dtype=torch.int64),
     }
-    for kind, (wrap, inputs, outputs) in KINDS.items():
+    kinds = {"optimum": KINDS["transformers"]} if chosen.optimum else KINDS
+    for kind, (wrap, inputs, outputs) in kinds.items():
         tower = {"transformers-vision": "image", "transformers-text": "text"}.get(kind)
         faults = [None, *[fault for fault in list(FAULTS)[: chosen.faults] if tower in (None, fault.split(":")[0])]]
         for index, fault in enumerate(faults):
@@ -147,20 +150,27 @@ def main() -> None:
             if fault is not None:
                 FAULTS[fault](changed)
             file = f"{kind}-{index:03}.onnx"
-            # Rows of `attention_mask` and `input_ids` are free, as optimum leaves them.
-            free = {name: {0: "images" if name == "pixel_values" else "texts"} for name in inputs}
-            arguments = tuple(samples[name] for name in inputs)
-            with torch.no_grad():
-                torch.onnx.export(
-                    wrap(changed).eval(),
-                    arguments,
-                    str(chosen.out / file),
-                    dynamo=False,
-                    opset_version=17,
-                    input_names=list(inputs),
-                    output_names=list(outputs),
-                    dynamic_axes=free,
-                )
+            if chosen.optimum:
+                from optimum.exporters.onnx import onnx_export_from_model  # type: ignore[import-not-found]
+
+                folder, task = chosen.out / "optimum", "zero-shot-image-classification"
+                onnx_export_from_model(changed, folder, task=task, do_validation=False)
+                (folder / "model.onnx").rename(chosen.out / file)
+            else:
+                # Rows of `attention_mask` and `input_ids` are free, as optimum leaves them.
+                free = {name: {0: "images" if name == "pixel_values" else "texts"} for name in inputs}
+                arguments = tuple(samples[name] for name in inputs)
+                with torch.no_grad():
+                    torch.onnx.export(
+                        wrap(changed).eval(),
+                        arguments,
+                        str(chosen.out / file),
+                        dynamo=False,
+                        opset_version=17,
+                        input_names=list(inputs),
+                        output_names=list(outputs),
+                        dynamic_axes=free,
+                    )
             how = HOW if tower is None else Convention(range="clip", batch="free")
             subjects = [subject for subject in subjects if file not in (subject["image"], subject["text"])]
             subjects.append(

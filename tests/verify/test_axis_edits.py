@@ -24,8 +24,6 @@ CASES: list[tuple[str, TowerName, str]] = [
     ("onnx", "image", "fp32"),
     ("coreml", "image", "w8"),
     ("coreai", "text", "fp32"),
-    ("litert", "image", "w8"),
-    ("executorch", "text", "w8"),
 ]
 # What computes the same to the bit: the last axis said by its number, an axis of length 1 beside another one, and parts
 # that are put together along such an axis.
@@ -33,8 +31,6 @@ SAME: dict[str, set[str]] = {
     "onnx": {"Softmax", "LayerNormalization", "Concat"},
     "coreai": set(),
     "coreml": {"softmax", "layer_norm", "split", "expand_dims", "squeeze"},
-    "litert": {"TRANSPOSE"},
-    "executorch": {"XNNStaticTranspose", "aten::unsqueeze_copy", "aten::squeeze_copy"},
 }
 
 

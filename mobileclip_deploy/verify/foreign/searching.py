@@ -30,8 +30,10 @@ ALIKE = 1.5
 """Ratio of distances up to which another convention explains a file as well."""
 LEAST = 1e-6
 """Distance up to which conventions are alike at any ratio."""
-FLOORS = 2
-"""Inputs that are embedded in float64 for the noise floor."""
+FEW = 2
+"""Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`."""
+CONFIRMED = 2
+"""Best causes of those that `partly` embeds all inputs by."""
 EXPLAINED = 0.25
 """Largest distance of a changed network, as a share of the unchanged one's, that makes the change the cause."""
 PARTLY = 0.95
@@ -152,7 +154,7 @@ class TowerSearch:
     @cached_property
     def floor(self) -> float:
         """Largest distance that rounding alone explains."""
-        some = self.inputs.some(self.tower, np.arange(FLOORS))
+        some = self.inputs.some(self.tower, np.arange(FEW))
         rounded = apart(embed(self.model, self.tower, some), embed_exactly(self.model, self.tower, some))
         return Gates().exact(rounded).value
 
@@ -191,9 +193,13 @@ class TowerSearch:
 
     def partly(self, plain: Match) -> Match | None:
         """Returns the change that explains the most of a difference within the bound. None if rounding explains it."""
+        def remaining(cause: Cause) -> float:
+            expected = self.expected(cause, FEW)
+            return 2.0 if expected is None else _residual(plain.rows[:FEW], expected, self.clean[:FEW])
+
         best, least = None, PARTLY
-        for cause in self.causes:
-            expected = None if cause.forms else self.expected(cause)
+        for cause in sorted((cause for cause in self.causes if not cause.forms), key=remaining)[:CONFIRMED]:
+            expected = self.expected(cause)
             if expected is not None and (rest := _residual(plain.rows, expected, self.clean)) <= least:
                 pair, distance = replace(plain.pair, cause=cause), apart(plain.rows, expected)
                 best, least = replace(plain, pair=pair, distance=distance, explaining=expected), rest

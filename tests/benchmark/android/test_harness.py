@@ -46,11 +46,6 @@ def assert_measured(result: Result) -> None:
         assert cell.summary.cpu_ns
 
 
-@pytest.mark.whole  # it builds them: 15 seconds; the programs themselves are run below
-def test_the_unit_tests_pass(built: Path) -> None:
-    assert "100% tests passed" in harness.unit_tests(built)
-
-
 def test_its_record_is_what_the_schema_says(built: Path, tmp_path: Path) -> None:
     result = run(tiny.plan(tmp_path / "job", RUNTIMES), built / "bin", "--simulated")
     assert_measured(result)
