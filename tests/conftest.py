@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
@@ -201,10 +202,10 @@ def exports(store: Store) -> Exports:
     return Exports(store)
 
 
-@pytest.fixture(scope="module")
-def stored_conversions(store: Store) -> Iterator[None]:
-    """For tests of what comes after a conversion: the same one is not made again (see conversions.py)."""
-    with store.conversions():
+@pytest.fixture(scope="module", autouse=True)
+def stored_conversions(request: pytest.FixtureRequest, store: Store) -> Iterator[None]:
+    """The same conversion is not made again (see conversions.py), but by files of tests that are marked `converts`."""
+    with contextlib.nullcontext() if request.node.get_closest_marker("converts") else store.conversions():
         yield
 
 

@@ -1,7 +1,7 @@
 """Conversions that were made before, kept on disk by all that decides them: half of the suite's time was making them.
 
 A test that looks at what comes after a conversion takes the artifact that the same conversion gave, in whichever
-process of this run or of an earlier one. A test of a conversion makes it: it does not ask for `stored_conversions`.
+process of this run or of an earlier one. A file of tests that compares conversions is marked `converts`.
 """
 
 from __future__ import annotations

@@ -22,8 +22,6 @@ from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.parity.reference import Reference
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 def test_a_model_is_loaded_in_training_form_eval_mode_and_float32(exports: Exports) -> None:
     model = mcd.load_model(None, exports.checkpoint)

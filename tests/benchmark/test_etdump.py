@@ -11,8 +11,6 @@ from tiny import WORDS, known
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 

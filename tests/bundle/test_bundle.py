@@ -19,8 +19,6 @@ from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.base.files.staging import StagingLock, claimed
 from mobileclip_deploy.errors import InvalidInput, UsageError
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture
 def damaged(exports: Exports, tmp_path: Path) -> Path:

@@ -18,7 +18,6 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.network.model.variants import load_variant
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
 AMLR = load_variant("mobileclip2_s0").licence.text
 
 

@@ -28,14 +28,14 @@ from mobileclip_deploy.network.model.variants import load_variant, variant_names
 # open_clip's name of the architecture, its tag of the published weights, our variant.
 MODELS = [
     ("MobileCLIP2-S0", "dfndr2b", "mobileclip2_s0"),
-    ("MobileCLIP2-B", "dfndr2b", "mobileclip2_b"),
-    ("MobileCLIP2-S3", "dfndr2b", "mobileclip2_s3"),
 ]
 # Too large to open twice here, more layers of the kinds above, or the same network: their goldens hold its answers.
 PREPROCESSING_ALONE = [
     ("MobileCLIP-S1", "datacompdr", "mobileclip_s1"),
     ("MobileCLIP-S2", "datacompdr", "mobileclip_s2"),
     ("MobileCLIP2-S2", "dfndr2b", "mobileclip2_s2"),
+    ("MobileCLIP2-S3", "dfndr2b", "mobileclip2_s3"),
+    ("MobileCLIP2-B", "dfndr2b", "mobileclip2_b"),
     ("MobileCLIP-B", "datacompdr", "mobileclip_b"),
     ("MobileCLIP2-S4", "dfndr2b", "mobileclip2_s4"),
     ("MobileCLIP2-L-14", "dfndr2b", "mobileclip2_l14"),

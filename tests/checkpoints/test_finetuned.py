@@ -32,8 +32,6 @@ from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.provenance import Provenance
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 Weights = dict[str, Tensor]
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
 

@@ -37,8 +37,6 @@ from mobileclip_deploy.network.model.open_clip_files import class_names
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 CLASSIFIERS = [name for name in variant_names() if name.startswith("fastvit_")]
 IMAGES = samples.image_paths()[:2]
 

@@ -17,8 +17,6 @@ from mobileclip_deploy.network.model.variants import variant_names
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import targets
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.mark.parametrize(
     ("option", "known"),

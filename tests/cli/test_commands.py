@@ -28,8 +28,6 @@ from mobileclip_deploy.network.samples import image_paths
 
 OWN = "mobileclip-deploy"
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

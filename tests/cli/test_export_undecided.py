@@ -13,8 +13,6 @@ from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Lost
 from mobileclip_deploy.verify.subject import Subject
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 def test_an_undecided_bundle_is_written_and_the_exit_code_says_so(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

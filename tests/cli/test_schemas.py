@@ -18,8 +18,6 @@ from mobileclip_deploy.network.samples import image_paths
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 def test_the_published_schemas_are_the_codes() -> None:
     found = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.iterdir()}

@@ -138,7 +138,7 @@ def plan(arguments: list[str]) -> None:
 
 
 @pytest.mark.whole
-@pytest.mark.usefixtures("without_phones", "stored_conversions")
+@pytest.mark.usefixtures("without_phones")
 def test_the_commands_of_the_pages_run_on_nano(workspace: Path) -> None:
     done: set[str] = set()
     ran: list[str] = []

@@ -24,8 +24,6 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.pictures.embedding import at_length_one
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 SIZE = 8
 LABELS = ["a cat", "a dog", "a red car"]
 NANO = variants.models_dir() / "nano"

@@ -42,7 +42,7 @@ def verified_once() -> Iterator[None]:
 
 
 # `verify` measures accuracy on 1,911 images.
-pytestmark = pytest.mark.usefixtures("stored_conversions", "stored_embeddings")
+pytestmark = pytest.mark.usefixtures("stored_embeddings")
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,6 @@ import onnx
 import pytest
 from exports import Exports, rehash
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 ROOT = Path(__file__).parents[2]
 HELD_OUT = ROOT / "models" / "nano" / "evaluation" / "images"
 PICTURES = {"pizza": "1f355", "rocket": "1f680", "cat face": "1f431"}

@@ -28,7 +28,6 @@ from mobileclip_deploy.search.library import int8_scale
 from mobileclip_deploy.spaces.axes import fit_axes, mean_axes
 from mobileclip_deploy.spaces.compacting import read_fitting_set
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
 SIZE, CAPTIONS = 6, 30
 
 

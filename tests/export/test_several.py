@@ -15,7 +15,6 @@ from mobileclip_deploy.export.steps import ExportGateFailed, ExportState, NotWri
 
 TARGETS = ("onnx", "coreml", "litert")
 NAMES = [f"nano-{target}-fp16" for target in TARGETS]
-pytestmark = pytest.mark.usefixtures("stored_conversions")
 Plant = Callable[..., None]
 
 

@@ -23,7 +23,7 @@ from mobileclip_deploy.verify import opening
 from mobileclip_deploy.verify.reports import several
 from mobileclip_deploy.verify.reports.explanation import compare_programs, explain_subject
 
-pytestmark = pytest.mark.usefixtures("stored_conversions", "stored_embeddings")
+pytestmark = pytest.mark.usefixtures("stored_embeddings")
 
 
 @pytest.fixture(scope="module")

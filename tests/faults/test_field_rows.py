@@ -14,7 +14,6 @@ from faults.field_table import FILES, Trial, model_fields, other
 
 from mobileclip_deploy.verify.checks.companions import _difference
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
 WITHOUT_A_CHECK = {"on_word", "record"}
 """What `verify` prints as taken on the exporter's word, and what is no claim: versions, a machine, a moment."""
 

@@ -24,6 +24,8 @@ from mobileclip_deploy.verify.checks.reproduced import check_reproduced
 from mobileclip_deploy.verify.reports.explanation import explain_subject
 from mobileclip_deploy.verify.subject import Subject, TowerProof, WrittenSubject
 
+pytestmark = pytest.mark.converts
+
 
 @pytest.fixture
 def converted_once(monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -27,8 +27,6 @@ from mobileclip_deploy.verify.checks.tags import check_tags
 from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 LABELS = {"cat": ("1f431", "1f408", "1f63a", "1f63b"), "car": ("1f697", "1f698", "1f695", "1f699")}
 
 

@@ -34,7 +34,6 @@ def test_the_repeated_key_is_named(text: str) -> None:
         parse_json(text)
 
 
-@pytest.mark.usefixtures("stored_conversions")
 def test_every_json_file_of_a_bundle_is_refused(exports: Exports, tmp_path: Path) -> None:
     whole = exports.bundle("onnx", "fp16").path
     names = [path.relative_to(whole) for path in sorted(whole.rglob("*.json"))]

@@ -28,8 +28,6 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 Floats = npt.NDArray[np.float32]
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)

@@ -24,8 +24,6 @@ from mobileclip_deploy.parity import Gates, ParityReport, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 def failed(report: ParityReport) -> set[tuple[str, str]]:
     assert not report.passed

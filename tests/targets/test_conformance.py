@@ -27,6 +27,7 @@ from mobileclip_deploy.targets import get_target, targets
 from mobileclip_deploy.targets import target as interface
 from mobileclip_deploy.testing import check_target
 
+pytestmark = pytest.mark.converts
 ROOT = Path(__file__).parents[2]
 NEEDS = {"coreai": require_coreai, "litert": require_litert, "mlx": require_mlx, "qnn": require_qnn}
 FEWER = {"qnn": {"chip": "v75"}}

@@ -23,8 +23,6 @@ from mobileclip_deploy.targets.executorch.backends import BACKENDS, ExecuTorchOp
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 

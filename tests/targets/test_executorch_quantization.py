@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.storage import layers
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture(scope="module")
 def folded() -> tuple[mcd.MobileCLIP, Reference]:

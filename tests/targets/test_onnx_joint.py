@@ -21,8 +21,6 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.targets import get_target
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 INPUTS, OUTPUTS = (
     ("input_ids", "pixel_values"),
     ("image_embeds", "logits_per_image", "logits_per_text", "text_embeds"),

@@ -17,8 +17,6 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.target import OnnxOptions
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.mark.whole
 # The lowest opset lacks most operations; a higher one is shown once.

@@ -30,8 +30,6 @@ from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
 precisions = pytest.mark.parametrize("precision", SUFFIXES)
 both_towers = pytest.mark.parametrize("tower", ["image", "text"])

@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.storage import Layer, Storage, by_numbers, layers
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture(scope="module")
 def model() -> mcd.MobileCLIP:

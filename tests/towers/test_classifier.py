@@ -29,8 +29,6 @@ from mobileclip_deploy.targets.mil import load
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 # LiteRT's: embeddings/test_forms.py, with smaller embeddings.
 @pytest.fixture(scope="module", params=["onnx", pytest.param("coreml", marks=pytest.mark.whole)])

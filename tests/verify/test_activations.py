@@ -37,8 +37,6 @@ from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.instruments.quantized import QuantizedTower, locate_values
 from mobileclip_deploy.verify.subject import Subject
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture(scope="module")
 def whole(exports: Exports) -> Subject:

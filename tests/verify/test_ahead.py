@@ -96,7 +96,7 @@ def slow_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.whole  # where another fails, below
-@pytest.mark.usefixtures("stored_conversions", "slow_onnx")
+@pytest.mark.usefixtures("slow_onnx")
 def test_the_first_slow_bundle_is_written_before_the_others_and_checked_after_them(tmp_path: Path) -> None:
     model, told = mcd.load_model("nano"), list[str]()
     alone = mcd.export(model, "onnx", "fp16", tmp_path / "alone", tower="image")
@@ -120,7 +120,7 @@ def test_the_first_slow_bundle_is_written_before_the_others_and_checked_after_th
     assert [check.detail for check in shipped] == ["3 of 16 inputs"] * 2
 
 
-@pytest.mark.usefixtures("stored_conversions", "slow_onnx")
+@pytest.mark.usefixtures("slow_onnx")
 def test_a_bundle_that_is_asked_ahead_is_written_where_another_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,8 +26,6 @@ from mobileclip_deploy.verify.checks.settings import check_settings
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 from mobileclip_deploy.verify.unproven_claims import unproven_claims
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 Change = Callable[[dict[str, Any]], object]
 
 

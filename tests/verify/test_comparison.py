@@ -20,8 +20,6 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets.graph import changed_constant
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:

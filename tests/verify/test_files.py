@@ -15,8 +15,6 @@ from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.files import check_files, unlisted_files
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 READ = (
     "added_tokens.json",
     "processor_config.json",

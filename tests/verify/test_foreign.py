@@ -21,8 +21,6 @@ from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 PIXELS = torch.linspace(0, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 

@@ -34,7 +34,6 @@ from mobileclip_deploy.verify.checks.requested import check_requested
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 from mobileclip_deploy.verify.unproven_claims import unproven_claims
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
 Manifest = dict[str, Any]
 
 

@@ -14,8 +14,6 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
 from mobileclip_deploy.errors import CheckpointError, InvalidInput
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture(scope="module")
 def other_file(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,8 +20,6 @@ from mobileclip_deploy.parity.report import Lost
 from mobileclip_deploy.verify import door
 from mobileclip_deploy.verify.reports import several
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 
 @pytest.fixture
 def lacking(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -30,8 +30,6 @@ from mobileclip_deploy.verify.checks.weights import check_weights
 from mobileclip_deploy.verify.instruments.matching import Matched
 from mobileclip_deploy.verify.subject import Subject, TowerProof
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 LAYER = "encoder.blocks.1.attention.proj.weight"
 PRECISIONS = ["fp32", "fp16", "w8", "w4"]
 

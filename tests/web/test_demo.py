@@ -216,9 +216,7 @@ def test_a_written_page_holds_all_that_it_loads_and_the_licences(
 
 
 @pytest.mark.whole
-def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(
-    npm: None, tmp_path: Path, stored_conversions: None
-) -> None:
+def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(npm: None, tmp_path: Path) -> None:
     found = run("demo", "--static", tmp_path / "site")
     assert (found.code, found.stdout) == (0, f"wrote {tmp_path / 'site'}\n")
     assert "Using the built-in checkpoint nano; name a bundle to show your own." in found.stderr

@@ -18,8 +18,6 @@ from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.training.language.distilling import distillation_loss
 
-pytestmark = pytest.mark.usefixtures("stored_conversions")
-
 RECIPE = {
     "version": 1,
     "steps": 24,
