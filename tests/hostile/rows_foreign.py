@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hostile.table import Row, write
+from hostile.table import DEEP, Row, write
 
 
 def graph(*nodes: tuple[Any, ...], shape: tuple[int, ...] = (1, 3, 64, 64), **external: str) -> Callable[[Path], None]:
@@ -37,9 +38,22 @@ def graph(*nodes: tuple[Any, ...], shape: tuple[int, ...] = (1, 3, 64, 64), **ex
     return make
 
 
+NOISE = bytes(range(256)) * 9
 DOMAINS = ("", "com.microsoft", "org.stranger")
 KIND = "foreign file"
 VERIFY = ("--quiet", "verify", "a.onnx", "--budget", "60")
+
+
+def package(model: str) -> Callable[[Path], None]:
+    """Writes a .mlpackage whose manifest names this file as its model, and noise as that file."""
+
+    def make(folder: Path) -> None:
+        item = {"author": "com.apple.CoreML", "name": "a", "path": model}
+        manifest = {"fileFormatVersion": "1.0.0", "rootModelIdentifier": "A", "itemInfoEntries": {"A": item}}
+        write("a.mlpackage/Manifest.json", json.dumps(manifest))(folder)
+        write("a.mlpackage/Data/a.mlmodel", NOISE)(folder)
+
+    return make
 
 
 def named(path: str) -> tuple[str, ...]:
@@ -81,8 +95,21 @@ ROWS = (
         KIND, "a huge input", graph(("Relu", ["x"], ["y"], {}), shape=(1, 3, 1 << 40, 64)), VERIFY, "give another file"
     ),
     Row(KIND, "an empty .onnx", write("a.onnx", b""), VERIFY, "it has no operations"),
-    Row(KIND, "a .tflite of noise", write("a.tflite", bytes(range(256)) * 9), named("a.tflite"), "is not a usable"),
-    Row(KIND, "a .pte of noise", write("a.pte", bytes(range(256)) * 9), named("a.pte"), "is not a usable .pte file"),
-    Row(KIND, "a .mlxfn of noise", write("a.mlxfn", bytes(range(256)) * 9), named("a.mlxfn"), "is not a readable MLX"),
+    Row(KIND, "a .tflite of noise", write("a.tflite", NOISE), named("a.tflite"), "is not a usable"),
+    Row(KIND, "a .pte of noise", write("a.pte", NOISE), named("a.pte"), "is not a usable .pte file"),
+    Row(KIND, "a .mlxfn of noise", write("a.mlxfn", NOISE), named("a.mlxfn"), "is not a readable MLX"),
+    *(
+        Row(KIND, f"a .mlpackage: {what}", make, named("a.mlpackage"), line)
+        for what, make, line in (
+            ("a file", write("a.mlpackage", NOISE), "is not a .mlpackage folder"),
+            ("an empty folder", lambda folder: (folder / "a.mlpackage").mkdir(), "'Manifest.json' is missing"),
+            ("nested lists", write("a.mlpackage/Manifest.json", DEEP), "does not name a root model"),
+            ("a path above it", package("../../a.mlmodel"), "leaves the package"),
+            ("a model of noise", package("a.mlmodel"), "is not a Core ML specification"),
+        )
+    ),
+    Row(KIND, "a .mlmodel of noise", write("a.mlmodel", NOISE), named("a.mlmodel"), "which only a Mac runs", code=3),
+    Row(KIND, "a .aimodel: a file", write("a.aimodel", NOISE), named("a.aimodel"), "is not an .aimodel"),
+    Row(KIND, "a .aimodel: no version", write("a.aimodel/metadata.json", "{}"), named("a.aimodel"), "no assetVersion"),
     Row(KIND, "a folder called .onnx", lambda folder: (folder / "a.onnx").mkdir(), VERIFY, "a.onnx"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from pathlib import Path
@@ -88,12 +89,13 @@ def _add_factors(model: MobileCLIP, rank: int) -> None:
             parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
 
 
-def merge_factors(model: MobileCLIP) -> MobileCLIP:
-    """Returns the model with the factors of LoRA, if it has them, merged into its weights."""
-    for module in [*model.modules()]:
+def merged_factors(model: MobileCLIP) -> MobileCLIP:
+    """Returns a copy of the model with the factors of LoRA, if it has them, merged into its weights."""
+    merged = copy.deepcopy(model)
+    for module in [*merged.modules()]:
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight")
-    return model
+    return merged
 
 
 @torch.no_grad()
