@@ -133,7 +133,7 @@ class Cells:
     def of_competitor(self, path: Path) -> Iterator[Cell]:
         """Yields a foreign file, compared with the first bundle that has comparable embeddings."""
         target = foreign_target(path)
-        inputs, outputs = declared(path, target)
+        inputs, outputs = declared(path)
         fits = []
         for bundle in self._request.bundles:
             manifest = bundle.manifest

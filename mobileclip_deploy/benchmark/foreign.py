@@ -1,24 +1,16 @@
-"""Competitors: files that this project did not write. Their inputs and outputs are matched to a tower.
-
-python -m mobileclip_deploy.benchmark.foreign TARGET FILE     prints the inputs and outputs of the file, as JSON
-
-A foreign file is opened in a process of its own: if it crashes a runtime, only that process ends.
-"""
+"""Competitors: files that this project did not write. Their inputs and outputs are matched to a tower."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import asdict, dataclass
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.benchmark.job import Tensor
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.targets import Target, TensorInfo, get_target, targets
+from mobileclip_deploy.targets import Target, TensorInfo, targets
+from mobileclip_deploy.verify.foreign.opening import OpenedFile
 
 
 @dataclass(frozen=True)
@@ -49,21 +41,18 @@ def foreign_target(path: Path) -> Target:
     return readers[path.suffix]
 
 
-def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Returns inputs and outputs of a foreign file, as the target's runtime reads them; a free dimension is 0.
 
     Raises:
-        InvalidInput: the runtime cannot load the file.
+        InvalidInput: the file is damaged.
+        RuntimeFailed: the runtime cannot load it.
     """
-    command, environment = python("-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path))
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise InvalidInput(f"`against` {path}: {target.name} cannot load it: {reason[:300]}")
-    sides = json.loads(done.stdout)
-    inputs, outputs = (
-        tuple(TensorInfo(tensor["name"], tensor["dtype"], tuple(tensor["shape"])) for tensor in side) for side in sides
-    )
+    with contextlib.closing(OpenedFile(path)) as file:
+        inputs, outputs = (
+            tuple(TensorInfo(port.name, port.dtype, port.shape) for port in ports)
+            for ports in (file.inputs, file.outputs)
+        )
     return inputs, outputs
 
 
@@ -109,17 +98,3 @@ def fit(
         ),
         comparable=bool(matching) and filled == free,
     )
-
-
-def main() -> None:
-    """Prints the inputs and outputs of a file. The output of libraries goes to stderr."""
-    stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sides = get_target(sys.argv[1]).declared(Path(sys.argv[2]))
-    json.dump([[asdict(tensor) for tensor in side] for side in sides], stdout)
-    stdout.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

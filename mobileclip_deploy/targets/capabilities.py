@@ -81,8 +81,7 @@ class Formats:
 
     Attributes:
         suffixes: suffixes of artifacts, by which `inspect` recognises them.
-        foreign_suffix: suffix of files that others wrote in this format and `Target.declared` reads; None if it reads
-            none.
+        foreign_suffix: suffix of files that others wrote and that are benchmarked as competitors; None if none are.
         order: sort key in lists.
         stages: True if a conversion has stages, which `Target.stage_checks` measures again.
         readable: True if `Artifact.program` returns a program that can be run operation by operation.

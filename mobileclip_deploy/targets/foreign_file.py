@@ -42,8 +42,7 @@ def opened_artifact(artifact: Artifact) -> ForeignFile:
     runner = artifact.runner()
 
     def call(values: Sequence[Array]) -> list[Array]:
-        (value,) = values
-        return [runner(value)]
+        return [runner(value) for value in values]
 
     def constants() -> Iterator[tuple[str, Array]]:
         return iter(()) if (graph := artifact.graph) is None else constants_of(graph)

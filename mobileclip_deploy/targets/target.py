@@ -310,14 +310,6 @@ class Target(ABC):
                 raise NotRun(f"{packages.runtime} is not installed; type: pip install {what}") from None
         return places.get(device, ())
 
-    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        """Returns inputs and outputs of a file in this format that others wrote; called in a separate process.
-
-        Raises:
-            NotRun: this target does not read such files.
-        """
-        raise NotRun(f"{self.name} cannot read files that other tools wrote")
-
     def open_foreign(self, path: Path) -> ForeignFile:
         """Loads a file in this format that others wrote, with all its inputs and outputs; called in a separate process.
 

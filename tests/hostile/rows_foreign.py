@@ -108,7 +108,7 @@ ROWS = (
             ("a model of noise", package("a.mlmodel"), "is not a Core ML specification"),
         )
     ),
-    Row(KIND, "a .mlmodel of noise", write("a.mlmodel", NOISE), named("a.mlmodel"), "which only a Mac runs", code=3),
+    Row(KIND, "a .mlmodel of noise", write("a.mlmodel", NOISE), named("a.mlmodel"), "only a Mac runs", code=3),
     Row(KIND, "a .aimodel: a file", write("a.aimodel", NOISE), named("a.aimodel"), "is not an .aimodel"),
     Row(KIND, "a .aimodel: no version", write("a.aimodel/metadata.json", "{}"), named("a.aimodel"), "no assetVersion"),
     Row(KIND, "a folder called .onnx", lambda folder: (folder / "a.onnx").mkdir(), VERIFY, "a.onnx"),

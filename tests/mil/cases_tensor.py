@@ -13,6 +13,7 @@ def _random(*shape: int) -> np.ndarray:
 
 
 X = _random(2, 3, 4)
+PAD = ((0, 0), (1, 0), (0, 2))
 I4 = RNG.integers(0, 9, (2, 3, 4)).astype(np.int32)
 M, N = _random(2, 3), _random(2, 3)
 AT = np.array([[2, 0], [1, 1]], np.int32)
@@ -27,6 +28,9 @@ CASES = [
     Case("transpose", {"x": X}, {"perm": [2, 0, 1]}, X.transpose(2, 0, 1)),
     Case("transpose", {"x": X}, {"perm": [-1, -3, -2]}, X.transpose(2, 0, 1)),
     Case("expand_dims", {"x": X}, {"axes": [0, -1]}, X[None, ..., None]),
+    Case("pad", {"x": X}, {"pad": [1, 0, 0, 2], "constant_val": np.float32(3)}, np.pad(X, PAD, constant_values=3)),
+    Case("pad", {"x": X}, {"pad": [1, 0, 0, 2], "mode": "reflect"}, np.pad(X, PAD, "reflect")),
+    Case("pad", {"x": X}, {"pad": [1, 0, 0, 2], "mode": "replicate"}, np.pad(X, PAD, "edge")),
     Case("squeeze", {"x": X[:1, :, :1]}, {"axes": [0]}, X[0, :, :1]),
     Case("squeeze", {"x": X[:1, :, :1]}, {}, X[0, :, 0]),
     Case("slice_by_index", {"x": X}, {"begin": [0, 1, 0], "end": [2, 3, 2]}, X[:, 1:3, :2]),

@@ -28,6 +28,7 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
+from mobileclip_deploy.targets.litert.runner import declared
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.training.recovery.student import attach, detach, grids
 from mobileclip_deploy.verify.instruments.matching import matched_weights
@@ -182,7 +183,7 @@ def test_it_is_timed_on_places_of_phones_too_and_foreign_files_say_what_they_tak
     target, path = get_target("litert"), files.path("text", "w4")
     assert [one.label for one in target.places("host", {})] == ["litert-cpu"]
     assert [one.label for one in target.places("android", {})] == ["litert-cpu", "litert-gpu"]
-    (taken,), (given,) = target.declared(path)
+    (taken,), (given,) = declared(path)
     assert (taken.dtype, taken.shape, given.dtype, given.shape) == ("int32", (1, 8), "float32", (1, 24))
 
 

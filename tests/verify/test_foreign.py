@@ -206,7 +206,7 @@ def test_options_of_bundles_are_refused_for_a_file(tmp_path: Path) -> None:
 
 def test_an_older_format_of_core_ml_is_named(tmp_path: Path) -> None:
     (tmp_path / "theirs.mlmodel").write_bytes(b"")
-    with pytest.raises(RuntimeFailed, match=r"^\S+ is a neural network of Core ML, which only a Mac runs"):
+    with pytest.raises(RuntimeFailed, match=r"^\S+: only a Mac runs the neural network"):
         mcd.verify_file(tmp_path / "theirs.mlmodel")
 
 

@@ -23,7 +23,7 @@ def open_foreign(path: Path) -> ForeignFile:
         NotRun: it has operations that the evaluator lacks, or is a neural network.
     """
     if path.suffix == ".mlmodel":
-        raise NotRun(f"{path}: a .mlmodel holds a neural network of Core ML, which only a Mac runs; convert it to a .mlpackage")
+        raise NotRun(f"{path}: only a Mac runs the neural network of a .mlmodel; convert it to a .mlpackage")
     artifact = CoreMLArtifact(path)
     try:
         program = artifact.program.prepared()

@@ -123,11 +123,6 @@ class ExecuTorchTarget(Target):
             raise NotRun(f"of ExecuTorch only xnnpack {where}, not {backend}")
         return super().places(device, options)
 
-    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        from mobileclip_deploy.targets.executorch.runner import declared
-
-        return declared(path)
-
     def open_foreign(self, path: Path) -> ForeignFile:
         from mobileclip_deploy.targets.executorch.foreign import open_foreign
 

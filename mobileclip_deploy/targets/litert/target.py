@@ -111,11 +111,6 @@ class LiteRTTarget(Target):
 
         return LiteRTArtifact(path, function)
 
-    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        from mobileclip_deploy.targets.litert.runner import declared
-
-        return declared(path)
-
     def open_foreign(self, path: Path) -> ForeignFile:
         from mobileclip_deploy.targets.litert.foreign import open_foreign
 

@@ -188,11 +188,6 @@ class OnnxTarget(Target):
 
         return OnnxArtifact(path) if function is None else JointTower(path, function)
 
-    def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        from mobileclip_deploy.targets.onnx.runner import declared
-
-        return declared(path)
-
     def open_foreign(self, path: Path) -> ForeignFile:
         from mobileclip_deploy.targets.onnx.foreign import open_foreign
 

@@ -31,9 +31,8 @@ ALIKE = 1.5
 LEAST = 1e-6
 """Distance up to which conventions are alike at any ratio."""
 FEW = 2
-"""Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`."""
-CONFIRMED = 2
-"""Best causes of those that `partly` embeds all inputs by."""
+"""Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`; and the number of
+causes that it confirms on all inputs."""
 EXPLAINED = 0.25
 """Largest distance of a changed network, as a share of the unchanged one's, that makes the change the cause."""
 PARTLY = 0.97
@@ -199,7 +198,7 @@ class TowerSearch:
             return 2.0 if expected is None else _residual(plain.rows[:FEW], expected, self.clean[:FEW])
 
         best, least = None, PARTLY
-        for cause in sorted((cause for cause in self.causes if not cause.forms), key=remaining)[:CONFIRMED]:
+        for cause in sorted((cause for cause in self.causes if not cause.forms), key=remaining)[:FEW]:
             expected = self.expected(cause)
             if expected is not None and (rest := _residual(plain.rows, expected, self.clean)) <= least:
                 pair, distance = replace(plain.pair, cause=cause), apart(plain.rows, expected)

@@ -181,6 +181,19 @@ def stack(values: Tensors, axis: int) -> Tensor:
     return torch.stack(values, axis)
 
 
+@op("pad")
+def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Tensor:
+    """Pads the last axes of x; `pad` has the widths before and after each of them, the first of these axes first."""
+    first = x.dim() - len(pad) // 2
+    if len(pad) % 2 or not 0 <= first < x.dim() or min(pad) < 0:
+        raise InvalidInput(f"the widths {list(pad)} do not pad {list(x.shape)}")
+    widths = [pad[2 * axis + side] for axis in reversed(range(len(pad) // 2)) for side in (0, 1)]  # torch: last first
+    if mode == "constant":
+        return F.pad(x, widths, value=constant_val)
+    padded = F.pad(x.reshape(1, -1, *x.shape[first:]), widths, mode=mode)  # torch's other modes want [N, C, ...]
+    return padded.reshape(*x.shape[:first], *padded.shape[2:])
+
+
 @op("split", exact=True)
 def split(x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Ints | None = None) -> tuple[Tensor, ...]:
     """Cuts x along `axis` into `split_sizes`, or into `num_splits` equal parts."""
