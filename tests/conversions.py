@@ -90,8 +90,11 @@ class Store:
 
     @contextlib.contextmanager
     def conversions(self) -> Iterator[None]:
-        """In here every target takes an artifact that it wrote before for the same job instead of writing it anew."""
-        kinds = {type(target) for target in targets().values()}
+        """In here every target takes an artifact that it wrote before for the same job instead of writing it anew.
+
+        Not Qualcomm's: its files name one another, so that they are of no use under another name.
+        """
+        kinds = {type(target) for target in targets().values() if target.name != "qnn"}
         with contextlib.ExitStack() as patches:
             for kind in kinds:
                 if not hasattr(kind.write, "__wrapped__"):  # not in one within the other
