@@ -137,7 +137,8 @@ def _claims(told: Published) -> Iterable[str]:
         f'"2.3x faster and 2.1x smaller": {siglip.name} and {s2.name}, image and text together: '
         f"{siglip.both('parameters'):.1f} / {s2.both('parameters'):.1f} M parameters = "
         f"{siglip.both('parameters') / s2.both('parameters'):.2f}. {s2.name} takes {s2.both('ms'):.1f} ms; the latency "
-        f"of {siglip.name} was not found."
+        f"of {siglip.name} was not found. Both pairs were measured here, on CPUs: "
+        "[the paper's pairs](benchmarks.md#the-papers-pairs)."
     )
     yield (
         '"10x to 1000x" learning efficiency: [what nano shows of it, and what it does not]'
