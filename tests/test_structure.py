@@ -20,7 +20,7 @@ MOST_CORE_LINES = 40_000
 MOST_CIRCLES = 0
 MOST_LINES = {
     "targets": 20_900,  # 20_870 before foreign .aimodel and .mlxfn
-    "benchmark": 11_690,  # 11_590 before the power of a Mac
+    "benchmark": 11_655,  # 11_590 before the power of a Mac
     "network": 7_215,
     "training": 6_325,  # 6_290 before LoRA
     "verify": 8_060,  # 7_930 before causes within the bounds of fp16 and int8
@@ -36,7 +36,7 @@ MOST_LINES = {
     "spaces": 1_710,
     "web": 860,
     "package": 470,
-    "testing": 410,
+    "testing": 413,  # 410 before the second of two second exports is left out
 }
 """Lines of each room; `package` has the files outside of rooms."""
 PICTURE = models_dir() / "nano" / "evaluation" / "images" / "1f431.png"

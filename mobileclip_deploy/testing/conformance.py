@@ -227,7 +227,7 @@ def its_bundles_pass_their_checks(trial: Trial) -> Iterator[str]:
 def the_same_job_gives_the_same_artifact(trial: Trial) -> Iterator[str]:
     """Checks that a second export is equal, even if all precisions share state: no job may change the shared state."""
     shared: dict[TowerName, Shared] = {tower: Shared() for tower in TOWERS}
-    (bundle, *others) = trial.bundles.values()
+    bundle, *others = trial.bundles.values()
     again = [check.status for check in bundle.parity if check.step == "reproduced"]
     if not trial.thorough or (not others and "passed" in again):  # that check has exported it once more
         return

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
-from mobileclip_deploy.targets.foreign_file import ForeignFile, opened_artifact
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
@@ -17,6 +16,7 @@ from mobileclip_deploy.targets.values import ComputeUnits, Pace, Ports, Precisio
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 # The default, the CPU alone, and each kind of unit preferred. The runtime does not report where it ran, and some
 # choices are reported to answer wrongly. So the golden answers are checked with each.
@@ -97,6 +97,8 @@ class CoreAITarget(Target):
         return CoreAIArtifact(path, function)
 
     def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.foreign_file import opened_artifact
+
         return opened_artifact(self.open(path))
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
-from mobileclip_deploy.targets.foreign_file import ForeignFile, opened_artifact
 from mobileclip_deploy.targets.mlx.storage import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
@@ -20,6 +19,7 @@ from mobileclip_deploy.targets.values import Pace, Ports, Precisions, RuntimePla
 
 if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.foreign_file import ForeignFile
     from mobileclip_deploy.targets.mlx.function_file import Device
 
 UNITS = ("gpu", "cpu")
@@ -90,6 +90,8 @@ class MlxTarget(Target):
         return MlxArtifact(path, function)
 
     def open_foreign(self, path: Path) -> ForeignFile:
+        from mobileclip_deploy.targets.foreign_file import opened_artifact
+
         return opened_artifact(self.open(path))
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from pathlib import Path
@@ -89,13 +88,12 @@ def _add_factors(model: MobileCLIP, rank: int) -> None:
             parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
 
 
-def merged_factors(model: MobileCLIP) -> MobileCLIP:
-    """Returns a copy of the model with the factors of LoRA, if it has them, merged into its weights."""
-    merged = copy.deepcopy(model)
-    for module in [*merged.modules()]:
+def merge_factors(model: MobileCLIP) -> MobileCLIP:
+    """Returns the model with the factors of LoRA, if it has them, merged into its weights."""
+    for module in [*model.modules()]:
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight")
-    return merged
+    return model
 
 
 @torch.no_grad()

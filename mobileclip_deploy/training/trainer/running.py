@@ -41,7 +41,7 @@ from mobileclip_deploy.training.reinforcement.samples import (
     collate,
 )
 from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state, sole_training
-from mobileclip_deploy.training.trainer.network import merged_factors, start, write_weights
+from mobileclip_deploy.training.trainer.network import merge_factors, start, write_weights
 from mobileclip_deploy.training.trainer.objective import Embedded, Objective, Towers, objective
 from mobileclip_deploy.training.trainer.processes import ALONE, Processes, joined
 from mobileclip_deploy.training.trainer.recipe import FINETUNE, PRESETS, Recipe
@@ -217,7 +217,7 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
         """The averaged weights, at the best measurement if the recipe has `patience`; with LoRA's factors merged."""
         if self.best.weights:
             self.averaged.load_state_dict(self.best.weights)
-        return merged_factors(self.averaged)
+        return merge_factors(self.averaged)
 
     def kept(self) -> dict[str, Any]:
         return {} if self.recipe.patience is None else {"best": vars(self.best)}
