@@ -20,7 +20,7 @@ MOST_CORE_LINES = 40_000
 MOST_CIRCLES = 0
 MOST_LINES = {
     "targets": 20_900,  # 20_870 before foreign .aimodel and .mlxfn
-    "benchmark": 11_655,  # 11_590 before the power of a Mac
+    "benchmark": 11_660,  # 11_590 before the power of a Mac
     "network": 7_215,
     "training": 6_325,  # 6_290 before LoRA
     "verify": 8_060,  # 7_930 before causes within the bounds of fp16 and int8
