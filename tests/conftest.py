@@ -187,17 +187,11 @@ def without_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def artifact_store() -> Store:
+def store() -> Store:
     """What is made once for all processes, and kept for the next run of the same sources."""
     from conversions import Store
 
     return Store.open(ROOT / "build" / "tests")
-
-
-@pytest.fixture(scope="session")
-def store(artifact_store: Store) -> Store:
-    """The same, in files that give no parameter this name."""
-    return artifact_store
 
 
 @pytest.fixture(scope="session")
@@ -209,9 +203,9 @@ def exports(store: Store) -> Exports:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def stored_conversions(request: pytest.FixtureRequest, artifact_store: Store) -> Iterator[None]:
+def stored_conversions(request: pytest.FixtureRequest, store: Store) -> Iterator[None]:
     """The same conversion is not made again (see conversions.py), but by files of tests that are marked `converts`."""
-    with contextlib.nullcontext() if request.node.get_closest_marker("converts") else artifact_store.conversions():
+    with contextlib.nullcontext() if request.node.get_closest_marker("converts") else store.conversions():
         yield
 
 

@@ -141,7 +141,7 @@ def of(*variants: str) -> pytest.MarkDecorator:
 
 @pytest.mark.parametrize("variant", ["pe_core_s16", "siglip2_b16_256", "openvision_s16"])
 def test_other_widths_have_the_same_names_and_shapes(variant: str) -> None:
-    """Of the networks below, which are filled."""
+    """Networks of the kinds that are filled below."""
     with Unfilled():
         theirs = network(variant).state_dict()
     shapes = {ours: tuple(theirs[name].shape) for ours, name in canonical_names(theirs).items()}

@@ -22,29 +22,29 @@ def ids(index: Index, query: np.ndarray, top: int) -> list[str]:
     return [match.id for match in index.search(query, top)[0]]
 
 
-@pytest.mark.parametrize("store", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("elements", ["int8", "float16", "float32"])
 def test_the_nearest_are_those_of_float64_arithmetic_on_what_is_stored(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elements: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "AT_ONCE", 100)  # ten blocks
     vectors, queries = units(1000), 3 * units(5, seed=1)
-    index = Index(written(tmp_path / "a.mcdx", vectors, store))
+    index = Index(written(tmp_path / "a.mcdx", vectors, elements))
     assert (len(index), len(index.blocks)) == (1000, 11)
     stored = np.concatenate([part for _, part in index.vectors()]).astype(np.float64)
-    np.testing.assert_allclose(stored, vectors, atol=SCALE / 2 if store == "int8" else 1e-3)
+    np.testing.assert_allclose(stored, vectors, atol=SCALE / 2 if elements == "int8" else 1e-3)
     for query, found in zip(queries, index.search(queries, 10), strict=True):
         asked = Query.of((query / np.linalg.norm(query)).astype(np.float32))
-        wanted = stored @ (asked.integers * asked.scale if store == "int8" else asked.vector.astype(np.float64))
+        wanted = stored @ (asked.integers * asked.scale if elements == "int8" else asked.vector.astype(np.float64))
         assert [match.row for match in found] == np.lexsort((np.arange(1000), -wanted.round(7)))[:10].tolist()
         np.testing.assert_allclose([match.score for match in found], np.sort(wanted)[::-1][:10], rtol=1e-5)
 
 
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("elements", STORES)
 def test_numpy_and_numkong_give_the_same_scores_to_the_bit(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    elements: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("numkong")
-    index, queries = Index(written(tmp_path / "a.mcdx", units(300), store)), units(4, seed=1)
+    index, queries = Index(written(tmp_path / "a.mcdx", units(300), elements)), units(4, seed=1)
     fast = index.search(queries, 20)
     monkeypatch.setitem(sys.modules, "numkong", None)
     assert index.search(queries, 20) == fast
@@ -73,7 +73,9 @@ def test_of_equal_scores_the_one_that_was_added_first_comes_first(tmp_path: Path
 
 def test_bits_propose_and_integers_decide(tmp_path: Path) -> None:
     vectors, queries = units(2000), units(20, seed=1)
-    both, alone = (Index(written(tmp_path / f"{store}.mcdx", vectors, store)) for store in ("bits", "bits-only"))
+    both, alone = (
+        Index(written(tmp_path / f"{elements}.mcdx", vectors, elements)) for elements in ("bits", "bits-only")
+    )
     exact = Index(written(tmp_path / "int8.mcdx", vectors))
     shared = {"bits": 0, "bits-only": 0}
     for query in queries:
@@ -113,9 +115,9 @@ def test_a_query_that_has_no_direction_is_refused(tmp_path: Path) -> None:
         index.search(zeros + 1, 0)
 
 
-@pytest.mark.parametrize("store", ["float16", "float32"])
-def test_an_index_with_embeddings_that_are_not_finite_is_refused(store: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "a.mcdx", units(3), store)
+@pytest.mark.parametrize("elements", ["float16", "float32"])
+def test_an_index_with_embeddings_that_are_not_finite_is_refused(elements: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mcdx", units(3), elements)
     index = Index(path)
     content = bytearray(path.read_bytes())
     content[index.blocks[0].start : index.blocks[0].start + 4] = b"\xff" * 4  # NaN

@@ -119,9 +119,9 @@ def test_what_was_cut_off_or_changed_is_refused_in_one_line(path: Path, tmp_path
         Index(path)
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_permuted_vectors_are_refused_unless_the_checksums_are_left_out(store: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "a.mcdx", units(10), store)
+@pytest.mark.parametrize("elements", STORES)
+def test_permuted_vectors_are_refused_unless_the_checksums_are_left_out(elements: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mcdx", units(10), elements)
     kind = list(Index(path).store.arrays)[-1]  # the one whose scores decide
     data = np.memmap(path, np.uint8, "r+")
     vectors = Index(path).blocks[0].arrays(data, Index(path).store)[kind]
@@ -136,9 +136,9 @@ def test_permuted_vectors_are_refused_unless_the_checksums_are_left_out(store: s
         unchecked.check()
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_compacting_drops_what_is_gone_and_changes_no_answer(store: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "a.mcdx", units(50), store)
+@pytest.mark.parametrize("elements", STORES)
+def test_compacting_drops_what_is_gone_and_changes_no_answer(elements: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mcdx", units(50), elements)
     with IndexWriter.open(path) as (writer, _):
         for number in range(20):
             writer.add([f"new{number}"], [0], units(1, seed=number + 100))
@@ -152,7 +152,7 @@ def test_compacting_drops_what_is_gone_and_changes_no_answer(store: str, tmp_pat
     assert (len(before.blocks), after.rows, len(after)) == (22, 40, 40)
     for old, new in zip(answers, after.search(units(3, seed=1), 40), strict=True):
         assert [match.id for match in new] == [match.id for match in old]
-        exact = 1e-6 if "float" in store else 0  # sums of floats depend on how many rows are multiplied at once
+        exact = 1e-6 if "float" in elements else 0  # sums of floats depend on how many rows are multiplied at once
         np.testing.assert_allclose([one.score for one in new], [one.score for one in old], rtol=0, atol=exact)
     assert len(after.blocks) == 1
     assert path.stat().st_size < before.slot.end

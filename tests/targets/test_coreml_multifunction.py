@@ -27,7 +27,7 @@ from mobileclip_deploy.targets.mil import load
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
-pytestmark = pytest.mark.whole  # test_conformance.py, of each tower
+pytestmark = [pytest.mark.converts, pytest.mark.whole]  # test_conformance.py, of each tower
 
 
 @pytest.fixture(scope="module")
