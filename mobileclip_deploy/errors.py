@@ -84,6 +84,10 @@ class Malformed(ValueError):
     """Raised if a part of a file violates its format. The reader of the file adds the text to the file's name."""
 
 
+class Unread(Malformed):
+    """Raised if a part of a file may be valid, and no reader here knows its form."""
+
+
 class CheckpointError(InvalidInput):
     """Raised if a checkpoint cannot be read, has an unknown layout, or does not fit the variant."""
 

@@ -22,6 +22,9 @@ class ForeignFile:
             raises.
         constants: yields the name and the elements of each stored tensor, as stored.
         operators: names of the file's operations.
+        unrounded: loads the same file without the rounding of activations; its constants are the weights that were
+            integers and their steps, float32 [2, ...]. Raises NotRun if they cannot be identified. None if the file
+            rounds none.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -30,6 +33,7 @@ class ForeignFile:
     call: Callable[[Sequence[Array]], list[Array]]
     constants: Callable[[], Iterator[tuple[str, Array]]]
     operators: frozenset[str] = frozenset()
+    unrounded: Callable[[], ForeignFile] | None = None
 
 
 def opened_artifact(artifact: Artifact) -> ForeignFile:

@@ -21,12 +21,13 @@ def locked(count: int) -> Callable[[Path], object]:
     return write("lock.json", lambda: json.dumps({"bundles": {f"bundle-{k}": bundle for k in range(count)}}))
 
 
-def mlx_function(result: int) -> bytes:
-    """A function without inputs and steps, which returns a value by this number."""
+def mlx_function(result: int, operation: str = "") -> bytes:
+    """A function without inputs, which returns a value by this number; with an operation without inputs as value 1."""
     text = b"0.32.4"
     head = struct.pack("<Q6siBQ", len(text), text, 1, 0, 0)  # version, functions, shapes, metadata
     names = struct.pack("<QQQ", 0, 0, 0)  # of inputs: named, values, declarations
-    return head + names + struct.pack("<QQQ", 1, result, 0)
+    steps = struct.pack("<QBQiiiQ", 1, 1, 0, 0, 0, 0, len(operation)) + operation.encode() if operation else b""
+    return head + names + struct.pack("<QQQ", 1, result, bool(steps)) + steps
 
 
 ROWS = (

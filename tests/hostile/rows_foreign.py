@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hostile.rows_files import mlx_function
 from hostile.table import DEEP, Row, write
 
 
@@ -97,6 +98,14 @@ ROWS = (
     Row(KIND, "an empty .onnx", write("a.onnx", b""), VERIFY, "it has no operations"),
     Row(KIND, "a .tflite of noise", write("a.tflite", NOISE), named("a.tflite"), "is not a usable"),
     Row(KIND, "a .pte of noise", write("a.pte", NOISE), named("a.pte"), "is not a usable .pte file"),
+    Row(
+        KIND,
+        "a .mlxfn: an unknown operation",
+        write("a.mlxfn", mlx_function(1, "Steal")),
+        named("a.mlxfn"),
+        "the operation 'Steal', which exports never write",
+        code=3,
+    ),
     Row(KIND, "a .mlxfn of noise", write("a.mlxfn", NOISE), named("a.mlxfn"), "is not a readable MLX"),
     *(
         Row(KIND, f"a .mlpackage: {what}", make, named("a.mlpackage"), line)

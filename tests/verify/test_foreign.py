@@ -184,13 +184,33 @@ def test_both_towers_of_a_joint_graph_are_judged(model: Any, ids: Tensor, tmp_pa
     ]
 
 
+def trained_on(tower: Any) -> None:
+    weight = tower.blocks[1].fc1.weight.data
+    weight += 0.03 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+
+
 @pytest.mark.whole
-def test_a_file_of_int8_is_the_model_at_that_precision(model: Any, ids: Tensor, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "verdict", "cause", "different"),
+    [
+        (same, "same", None, ()),
+        (activation(nn.GELU(approximate="tanh")), "defect", "gelu-tanh", ()),
+        (trained_on, "differs", None, ("blocks.1.fc1.weight",)),
+    ],
+    ids=["clean", "gelu-tanh", "trained-on"],
+)
+def test_the_rounding_of_int8_hides_no_fault(
+    model: Any, ids: Tensor, tmp_path: Path, change: Any, verdict: str, cause: str | None, different: tuple[str, ...]
+) -> None:
+    """Both faults change embeddings by less than half of what the rounding does."""
     from onnxruntime.quantization import quantize_dynamic
 
-    quantize_dynamic(write(tmp_path / "float.onnx", model.text, ids), tmp_path / "int8.onnx")
-    tower = mcd.verify_file(tmp_path / "int8.onnx").towers[0]
-    assert (tower.verdict, tower.precision) == ("same", "w8a8")
+    tower = copy.deepcopy(model.text)
+    change(tower)
+    quantize_dynamic(write(tmp_path / "float.onnx", tower, ids), tmp_path / "int8.onnx")
+    found = mcd.verify_file(tmp_path / "int8.onnx").towers[0]
+    assert (found.verdict, found.cause, found.weights.different) == (verdict, cause, different)
+    assert found.precision == "w8a8"
 
 
 def test_options_of_bundles_are_refused_for_a_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.interpreter import python
-from mobileclip_deploy.errors import InvalidInput, Malformed, reraising
+from mobileclip_deploy.errors import InvalidInput, Malformed, Unread, reraising
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -74,7 +74,7 @@ def tensor_type(value: Any) -> TensorType:
         form, height, width = picture.groups()
         return TensorType(f"{IMAGE}{form}", (int(height), int(width)))
     if match is None:
-        raise InvalidInput(f"a value of type {text}, which exports never write")
+        raise InvalidInput(f"a value of type {text}, which exports never write") from Unread()
     sizes, element = match.groups()
     kind = {"si": "int", "ui": "uint"}.get(element[:2])
     dtype = f"{kind}{element[2:]}" if kind else DTYPES.get(element, element)
@@ -103,7 +103,7 @@ class Asset:
         self.functions: dict[str, Any] = {}
         for operation in self.module.body.operations:
             if operation.name != "coreai.graph":
-                raise InvalidInput(f"{path} holds a {operation.name}, which exports never write")
+                raise InvalidInput(f"{path} holds a {operation.name}, which exports never write") from Unread()
             name = json.loads(str(operation.attributes["sym_name"]))
             self.graphs[name] = operation
             if "priv" not in operation.attributes:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import Malformed, reraising
+from mobileclip_deploy.errors import Malformed, Unread, reraising
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
@@ -127,14 +127,14 @@ class _Reader:
     def function(self) -> MlxFunction:
         version = self.text()
         if self.number("i") != 1 or self.number("b"):
-            raise Malformed("it has more or fewer than one function, or one of any shape")
+            raise Unread("it has more or fewer than one function, or one of any shape")
         before = self._at
         # Only the version decides between the two forms.
         since = [int(part) for part in version.split(".") if part.isdigit()]
         metadata = self.text() if since >= METADATA_SINCE else None
         metadata_range = before, self._at
         if self.size():
-            raise Malformed("its inputs have names")
+            raise Unread("its inputs have names")
         names = self.names()
         inputs = tuple(self.declared() for _ in range(self.size()))
         if not len(inputs) == len(names) == len({*names}):
@@ -174,7 +174,7 @@ class _Reader:
                 raise Malformed("it runs on another device than the first")
             name = self.text()
             if name not in STATES:
-                raise Malformed(f"it holds the operation {name[:80]!r}, which exports never write")
+                raise Unread(f"it holds the operation {name[:80]!r}, which exports never write")
             settings = tuple(self.setting(kind) for kind in STATES[name])
             if self.size():
                 raise Malformed(f"{name} has several results")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,7 @@ from mobileclip_deploy.errors import InvalidInput, NotRun, listed
 from mobileclip_deploy.targets.foreign_file import ForeignFile
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import declared, open_session
+from mobileclip_deploy.targets.onnx.unrounded import DYNAMIC, unrounded
 
 DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 """Domains whose operators ONNX Runtime has."""
@@ -34,18 +36,27 @@ def open_foreign(path: Path) -> ForeignFile:
     tensors = list(_tensors(model.graph))
     _require_own_files(path, tensors)
     inputs, outputs = declared(path)
-    session = open_session(path)
+    engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
-    def call(values: Sequence[Array]) -> list[Array]:
-        names = (port.name for port in inputs)
-        results: list[Array] = session.run(None, dict(zip(names, values, strict=True)))
-        return results
+    def opened(source: Path | bytes, constants: Callable[[], Iterator[tuple[str, Array]]]) -> ForeignFile:
+        session = open_session(source)
+
+        def call(values: Sequence[Array]) -> list[Array]:
+            names = (port.name for port in inputs)
+            results: list[Array] = session.run(None, dict(zip(names, values, strict=True)))
+            return results
+
+        return ForeignFile(inputs, outputs, engine, call, constants, operators)
 
     def constants() -> Iterator[tuple[str, Array]]:
         return ((tensor.name, numpy_helper.to_array(tensor, str(path.parent))) for tensor in tensors)
 
-    engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
-    return ForeignFile(inputs, outputs, engine, call, constants, operators)
+    def without_rounding() -> ForeignFile:
+        changed, weights = unrounded(model)
+        return opened(changed.SerializeToString(), lambda: iter(weights.items()))
+
+    file = opened(path, constants)
+    return replace(file, unrounded=without_rounding) if DYNAMIC in operators else file
 
 
 def _operators(path: Path, model: onnx.ModelProto) -> frozenset[str]:

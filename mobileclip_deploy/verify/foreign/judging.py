@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.verify.foreign.causes import Cause
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
@@ -21,7 +23,7 @@ from mobileclip_deploy.verify.foreign.report import (
     WeightsFound,
 )
 from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch
-from mobileclip_deploy.verify.foreign.weights import OTHER, weight_evidence
+from mobileclip_deploy.verify.foreign.weights import OTHER, weight_evidence, with_rounded
 
 HALF = 2.0**13
 """Ratio of float16's rounding to float32's."""
@@ -53,12 +55,17 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     precisions = (stored_precision(constants), evidence.rounding, *half)
     # The coarsest one: quantized activations are coarser than weights of the same bits.
     precision = min(precisions, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
-    bound = _bound(precision, search.floor)
-    verdict: Verdict = "same" if match.clean <= bound and not evidence.changed else "differs"
-    if verdict == "same" and match.clean > search.floor:
-        match = search.partly(match) or match
+    bound, floor, changed = _bound(precision, search.floor), search.floor, evidence.changed
+    verdict: Verdict = "same" if match.clean <= bound and not changed else "differs"
+    if verdict == "same" and match.clean > floor:
+        sharper = _sharper(search, match)
+        if sharper is None:
+            match = search.partly(match) or match
+        elif sharper.wrong:
+            match, bound, floor, changed = sharper.match, sharper.bound, sharper.floor, sharper.different
+            verdict = "differs"
         cause = match.pair.cause
-    named = cause is not CLEAN and match.clean > search.floor
+    named = cause is not CLEAN and match.clean > floor
     cause = cause if named else CLEAN
     if named:
         verdict = "defect"
@@ -85,7 +92,7 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
             found=len(evidence.distances),
             total=evidence.total,
             median=evidence.median,
-            different=(evidence.changed + (evidence.missing if verdict == "differs" else ()))[:MOST],
+            different=(changed + (evidence.missing if verdict == "differs" else ()))[:MOST],
         ),
         distance=match.clean,
         bound=bound,
@@ -94,6 +101,43 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
         cause_text=cause.text or None,
         explained=match.distance if named else None,
     )
+
+
+@dataclass(frozen=True)
+class _Sharper:
+    """Comparison without rounding: the file's activations are not rounded, and the network has its rounded weights.
+
+    Attributes:
+        bound, floor: of distances in float32.
+        different: tensors that are not the checkpoint's, rounded.
+    """
+
+    match: Match
+    bound: float
+    floor: float
+    different: tuple[str, ...]
+
+    @property
+    def wrong(self) -> bool:
+        return self.match.clean > self.bound or bool(self.different)
+
+
+def _sharper(search: TowerSearch, match: Match) -> _Sharper | None:
+    """Compares the tower without rounding. Returns None if that cannot be done, or proves nothing."""
+    if not search.feeder.file.rounds:
+        return None
+    file = search.feeder.file.unrounded()
+    try:
+        weights = list(file.constants())
+    except RuntimeFailed:  # its integers are scaled in a way of its own
+        return None
+    rounded = with_rounded(search.model, weights)
+    feeder, conventions = replace(search.feeder, file=file), [match.pair.convention]
+    again = replace(search, feeder=feeder, model=rounded.model, conventions=conventions, ran={})
+    found: Match | None = again.search()
+    if rounded.unknown and found.pair.cause is CLEAN:  # a converter may have multiplied weights
+        found = again.partly(found)
+    return found and _Sharper(found, _bound("fp32", again.floor), again.floor, rounded.different)
 
 
 def _bound(precision: str, floor: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import selectors
@@ -45,6 +46,7 @@ class _Declared(BaseModel, frozen=True):
     outputs: Annotated[tuple[Port, ...], Field(min_length=1, max_length=64)]
     engine: Name
     operators: Annotated[frozenset[Name], Field(max_length=10_000)]
+    rounds: bool
 
 
 def foreign_target(path: Path) -> Target | None:
@@ -67,6 +69,7 @@ class OpenedFile:
         inputs, outputs: its ports.
         engine: runtime and version.
         operators: names of its operations.
+        rounds: True if it rounds activations and can run without.
 
     Raises:
         InvalidInput: the file is damaged, or reads files outside of its folder.
@@ -93,12 +96,20 @@ class OpenedFile:
                 problem = "its inputs and outputs are not those of a tower; give another file"
                 raise InvalidInput(f"{path}: {problem}") from error
             self.inputs, self.outputs, self.engine = declared.inputs, declared.outputs, declared.engine
-            self.operators = declared.operators
+            self.operators, self.rounds = declared.operators, declared.rounds
+            self._options: dict[str, bool] = {}
             self._resources = resources.pop_all()
 
     def close(self) -> None:
         """Ends the process and removes its files."""
         self._resources.close()
+
+    def unrounded(self) -> OpenedFile:
+        """Returns the same file without the rounding of activations, in the same process. Its constants are the weights
+        that were integers and their steps, float32 [2, ...]."""
+        opened = copy.copy(self)
+        opened._options = {"unrounded": True}
+        return opened
 
     def call(self, values: Sequence[Array]) -> list[Array]:
         """Runs the file on one array per input. Returns one array per output.
@@ -120,10 +131,10 @@ class OpenedFile:
         with np.load(path, allow_pickle=False) as stored:
             yield from ((name, stored[str(index)]) for index, name in enumerate(names))
 
-    def _request(self, request: dict[str, str]) -> dict[str, Any]:
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # the reply says how the process ended
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.write(json.dumps(request | self._options).encode() + b"\n")
             self._process.stdin.flush()
         return self._reply()
 

@@ -3,7 +3,8 @@
 python -m mobileclip_deploy.verify.foreign.process TARGET FILE MEMORY SECONDS
 
 MEMORY: bytes of data; SECONDS: of CPU time. Each line of stdin is a JSON request, each line of stdout its reply:
-{"call": IN.npz, "result": OUT.npz}, or {"constants": OUT.npz}. Arrays are named by their index.
+{"call": IN.npz, "result": OUT.npz}, or {"constants": OUT.npz}; with "unrounded": true of the file without the rounding
+of activations. Arrays are named by their index.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Array
-from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, first_sentence
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, Unread, causes, first_sentence
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.foreign_file import ForeignFile
 
@@ -45,10 +47,13 @@ def main() -> None:
         reply(_failure(error))
         os._exit(0)
     ports = {side: [asdict(port) for port in getattr(file, side)] for side in ("inputs", "outputs")}
-    reply(ports | {"engine": file.engine, "operators": sorted(file.operators)})
+    rounds = file.unrounded is not None
+    reply(ports | {"engine": file.engine, "operators": sorted(file.operators), "rounds": rounds})
+    unrounded = cache(file.unrounded or (lambda: file))
     for line in sys.stdin:
         try:
-            reply(_answer(file, json.loads(line)))
+            request = json.loads(line)
+            reply(_answer(unrounded() if request.get("unrounded") else file, request))
         except Exception as error:  # values that the file does not take: the file itself is valid
             reply(_failure(error) | {"invalid": False})
     os._exit(0)  # without the runtimes' own clean-up, which may crash
@@ -64,10 +69,11 @@ def _limit(memory: int, seconds: int) -> None:
 
 def _failure(error: Exception) -> dict[str, Any]:
     text = error.line if isinstance(error, MobileClipDeployError) else first_sentence(error)
-    return {"error": text, "invalid": isinstance(error, InvalidInput)}
+    unread = any(isinstance(cause, Unread) for cause in causes(error))
+    return {"error": text, "invalid": isinstance(error, InvalidInput) and not unread}
 
 
-def _answer(file: ForeignFile, request: dict[str, str]) -> dict[str, Any]:
+def _answer(file: ForeignFile, request: dict[str, Any]) -> dict[str, Any]:
     if "call" in request:
         with np.load(request["call"], allow_pickle=False) as stored:
             values = [stored[str(index)] for index in range(len(file.inputs))]

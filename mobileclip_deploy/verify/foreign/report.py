@@ -52,8 +52,9 @@ class ForeignTower(BaseModel, frozen=True):
     """One tower of a file.
 
     `distance`: largest distance between a direction of the file and the checkpoint's, over `inputs` pictures or texts;
-    `bound`: largest one at this precision. `cause`: identifier of the named cause, `cause_text` in words, `explained`:
-    distance from the checkpoint's network with that cause.
+    `bound`: largest one at this precision; of a defect that int8's rounding would hide both are without that rounding.
+    `cause`: identifier of the named cause, `cause_text` in words, `explained`: distance from the checkpoint's network
+    with that cause.
     """
 
     file: Name

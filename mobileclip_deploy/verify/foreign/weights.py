@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
+import torch
 from torch import nn
 
 from mobileclip_deploy.base.files.arrays import Array, Doubles
 from mobileclip_deploy.network.folding import fold_structure, is_folded
-from mobileclip_deploy.network.folding.fold_pass import fold_conv_bn
+from mobileclip_deploy.network.folding.fold_pass import batch_norm_affine, fold_conv_bn
+from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
 
 LEAST = 256
@@ -114,6 +116,62 @@ def _forms(tower: nn.Module) -> Iterator[tuple[str, dict[str, Array]]]:
     yield "folded", {name: value.detach().numpy() for name, value in folded.named_parameters()}
 
 
+STEPS, SHARE = 0.55, 0.02
+"""Steps from a weight to its rounded one, and the share of a tensor's that may be farther: in files made of float16."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A model with a file's rounded weights.
+
+    Attributes:
+        different: names of tensors that are not the checkpoint's, rounded to the nearest step.
+        unknown: number of weights that are near no tensor.
+        distance: sum of the relative distances of the others.
+    """
+
+    model: MobileCLIP
+    different: tuple[str, ...]
+    unknown: int
+    distance: float
+
+
+def with_rounded(model: MobileCLIP, weights: Sequence[tuple[str, Array]]) -> Rounded:
+    """Puts a file's rounded weights and their steps, [2, ...] each, into a copy of the model, folded as in the file."""
+    every = [_rounded(model, form, tensors, weights) for form, tensors in _forms(model)]
+    return min(every, key=lambda rounded: (rounded.unknown, rounded.distance))
+
+
+def _rounded(
+    model: MobileCLIP, form: str, tensors: Mapping[str, Array], weights: Sequence[tuple[str, Array]]
+) -> Rounded:
+    changed = copy.deepcopy(model)
+    changed = fold_structure(changed) if form == "folded" else changed
+    named, modules = dict(changed.named_parameters()), dict(changed.named_modules())
+    different: list[str] = []
+    distances: dict[str, float] = {}
+    for _, (rounded, steps) in weights:
+        fitting = (
+            (distance, name, order)
+            for name, value in tensors.items()
+            if _key(value) == _key(rounded) and name not in distances
+            for distance, order in _orders(value.squeeze(), rounded.squeeze())
+        )
+        nearest, name, order = min(fitting, default=(2.0, "", ()))
+        if nearest > FOUND:
+            continue
+        distances[name], value = nearest, tensors[name]
+        stored, step = (each.squeeze().transpose(order).reshape(value.shape) for each in (rounded, steps))
+        if np.mean(np.abs(stored - value) > STEPS * step) > SHARE:
+            different.append(name.partition(".")[2])
+        pair = modules.get(name.removesuffix(".conv.weight")) if "fused" in form else None
+        if isinstance(pair, ConvBN):  # its BatchNorm multiplies once more
+            scale = batch_norm_affine(pair.bn)[0].numpy().reshape(-1, 1, 1, 1)
+            stored = np.divide(stored, scale, out=np.zeros(stored.shape), where=scale != 0)
+        named[name].data = torch.from_numpy(np.ascontiguousarray(stored, np.float32))
+    return Rounded(changed, tuple(different), len(weights) - len(distances), sum(distances.values()))
+
+
 def _key(values: Array) -> tuple[int, ...]:
     return tuple(sorted(size for size in values.shape if size != 1))
 
@@ -155,9 +213,15 @@ def _on_grid(stored: Array) -> bool:
 
 def _distance(value: Array, stored: Array) -> float:
     """Returns the relative distance in the best order of axes; of integers up to a scale and an offset per output."""
-    orders = [order for order in permutations(range(value.ndim)) if stored.transpose(order).shape == value.shape]
+    return min((distance for distance, _ in _orders(value, stored)), default=2.0)
+
+
+def _orders(value: Array, stored: Array) -> Iterator[tuple[float, tuple[int, ...]]]:
+    """Yields the orders of axes that fit and their distances."""
     measure = _floats if stored.dtype.kind == "f" else _integers
-    return min((measure(value, stored.transpose(order)) for order in orders), default=2.0)
+    for order in permutations(range(value.ndim)):
+        if (turned := stored.transpose(order)).shape == value.shape:
+            yield measure(value, turned), order
 
 
 def _floats(value: Array, stored: Array) -> float:
