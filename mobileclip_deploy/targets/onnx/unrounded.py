@@ -33,7 +33,7 @@ def unrounded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]
     weights: dict[str, Array] = {}
     for node in graph.node:
         if node.op_type == DYNAMIC:
-            ones[node.output[1]] = np.float32(1)
+            ones[node.output[1]] = np.array(1, np.float32)
             node.op_type = "Identity"
             del node.output[1:]
         elif node.op_type in FLOAT_OPERATOR:
@@ -58,14 +58,10 @@ def _scaled(
     node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], stored: dict[str, onnx.TensorProto]
 ) -> tuple[str, str] | None:
     """Returns the integer product that a multiplication scales, and the scale of the weight in it. None for others."""
-    made = [makers.get(name) for name in node.input]
-    if node.op_type != "Mul" or None in made:
+    made = {makers[name].op_type: makers[name] for name in node.input if name in makers}
+    if node.op_type != "Mul" or made.keys() != {"Cast", "Mul"}:
         return None
-    cast, both = sorted(made, key=lambda each: each.op_type)  # type: ignore[union-attr]
-    if (cast.op_type, both.op_type) != ("Cast", "Mul") or cast.input[0] not in makers:  # type: ignore[union-attr]
-        return None
-    scale = next((name for name in both.input if name in stored), "")  # type: ignore[union-attr]
-    return cast.input[0], scale  # type: ignore[union-attr]
+    return made["Cast"].input[0], next((name for name in made["Mul"].input if name in stored), "")
 
 
 def _looked_up(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> str:

@@ -119,7 +119,8 @@ class _Sharper:
 
     @property
     def wrong(self) -> bool:
-        return self.match.clean > self.bound or bool(self.different)
+        cause = self.match.pair.cause is not CLEAN and self.match.clean > self.floor
+        return cause or self.match.clean > self.bound or bool(self.different)
 
 
 def _sharper(search: TowerSearch, match: Match) -> _Sharper | None:
