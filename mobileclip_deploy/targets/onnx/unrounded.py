@@ -47,9 +47,9 @@ def unrounded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]
             node.op_type = "Identity"
             del node.input[1:]
     floats = ones | {name: both[0] for name, both in weights.items()}
-    kept = [tensor for name, tensor in stored.items() if name not in floats]
+    others = [tensor for name, tensor in stored.items() if name not in floats]
     del graph.initializer[:]
-    graph.initializer.extend([*kept, *(numpy_helper.from_array(value, name) for name, value in floats.items())])
+    graph.initializer.extend([*others, *(numpy_helper.from_array(value, name) for name, value in floats.items())])
     del graph.value_info[:]  # of integers
     return model, weights
 
