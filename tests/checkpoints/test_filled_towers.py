@@ -156,7 +156,7 @@ def test_the_same_embeddings(pair: Pair) -> None:
     assert relative_errors(*pair.texts()) <= BOUND
 
 
-@of("siglip2_b32_256", "openvision_t16")
+@of("openvision_t16")
 def test_the_same_numbers_in_float64(pair: Pair) -> None:
     doubled = Pair(copy.deepcopy(pair.theirs).double(), copy.deepcopy(pair.ours).double())
     doubled.pixels, doubled.ids = pair.pixels[:1].double(), pair.ids[::4]

@@ -189,12 +189,3 @@ def test_a_model_of_any_number_of_patches_is_refused(tmp_path: Path) -> None:
         save_file(weights | {kernel: weights[kernel].flatten(1)}, tmp_path / "naflex.safetensors")
         with pytest.raises(CheckpointError, match=r"is a Siglip2Model, .*\(NaFlex\); give a SigLIP2"):
             mcd.load_model(None, tmp_path / "naflex.safetensors")
-
-
-@pytest.mark.whole
-def test_siglip2_b32_at_full_depth_answers_as_transformers_does(tmp_path: Path) -> None:
-    theirs = siglip(load_variant("siglip2_b32_256"), tmp_path)
-    ours = load(tmp_path)
-    assert ours.variant.name == "siglip2_b32_256"
-    ids = torch.from_numpy(mcd.tokenize(texts("de", 4), ours))
-    compared(theirs, ours, ids, golden_images(3, 256))

@@ -16,7 +16,7 @@ from command_line import refusal, run
 from conversions import Store
 from exports import Exports
 from json_files import edited_json
-from tiny import WORDS, known
+from tiny import PIECES, WORDS, known
 from writing import subject
 
 import mobileclip_deploy as mcd
@@ -53,13 +53,14 @@ def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Bu
 
 
 @pytest.fixture(scope="module")
-def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory, store: Store) -> dict[str, Bundle]:
+def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     """Bundles with the same kinds of files: of the same network's image tower, and of another network."""
     own, folder = mcd.load_model(WORDS, phone.path.parent / "tiny.safetensors"), tmp_path_factory.mktemp("strangers")
-    with store.conversions():
+    with known(folder, PIECES) as checkpoint:
+        other = mcd.load_model(PIECES, checkpoint)
         return {
             "tower": mcd.export(own, "executorch", "fp32", folder, tower="image", **ASKED),
-            "network": mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", **ASKED),
+            "network": mcd.export(other, "executorch", "fp32", folder, tower="text", **ASKED),
         }
 
 
