@@ -241,11 +241,14 @@ def test_an_output_that_is_no_embedding_is_named(model: Any, tmp_path: Path) -> 
 def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:
     from mobileclip_deploy.verify.foreign.weights import EXACT, _distance, _evidence, _on_grid
 
-    values = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32)
     assert _distance(values, values.T) == 0
     assert _distance(values, values * np.float32(0.5**0.5)) < EXACT
     assert _distance(values, np.rint(values.T * 30).astype(np.int8) + 5) < 0.05
     assert _distance(values, np.roll(values, 1, axis=0)) > 1
+    normed = values * np.linspace(0.5, 1.5, 48, dtype=np.float32)  # by the scale of a LayerNorm
+    assert _distance(values, normed) < EXACT
+    assert _distance(values, normed + np.float32(1e-3) * values.T.reshape(64, 48)) > 0.1
     steps = np.abs(values).max(axis=1, keepdims=True) / 127
     rounded = (np.rint(values / steps) * steps).astype(np.float16)
     assert (_on_grid(rounded), _on_grid(rounded.T), _on_grid(values)) == (True, True, False)

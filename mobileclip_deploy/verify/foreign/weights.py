@@ -29,6 +29,8 @@ FOUND = 0.3
 """Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
 SCALED = 0.01
 """Least difference from 1 of a factor that a converter moves into a weight: GELU's root of 2, attention's scale."""
+ROWS = 32
+"""Rows that give the factors of columns, and are compared with them."""
 ROUNDED = (("fp32", EXACT), ("fp16", HALF), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1
@@ -233,7 +235,20 @@ def _floats(value: Array, stored: Array) -> float:
     factor = float(a @ b) / size**2
     if abs(factor - 1) > SCALED and factor and np.linalg.norm(b - factor * a) <= EXACT * size * abs(factor):
         return float(np.linalg.norm(b / factor - a)) / size
-    return float(np.linalg.norm(a - b)) / size
+    distance = float(np.linalg.norm(a - b)) / size
+    if distance > SCALED and value.ndim == 2 and min(value.shape) > ROWS:
+        distance = min(distance, _up_to_columns(value, stored), _up_to_columns(value.T, stored.T))
+    return distance
+
+
+def _up_to_columns(value: Array, stored: Array) -> float:
+    """Returns the relative distance up to a factor for each column: LiteRT's converter multiplies a weight by the scale
+    of the LayerNorm before it."""
+    rows = np.linspace(0, len(value) - 1, ROWS).astype(int)
+    a, b = value[rows].astype(np.float64), stored[rows].astype(np.float64)
+    factors = (a * b).sum(axis=0) / np.maximum((a * a).sum(axis=0), 1e-30)
+    distance = float(np.linalg.norm(b - factors * a)) / max(float(np.linalg.norm(b)), 1e-30)
+    return distance if distance <= EXACT else 2.0
 
 
 def _integers(value: Array, stored: Array) -> float:
