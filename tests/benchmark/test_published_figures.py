@@ -11,6 +11,8 @@ import pytest
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 
+pytestmark = pytest.mark.whole  # it reads all published results
+
 ROOT = Path(__file__).parents[2]
 KEPT = sorted((ROOT / "benchmarks" / "results").glob("*-[0-9]*.json"))
 RESULTS = [

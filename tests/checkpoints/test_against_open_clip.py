@@ -91,6 +91,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path.unlink()  # hundreds of megabytes, and pytest keeps the folders of three runs
 
 
+@pytest.mark.whole  # golden/ has S0's
 @pytest.mark.once
 @torch.no_grad()
 def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:

@@ -311,6 +311,7 @@ def next_line(path: Path) -> list[str]:
     return shlex.split(line)[2:]
 
 
+@pytest.mark.whole  # an export
 @pytest.mark.once
 @pytest.mark.parametrize("kind", ["epoch", "visual", "sharded"])
 def test_the_next_line_of_inspect_works(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from mobileclip_deploy.errors import ExportError, GateFailed, MobileClipDeployEr
 from mobileclip_deploy.export import steps
 from mobileclip_deploy.export.steps import ExportGateFailed, ExportState, NotWritten, Written
 
+pytestmark = pytest.mark.whole  # test_api.py exports lists
+
 TARGETS = ("onnx", "coreml", "litert")
 NAMES = [f"nano-{target}-fp16" for target in TARGETS]
 Plant = Callable[..., None]

@@ -28,6 +28,8 @@ from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.tables import looked_up
 from mobileclip_deploy.targets.qnn.union import ENTRY, HEAD, _parts
 
+pytestmark = pytest.mark.whole  # test_conformance.py spoils weights for every target
+
 require_qnn()
 
 MODEL, BINARY, SOURCE, OTHER = (f"tiny_image{end}" for end in (".v75.onnx", ".v75.bin", ".onnx", ".v79.bin"))

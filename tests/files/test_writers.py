@@ -153,15 +153,20 @@ def test_a_name_that_is_too_long_for_what_is_kept_next_to_it_is_refused_at_once(
 @pytest.mark.parametrize(
     ("output", "arguments"),
     [
-        ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx")),
         ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx", "--incremental")),
-        ("e.npy", ("embed", "BUNDLE", "EMOJI", "-o", "e.npy", "--force")),
-        ("nano-onnx-fp32", ("export", "--target", "onnx", "--precision", "fp32", "-o", ".")),
-        ("t/checkpoint.pt", ("train", "recipe.yaml", "-o", "t")),
-        ("s/sweep.json", ("sweep", "sweep.toml", "-o", "s")),
-        pytest.param("f.safetensors", ("reparameterize", "-o", "f.safetensors"), marks=pytest.mark.whole),
-        pytest.param("d", ("demo", "BUNDLE", "--static", "d"), marks=pytest.mark.whole),
-        ("r.json", ("benchmark", "BUNDLE", "--device", "host", "--json", "r.json", "--resume")),
+        *(
+            pytest.param(output, arguments, marks=pytest.mark.whole)
+            for output, arguments in (
+                ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx")),
+                ("e.npy", ("embed", "BUNDLE", "EMOJI", "-o", "e.npy", "--force")),
+                ("nano-onnx-fp32", ("export", "--target", "onnx", "--precision", "fp32", "-o", ".")),
+                ("t/checkpoint.pt", ("train", "recipe.yaml", "-o", "t")),
+                ("s/sweep.json", ("sweep", "sweep.toml", "-o", "s")),
+                ("f.safetensors", ("reparameterize", "-o", "f.safetensors")),
+                ("d", ("demo", "BUNDLE", "--static", "d")),
+                ("r.json", ("benchmark", "BUNDLE", "--device", "host", "--json", "r.json", "--resume")),
+            )
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value[:1] + value[-1:]),
 )

@@ -54,6 +54,7 @@ def test_the_apps_sources_pass_the_parser() -> None:
     output(swift_tool("swiftc"), "-frontend", "-parse", *APP_SOURCES)
 
 
+@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["6", "5"])
 def test_the_app_fits_harness_core(swift: Path, tmp_path: Path, mode: str) -> None:

@@ -22,6 +22,8 @@ from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import RuntimeFailed
 
+pytestmark = pytest.mark.whole  # test_driver.py measures
+
 WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1/../waits"; sleep 600; fi\n' + GOOD
 
 

@@ -40,6 +40,8 @@ from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
+pytestmark = pytest.mark.whole  # test_driver.py measures
+
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
 

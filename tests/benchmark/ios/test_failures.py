@@ -26,6 +26,8 @@ from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import RuntimeFailed
 
+pytestmark = pytest.mark.whole  # test_round_trip.py measures, and refuses wrong answers
+
 
 def error(domain: str, code: int, text: str = "It failed.", cause: dict[str, Any] | None = None) -> dict[str, Any]:
     """An error as devicectl writes it."""

@@ -18,6 +18,8 @@ from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.training.language.distilling import distillation_loss
 
+pytestmark = pytest.mark.whole  # a text tower is learned
+
 RECIPE = {
     "version": 1,
     "steps": 24,

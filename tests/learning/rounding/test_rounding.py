@@ -35,6 +35,8 @@ from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.verify.instruments.learned_rounding import stored_sha256, unlike_learned
 
+pytestmark = pytest.mark.whole  # other files of this folder learn a rounding
+
 CALIBRATION = models_dir() / "nano" / "calibration"
 
 
