@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Raised only in a commit that says why.
 MOST_ROOMS, MOST_ARROWS = 17, 85
 # 40_000 before dynamic int8 without its rounding.
-MOST_CORE_LINES = 40_130
+MOST_CORE_LINES = 40_150
 MOST_CIRCLES = 0
 MOST_LINES = {
     "targets": 21_000,  # 20_900 before dynamic int8 without its rounding

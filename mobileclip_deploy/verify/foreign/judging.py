@@ -135,10 +135,12 @@ def _sharper(search: TowerSearch, match: Match) -> _Sharper | None:
     rounded = with_rounded(search.model, weights)
     feeder, conventions = replace(search.feeder, file=file), [match.pair.convention]
     again = replace(search, feeder=feeder, model=rounded.model, conventions=conventions, ran={})
-    best: Match | None = again.search()
+    best = again.search()
     if rounded.unknown and best.pair.cause is CLEAN:  # a converter may have multiplied weights
-        best = again.partly(best)
-    return best and _Sharper(best, _bound("fp32", again.floor), again.floor, rounded.different)
+        if (partly := again.partly(best)) is None:
+            return None
+        best = partly
+    return _Sharper(best, _bound("fp32", again.floor), again.floor, rounded.different)
 
 
 def _bound(precision: str, floor: float) -> float:
