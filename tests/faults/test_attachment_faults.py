@@ -13,7 +13,6 @@ import onnx
 import pytest
 import torch
 from command_line import refusal, run
-from conversions import Store
 from exports import Exports
 from json_files import edited_json
 from tiny import PIECES, WORDS, known
@@ -43,11 +42,11 @@ def ported(exports: Exports) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Bundle]:
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     """A small network's text tower as a .pte, with its test cases and its ETRecord."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("phone")
-    with known(folder) as checkpoint, store.conversions():
+    with known(folder) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
         yield mcd.export(model, "executorch", "fp32", folder, tower="text", **ASKED)
 
@@ -64,7 +63,7 @@ def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         }
 
 
-def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: Store) -> dict[str, Check]:
+def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit) -> dict[str, Check]:
     """What `verify` says of the attachments in an edited copy beside its checkpoint, whose hashes are right again."""
     path = Path(shutil.copytree(bundle.path, folder / bundle.path.name))
     edit(path)
@@ -78,8 +77,7 @@ def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: St
     small = bundle.path.parent / "tiny.safetensors"
     model = mcd.load_model(WORDS, small) if small.exists() else mcd.load_model()
     own = subject(opened, model, Reference.read(opened.golden), folder / "again")
-    with store.conversions():
-        return {check.step: check for check in check_attachments(own.towers[tower])}
+    return {check.step: check for check in check_attachments(own.towers[tower])}
 
 
 def failed(found: dict[str, Check]) -> set[str]:
@@ -153,9 +151,9 @@ ORT_FAULTS: dict[str, tuple[TowerName, Edit]] = {
 
 @pytest.mark.once(by=lambda given: ORT_FAULTS[str(given["name"])][0])
 @pytest.mark.parametrize("name", ORT_FAULTS)
-def test_a_fault_in_an_ort_file_fails(ported: Bundle, name: str, tmp_path: Path, store: Store) -> None:
+def test_a_fault_in_an_ort_file_fails(ported: Bundle, name: str, tmp_path: Path) -> None:
     tower, edit = ORT_FAULTS[name]
-    assert failed(checks(ported, tower, tmp_path, edit, store)), name
+    assert failed(checks(ported, tower, tmp_path, edit)), name
 
 
 def written_anew(folder: Path) -> None:
@@ -168,10 +166,8 @@ def written_anew(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("tower", "edit"), [("image", lambda folder: None), ("text", written_anew)], ids=["", "anew"])
-def test_an_ort_file_in_other_bytes_passes(
-    ported: Bundle, tower: TowerName, edit: Edit, tmp_path: Path, store: Store
-) -> None:
-    found = checks(ported, tower, tmp_path, edit, store)
+def test_an_ort_file_in_other_bytes_passes(ported: Bundle, tower: TowerName, edit: Edit, tmp_path: Path) -> None:
+    found = checks(ported, tower, tmp_path, edit)
     assert {step: check.status for step, check in found.items()} == {"ort answers": "passed", "ort": "passed"}
 
 
@@ -232,28 +228,28 @@ PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
 @pytest.mark.whole  # of an .ort file, above
 @pytest.mark.once(by=lambda given: PHONE_FAULTS[str(given["name"])][0])
 @pytest.mark.parametrize("name", PHONE_FAULTS)
-def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path, store: Store) -> None:
+def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path) -> None:
     kind, edit = PHONE_FAULTS[name]
-    assert failed(checks(phone, "text", tmp_path, edit, store)) == {kind}
+    assert failed(checks(phone, "text", tmp_path, edit)) == {kind}
 
 
 @pytest.mark.whole
 @pytest.mark.parametrize("kind", ["bundled_program", "etrecord"])
 @pytest.mark.parametrize("whose", ["tower", "network"])
 def test_a_file_of_another_network_beside_a_pte_fails(
-    phone: Bundle, strangers: dict[str, Bundle], kind: str, whose: str, tmp_path: Path, store: Store
+    phone: Bundle, strangers: dict[str, Bundle], kind: str, whose: str, tmp_path: Path
 ) -> None:
     (entry,) = strangers[whose].manifest.towers.values()
     there = strangers[whose].path / entry.attachments[kind].file
     name = {"bundled_program": BPTE, "etrecord": RECORD}[kind]
-    found = checks(phone, "text", tmp_path, lambda folder: shutil.copy(there, folder / name), store)
+    found = checks(phone, "text", tmp_path, lambda folder: shutil.copy(there, folder / name))
     assert failed(found) == {kind}
     assert "\n" not in found[kind].describe()
 
 
 @pytest.mark.whole
 def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_by_0_3(
-    phone: Bundle, tmp_path: Path, store: Store
+    phone: Bundle, tmp_path: Path
 ) -> None:
     """0.3 wrote into no option that a file was asked for."""
 
@@ -262,13 +258,11 @@ def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_b
             del data["options"]["bundled_program"], data["options"]["etrecord"]
         a_record(lambda parts: None)(folder)  # packed otherwise
 
-    found = checks(phone, "text", tmp_path, as_before, store)
+    found = checks(phone, "text", tmp_path, as_before)
     assert {step: check.status for step, check in found.items()} == {"bundled_program": "passed", "etrecord": "passed"}
 
 
-def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(
-    ported: Bundle, tmp_path: Path, store: Store
-) -> None:
+def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(ported: Bundle, tmp_path: Path) -> None:
     def other(folder: Path) -> None:
         (folder / "notes.bin").write_bytes(b"x")
         manifest(
@@ -276,7 +270,7 @@ def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(
             lambda entry: entry["attachments"].update(notes=entry["attachments"]["ort"] | {"file": "notes.bin"}),
         )(folder)
 
-    found = checks(ported, "image", tmp_path, other, store)
+    found = checks(ported, "image", tmp_path, other)
     assert found["notes"].status == "not run"
     assert "can neither run nor write it" in str(found["notes"].detail)
 
@@ -318,7 +312,7 @@ def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line
 
 
 @pytest.mark.whole
-def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle, tmp_path: Path, store: Store) -> None:
+def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle, tmp_path: Path) -> None:
     """What it answers is."""
 
     def older(change: Edit) -> Edit:
@@ -330,7 +324,7 @@ def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle,
 
         return edit
 
-    found = checks(ported, "text", tmp_path / "a", older(weight("text_model", one_word)), store)
+    found = checks(ported, "text", tmp_path / "a", older(weight("text_model", one_word)))
     assert {step: check.status for step, check in found.items()} == {"ort answers": "passed", "ort": "not run"}
     assert "written by other versions (onnxruntime 1.20.0" in str(found["ort"].detail)
-    assert failed(checks(ported, "text", tmp_path / "b", older(weight("text_model", larger)), store)) == {"ort answers"}
+    assert failed(checks(ported, "text", tmp_path / "b", older(weight("text_model", larger)))) == {"ort answers"}

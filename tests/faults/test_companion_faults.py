@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conversions import Store
 from faults import coreai_edits, coreml_edits, executorch_edits, kinds, litert_edits, onnx_edits
 from json_files import edited_json
 from safetensors import safe_open
@@ -47,11 +46,10 @@ class Sound:
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Sound:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     torch.set_num_threads(1)
     model = mcd.load_model()
-    with store.conversions():
-        bundle = mcd.export(model, "onnx", "fp32", tmp_path_factory.mktemp("sound"), verify=False)
+    bundle = mcd.export(model, "onnx", "fp32", tmp_path_factory.mktemp("sound"), verify=False)
     return Sound(bundle, model, Reference.compute(mcd.load_model(), Reference.read(bundle.golden).inputs))
 
 

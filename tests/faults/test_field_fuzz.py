@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conversions import Store
 from faults.fields import is_another, spread
 from tiny import WORDS
 from writing import small_bundle
@@ -74,10 +73,9 @@ def changed(data: bytes, place: Place, start: int = 0) -> bytes:
     return data[:at] + struct.pack(f"<{place.form}", other) + data[at + size :]
 
 
-def export(target: str, precision: str, folder: Path, store: Store) -> Artifact:
+def export(target: str, precision: str, folder: Path) -> Artifact:
     torch.set_num_threads(1)
-    with store.conversions():
-        bundle = small_bundle(WORDS, target, precision, folder, tower="text", verify=False)
+    bundle = small_bundle(WORDS, target, precision, folder, tower="text", verify=False)
     return get_target(target).open(bundle.artifact("text"))
 
 
@@ -105,11 +103,11 @@ LITERT_HARMLESS = {
 }
 
 
-def test_every_field_of_a_tflite(tmp_path: Path, store: Store) -> None:
+def test_every_field_of_a_tflite(tmp_path: Path) -> None:
     from litert_files import require_litert
 
     require_litert()
-    artifact = export("litert", "w4", tmp_path, store)
+    artifact = export("litert", "w4", tmp_path)
     data = artifact.path.read_bytes()
     fields = Fields(schema("tflite"), data)
     assert "Blockwise.zero_points" in fields.found
@@ -132,10 +130,10 @@ PTE_HARMLESS = {
 }
 
 
-def test_every_field_of_a_pte_and_of_its_parts(tmp_path: Path, store: Store) -> None:
+def test_every_field_of_a_pte_and_of_its_parts(tmp_path: Path) -> None:
     pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
-    artifact = export("executorch", "w8", tmp_path, store)
+    artifact = export("executorch", "w8", tmp_path)
     data = artifact.path.read_bytes()
     found = set(unseen(artifact, Fields(schema("program"), data), data, tmp_path / "other.pte"))
     for delegate in artifact.file.fields["plans"][0]["delegates"]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from conversions import Store
 from exports import rehash
 from faults.files import require
 from faults.test_companion_faults import golden, manifest, one_input, text
@@ -58,7 +57,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], Said]] = {
 
 @pytest.mark.once  # test_conformance.py plants a wrong number in every target
 @pytest.mark.parametrize("target", CASES)
-def test_every_check_finds_its_fault_in_one_bundle(target: str, store: Store, tmp_path: Path) -> None:
+def test_every_check_finds_its_fault_in_one_bundle(target: str, tmp_path: Path) -> None:
     """A slow runtime is asked as few inputs as of the largest towers: none of these faults needs more."""
     require(target)
     torch.set_num_threads(1)
@@ -68,7 +67,7 @@ def test_every_check_finds_its_fault_in_one_bundle(target: str, store: Store, tm
         for name in edits:
             next(edit for edit in module.FAULTS if edit.name == name).plant(opened)
 
-    with known(tmp_path) as checkpoint, store.conversions(), asked_least(target):
+    with known(tmp_path) as checkpoint, asked_least(target):
         bundle = mcd.export(mcd.load_model(WORDS, checkpoint), target, precision, tmp_path / "out", tower="text")
         artifact = bundle.artifact("text")
         module.edited(artifact.rename(tmp_path / artifact.name), plant, artifact)

@@ -229,7 +229,7 @@ def damage(path: Path, seed: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.once(by=lambda given: (given["name"], min(given["seed"], 2)))
+@pytest.mark.once("name")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.whole] * (name in ("executorch", "litert"))) for name in READERS]

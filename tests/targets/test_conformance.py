@@ -41,8 +41,6 @@ CASES: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("qnn", "text", ("fp16",)),
     ("mlx", "text", ("w8",)),
 ]
-CHEAP = ("onnx", "coreml")
-"""Those that convert in seconds: of the others `make test` converts one tower once."""
 # That the example is exported and verified, test_third_party.py shows.
 OTHERS: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("onnx", "image", ("w8a8",)),
@@ -66,8 +64,8 @@ def with_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "tower", "precisions", "thorough"),
     [
-        *((*case, case[0] in CHEAP) for case in CASES),
-        *(pytest.param(*case, case[0] not in CHEAP, marks=pytest.mark.whole) for case in OTHERS),
+        *((*case, False) for case in CASES),
+        *(pytest.param(*case, True, marks=pytest.mark.whole) for case in OTHERS),
     ],
 )
 def test_a_target_keeps_its_promises(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conversions import Store
 from coreml_packages import shared_conversions, weight_file
 from writing import chosen, job_of
 
@@ -45,6 +44,8 @@ from mobileclip_deploy.targets.ranges import BINS
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 
+pytestmark = pytest.mark.whole  # test_conformance.py stores at w8
+
 AFFINE, BLOCKS, TABLE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"
 SPARSE = "constexpr_lut_to_sparse+constexpr_sparse_to_dense"
 # precision, deployment target -> how wide and how narrow weights are stored, and the cosine nano keeps on samples.
@@ -75,15 +76,14 @@ def reference(model: mcd.MobileCLIP) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def write(model: mcd.MobileCLIP, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Write:
+def write(model: mcd.MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Write:
     """Writes each package once. What a tower is converted to before it is compressed is shared: it takes longest."""
     folder = tmp_path_factory.mktemp("packages")
 
     def written(tower: TowerName, precision: str, target: str) -> Path:
         path = folder / f"{tower}-{precision}-{target}.mlpackage"
         if not path.exists():
-            with store.conversions():
-                chosen("coreml", deployment_target=target).write(job_of(model, tower, precision), path)
+            chosen("coreml", deployment_target=target).write(job_of(model, tower, precision), path)
         return path
 
     with shared_conversions():

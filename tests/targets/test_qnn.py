@@ -53,6 +53,8 @@ from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import Form, TensorInfo
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 
+pytestmark = pytest.mark.whole  # test_conformance.py writes and runs a tower
+
 require_qnn()
 
 PIXELS = TensorInfo("pixel_values", "float32", (1, 3, 64, 64))

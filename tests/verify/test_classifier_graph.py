@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conversions import Store
 from faults.onnx_planting import PlantedOnnx
 from onnx import helper
 from writing import subject
@@ -28,20 +27,19 @@ Plant = Callable[[PlantedOnnx], object]
 pytestmark = pytest.mark.whole  # towers/test_classifier.py: `graph` fails for other labels
 
 
-def sound(precision: str, folder: Path, store: Store) -> OpenedSubject:
+def sound(precision: str, folder: Path) -> OpenedSubject:
     """A classifier that passes."""
     torch.set_num_threads(1)
-    with store.conversions():
-        labels = ["a dog", "a cat", "a house"]
-        bundle = mcd.export(mcd.load_model(), "onnx", precision, folder, labels=labels, verify=False)
+    labels = ["a dog", "a cat", "a house"]
+    bundle = mcd.export(mcd.load_model(), "onnx", precision, folder, labels=labels, verify=False)
     model, stored = mcd.load_model(), Reference.read(bundle.golden)
     fresh, reference = Reference.again(model, stored)
     return subject(bundle, model, reference, folder / "again", fresh=fresh)
 
 
 @pytest.fixture(scope="module", params=["fp32", "w8"])
-def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> OpenedSubject:
-    return sound(request.param, tmp_path_factory.mktemp("classifier"), store)
+def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OpenedSubject:
+    return sound(request.param, tmp_path_factory.mktemp("classifier"))
 
 
 def checked(own: OpenedSubject, plant: Plant, folder: Path) -> dict[str, Check]:

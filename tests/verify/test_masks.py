@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from contexts import causal_model
-from conversions import Store
 from faults.onnx_edits import edited
 from faults.onnx_planting import PlantedOnnx
 from writing import subject
@@ -91,13 +90,10 @@ def late_position(file: PlantedOnnx) -> None:
     file.change(name, doubled)
 
 
-def test_the_graph_is_asked_with_a_text_that_fills_the_context(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
-) -> None:
+def test_the_graph_is_asked_with_a_text_that_fills_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     model = causal_model(tmp_path, monkeypatch)
-    with store.conversions():
-        bundle = mcd.export(model, "onnx", "fp16", tmp_path / "out", tower="text", verify=False)
+    bundle = mcd.export(model, "onnx", "fp16", tmp_path / "out", tower="text", verify=False)
     reference = Reference.compute(model, Reference.read(bundle.golden).inputs)
     own = subject(bundle, model, reference, tmp_path / "again")
     text = own.towers["text"]

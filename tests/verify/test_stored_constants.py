@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conversions import Store
 from faults.onnx_planting import Array, PlantedOnnx
 from tiny import ROTARY_WORDS, known
 from torch.nn import functional as F
@@ -76,11 +75,11 @@ def graph_results(graph: Graph) -> tuple[Wire, ...]:
 
 
 @pytest.fixture(scope="module")
-def halves(tmp_path_factory: pytest.TempPathFactory, store: Store) -> OpenedSubject:
+def halves(tmp_path_factory: pytest.TempPathFactory) -> OpenedSubject:
     """Rotary positions, a pooled query, and heads of 16 and of 8, whose scale no float16 number is."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("halves")
-    with known(folder, ROTARY_WORDS) as checkpoint, store.conversions():
+    with known(folder, ROTARY_WORDS) as checkpoint:
         model = mcd.load_model(ROTARY_WORDS, checkpoint)
         bundle = mcd.export(model, "onnx", "fp16", folder / "out", tower="image", verify=False)
         again, reference = Reference.again(model, Reference.read(bundle.golden))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conversions import Store
 from faults.files import require
 from tiny import WORDS, known
 from writing import small_bundle
@@ -59,11 +58,11 @@ class Read:
     scope="module",
     params=["onnx", *(pytest.param(name, marks=pytest.mark.whole) for name in FORMATS if name != "onnx")],
 )
-def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Read]:
+def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
     require(request.param)
     torch.set_num_threads(1)
     folder, words = tmp_path_factory.mktemp("words"), FORMATS[request.param]
-    with known(folder) as checkpoint, store.conversions():
+    with known(folder) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)
         bundle = mcd.export(model, request.param, words.precision, folder / "out", tower="text", verify=False)
         graph = get_target(request.param).open(bundle.artifact("text")).graph
@@ -116,9 +115,8 @@ def test_a_tower_as_it_was_written_sets_what_its_checkpoint_sets(read: Read) -> 
     assert read.told(read.graph) is None
 
 
-def test_a_table_of_two_numbers_per_byte_is_taken_apart_and_not_scaled_and_back(tmp_path: Path, store: Store) -> None:
-    with store.conversions():
-        bundle = small_bundle(WORDS, "onnx", "w4", tmp_path, tower="text", verify=False)
+def test_a_table_of_two_numbers_per_byte_is_taken_apart_and_not_scaled_and_back(tmp_path: Path) -> None:
+    bundle = small_bundle(WORDS, "onnx", "w4", tmp_path, tower="text", verify=False)
     graph = get_target("onnx").open(bundle.artifact("text")).graph
     assert {0.0625, 16.0} <= {
         float(one.values.reshape(-1)[0]) for node in graph.nodes for _, one in node.inputs if single(one)

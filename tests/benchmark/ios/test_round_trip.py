@@ -69,6 +69,7 @@ def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     assert any("weight.bin.part001of" in word for call in sent for word in call)
 
 
+@pytest.mark.whole
 def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_and_report_reads_what_it_sends(
     benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
