@@ -6,7 +6,8 @@ writes OUT/clip, a checkpoint of TinyCLIP's ViT-8M/16 in transformers' layout wi
 adds them to OUT/subjects.json, with the checkpoint. `joint` has the inputs and outputs of optimum's CLIPOnnxConfig
 (https://github.com/huggingface/optimum-onnx/blob/main/optimum/exporters/onnx/model_configs.py), `vision` and `text`
 those of the models "with projection". `optimum` is written by optimum's own exporter: it needs optimum-onnx 0.1.0 and
-transformers 4.57, in an environment of their own, since the exporter does not import with transformers 5.
+transformers 4.57, in an environment of their own, since the exporter does not import with transformers 5; and an OUT
+of its own, since these packages draw other weights from the seed.
 """
 
 from __future__ import annotations
