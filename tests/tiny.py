@@ -290,7 +290,12 @@ def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
         yield folder / "tiny.safetensors"
 
 
-def is_equal(model: Any, other: Any) -> bool:
-    """By tensors: weights of a mapped file may be at odd addresses, where sums round in another order."""
-    first, second = model.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+def same_network(one: nn.Module, other: nn.Module) -> bool:
+    """True if two modules have the same parts and the same numbers. Embeddings may still differ: weights of a mapped
+    file may be at odd addresses, where sums round in another order."""
+    numbers, others = one.state_dict(), other.state_dict()
+    return (
+        repr(one) == repr(other)
+        and numbers.keys() == others.keys()
+        and all(torch.equal(value, others[name]) for name, value in numbers.items())
+    )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from filling import Filling
 from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint, relative_errors
+from tiny import same_network
 from torch import Tensor, nn
 
 from mobileclip_deploy.network.checkpoints.identity import identify
@@ -51,16 +52,6 @@ def twin(model: MobileCLIP) -> MobileCLIP:
     """A copy of the same tensors, which are not written to: folding and `double` put others in their place."""
     shared = {id(value): nn.Parameter(value.data, requires_grad=False) for value in model.parameters()}
     return copy.deepcopy(model, shared | {id(value): value for value in model.buffers()})
-
-
-def same_network(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two modules compute the same: of the same parts, with the same numbers."""
-    numbers, others = one.state_dict(), other.state_dict()
-    return (
-        repr(one) == repr(other)
-        and numbers.keys() == others.keys()
-        and all(torch.equal(value, others[name]) for name, value in numbers.items())
-    )
 
 
 def float64_deviation(model: MobileCLIP, golden: GoldenCheckpoint, towers: list[TowerName]) -> float:
