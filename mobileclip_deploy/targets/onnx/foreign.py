@@ -14,9 +14,10 @@ from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.errors import InvalidInput, NotRun, listed
 from mobileclip_deploy.targets.foreign_file import ForeignFile
+from mobileclip_deploy.targets.onnx.dynamic import dynamic_weights
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.onnx.quantized import DYNAMIC, plain_model
 from mobileclip_deploy.targets.onnx.runner import declared, open_session
-from mobileclip_deploy.targets.onnx.unrounded import DYNAMIC, unrounded
 
 DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft"))
 """Domains whose operators ONNX Runtime has."""
@@ -31,7 +32,8 @@ def open_foreign(path: Path) -> ForeignFile:
         InvalidInput: not a readable model, or its data is in files outside of its folder.
         NotRun: operators that ONNX Runtime does not have, or a binary for a chip.
     """
-    model = OnnxArtifact(path).model
+    artifact = OnnxArtifact(path)
+    model = artifact.model
     operators = _operators(path, model)
     tensors = list(_tensors(model.graph))
     _require_own_files(path, tensors)
@@ -52,8 +54,8 @@ def open_foreign(path: Path) -> ForeignFile:
         return ((tensor.name, numpy_helper.to_array(tensor, str(path.parent))) for tensor in tensors)
 
     def without_rounding() -> ForeignFile:
-        changed, weights = unrounded(model)
-        return opened(changed.SerializeToString(), lambda: iter(weights.items()))
+        weights = dynamic_weights(model)
+        return opened(plain_model(artifact).SerializeToString(), lambda: iter(weights.items()))
 
     file = opened(path, constants)
     return replace(file, unrounded=without_rounding) if DYNAMIC in operators else file

@@ -23,6 +23,10 @@ from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
 
 ONE = "plain_one"
+DYNAMIC = "DynamicQuantizeLinear"
+"""Operator that quantizes an activation by its own range."""
+PRODUCTS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
+"""Operators on integers, and those on floats that compute the same."""
 
 
 class OnnxFile(Protocol):
@@ -54,17 +58,22 @@ def plain_model(artifact: OnnxFile) -> onnx.ModelProto:
                 _raise(attribute.t, path)
             if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.FLOAT
-        if node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear"):
+        if node.op_type in ("QuantizeLinear", DYNAMIC):
             rounded.add(node.output[0])
             nodes.append(helper.make_node("Identity", node.input[:1], node.output[:1]))
-            if node.op_type == "DynamicQuantizeLinear":  # its scale is a factor of the product
+            if node.op_type == DYNAMIC:  # its scale is a factor of the product
                 nodes.append(helper.make_node("Identity", [ONE], node.output[1:2]))
         elif node.op_type == "DequantizeLinear" and node.input[0] in rounded:
             nodes.append(helper.make_node("Identity", node.input[:1], node.output))
-        elif node.op_type == "MatMulInteger" and node.input[0] in rounded:
-            floats = f"{node.output[0]}_plain"
+        elif node.op_type in PRODUCTS and node.input[0] in rounded:
+            floats, zero = f"{node.output[0]}_plain", f"{node.output[0]}_zero"
             nodes.append(helper.make_node("Cast", node.input[1:2], [floats], to=TensorProto.FLOAT))
-            nodes.append(helper.make_node("MatMul", [node.input[0], floats], node.output))
+            if len(node.input) == 4:  # the weight's zero point
+                nodes.append(helper.make_node("Cast", node.input[3:], [zero], to=TensorProto.FLOAT))
+                nodes.append(helper.make_node("Sub", [floats, zero], [f"{floats}_centred"]))
+                floats = f"{floats}_centred"
+            nodes.append(helper.make_node(PRODUCTS[node.op_type], [node.input[0], floats], node.output))
+            nodes[-1].attribute.extend(node.attribute)
         else:
             nodes.append(node)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]

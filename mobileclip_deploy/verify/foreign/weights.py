@@ -35,6 +35,8 @@ ROUNDED = (("fp32", EXACT), ("fp16", HALF), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1
 """Largest share of layers that another training may have in common by chance: constant or zero tensors."""
+STEPS, SHARE = 0.55, 0.02
+"""Steps from a weight to its rounded one, and the share of a tensor's that may be farther: in files made of float16."""
 TABLE = 4
 """Least number of weights for each value that makes the values a table's."""
 
@@ -118,10 +120,6 @@ def _forms(tower: nn.Module) -> Iterator[tuple[str, dict[str, Array]]]:
     yield "folded", {name: value.detach().numpy() for name, value in folded.named_parameters()}
 
 
-STEPS, SHARE = 0.55, 0.02
-"""Steps from a weight to its rounded one, and the share of a tensor's that may be farther: in files made of float16."""
-
-
 @dataclass(frozen=True)
 class Rounded:
     """A model with a file's rounded weights.
@@ -129,40 +127,23 @@ class Rounded:
     Attributes:
         different: names of tensors that are not the checkpoint's, rounded to the nearest step.
         unknown: number of weights that are near no tensor.
-        distance: sum of the relative distances of the others.
     """
 
     model: MobileCLIP
     different: tuple[str, ...]
     unknown: int
-    distance: float
 
 
 def with_rounded(model: MobileCLIP, weights: Sequence[tuple[str, Array]]) -> Rounded:
     """Puts a file's rounded weights and their steps, [2, ...] each, into a copy of the model, folded as in the file."""
-    every = [_rounded(model, form, tensors, weights) for form, tensors in _forms(model)]
-    return min(every, key=lambda rounded: (rounded.unknown, rounded.distance))
-
-
-def _rounded(
-    model: MobileCLIP, form: str, tensors: Mapping[str, Array], weights: Sequence[tuple[str, Array]]
-) -> Rounded:
+    every = [(form, tensors, _matched(tensors, weights)) for form, tensors in _forms(model)]
+    form, tensors, matched = min(every, key=lambda each: (-len(each[2]), sum(item[0] for item in each[2].values())))
     changed = copy.deepcopy(model)
     changed = fold_structure(changed) if form == "folded" else changed
     named, modules = dict(changed.named_parameters()), dict(changed.named_modules())
     different: list[str] = []
-    distances: dict[str, float] = {}
-    for _, (rounded, steps) in weights:
-        fitting = (
-            (distance, name, order)
-            for name, value in tensors.items()
-            if _key(value) == _key(rounded) and name not in distances
-            for distance, order in _orders(value.squeeze(), rounded.squeeze())
-        )
-        nearest, name, order = min(fitting, default=(2.0, "", ()))
-        if nearest > FOUND:
-            continue
-        distances[name], value = nearest, tensors[name]
+    for name, (_, order, (rounded, steps)) in matched.items():
+        value = tensors[name]
         stored, step = (each.squeeze().transpose(order).reshape(value.shape) for each in (rounded, steps))
         if np.mean(np.abs(stored - value) > STEPS * step) > SHARE:
             different.append(name.partition(".")[2])
@@ -171,7 +152,25 @@ def _rounded(
             scale = batch_norm_affine(pair.bn)[0].numpy().reshape(-1, 1, 1, 1)
             stored = np.divide(stored, scale, out=np.zeros(stored.shape), where=scale != 0)
         named[name].data = torch.from_numpy(np.ascontiguousarray(stored, np.float32))
-    return Rounded(changed, tuple(different), len(weights) - len(distances), sum(distances.values()))
+    return Rounded(changed, tuple(different), len(weights) - len(matched))
+
+
+def _matched(
+    tensors: Mapping[str, Array], weights: Sequence[tuple[str, Array]]
+) -> dict[str, tuple[float, tuple[int, ...], Array]]:
+    """Returns the distance, the order of axes, and the weight with its steps, by the name of the nearest tensor."""
+    matched: dict[str, tuple[float, tuple[int, ...], Array]] = {}
+    for _, both in weights:
+        fitting = (
+            (distance, name, order)
+            for name, value in tensors.items()
+            if _key(value) == _key(both[0]) and name not in matched
+            for distance, order in _orders(value.squeeze(), both[0].squeeze())
+        )
+        nearest, name, order = min(fitting, default=(2.0, "", ()))
+        if nearest <= FOUND:
+            matched[name] = nearest, order, both
+    return matched
 
 
 def _key(values: Array) -> tuple[int, ...]:
