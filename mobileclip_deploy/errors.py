@@ -13,17 +13,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mobileclip_deploy.base.escaping import uncoloured
-
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
+CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+"""Codes of a terminal: colours, moves of the cursor."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONG_PATH = 260
 """Length from which Windows refuses a path, unless LongPathsEnabled is set."""
-
-
 LONGEST_LINE = 2000
 
 
@@ -217,6 +215,11 @@ def from_os_error(error: OSError) -> MobileClipDeployError:
         problem = f"{error.filename} is a path of more than {LONG_PATH - 1} characters"
         return RuntimeFailed(f"{problem}; choose a shorter one, or switch on LongPathsEnabled in Windows")
     return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
+
+
+def uncoloured(text: str) -> str:
+    """Removes a terminal's codes for colours and cursor moves from a program's output."""
+    return CODES.sub("", text)
 
 
 def first_sentence(error: BaseException, most: int = 300) -> str:

@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 JOINERS = "\u200c\u200d"
 """Invisible joiners that are kept: Persian and emoji need them, and they do nothing else."""
 NOT_ASCII = re.compile(r"[^ -~]")
@@ -19,11 +18,6 @@ BROKEN = re.compile("[\ud800-\udfff]")
 """Characters that UTF-8 cannot encode, such as Python's form of the bytes of a file name that is not UTF-8."""
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """First characters of formulas in spreadsheets; the last four are full-width ones."""
-
-
-def uncoloured(text: str) -> str:
-    """Removes a terminal's codes for colours and cursor moves from a program's output."""
-    return COLOURS.sub("", text)
 
 
 def shown(text: str) -> str:

@@ -10,9 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.base.escaping import uncoloured
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.errors import NotRun, uncoloured
 
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "chromium": (

@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from mobileclip_deploy.base.escaping import uncoloured
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import python, run_within
-from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence, uncoloured
 from mobileclip_deploy.targets.artifact import Left
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
