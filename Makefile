@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 HELD_OUT := models/nano/evaluation/images
 # Of the 20,000 modules that come along a few thousand are ever imported: those are compiled then, and what was compiled
-# is kept, also where a container's environment says that Python should not: without it every process compiles them anew.
+# is kept, also where a container's environment says that Python should not: without it every process compiles them again.
 INSTALL := pip install --quiet --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
@@ -34,7 +34,7 @@ test-all: $(VENV)/.dev $(OPENVINO)
 test-rest: $(VENV)/.dev $(OPENVINO)
 	$(BIN)/python -m pytest -m whole $(PYTEST_ARGS)
 
-# The packages of clients/, each by its language's own tests, random cases and planted faults beside them. Its last lines
+# The packages of clients/, each by its language's own tests, with random cases and planted faults. Its last lines
 # are the sum, and what was skipped for want of a toolchain: what to install.
 clients: $(VENV)/.test
 	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""Export a checkpoint and print every check that the bundle passed.
+"""Exports a checkpoint and prints every check that the bundle passed.
 
 python examples/export_and_verify.py [CHECKPOINT]      # without one: nano, the built-in checkpoint
 """
@@ -9,7 +9,7 @@ import mobileclip_deploy as mcd
 
 
 def main(checkpoint: str | None = None, output: str = "out", target: str = "onnx", precision: str = "fp16") -> None:
-    """Write `<output>/<variant>-<target>-<precision>` and compare it with the checkpoint once more."""
+    """Writes `<output>/<variant>-<target>-<precision>` and compares it with the checkpoint once more."""
     model = mcd.load_model(checkpoint=checkpoint)
     bundle = mcd.export(model, target=target, precision=precision, output=output, force=True)
     report = mcd.verify(bundle, checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""A gate of your own, beside those of `verify`: no class that matters may lose, and the download has a budget.
+"""A gate of your own next to those of `verify`: no class that matters may lose, and the download has a budget.
 
 python examples/gate_in_ci.py out/nano-onnx-w8 --budget-mb 8 --class mammals      # exit code 1 stops CI
 """
@@ -10,7 +10,7 @@ import mobileclip_deploy as mcd
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when the bundle is within its budget and every named class is found as often as by the checkpoint."""
+    """Returns 0 if the bundle is within its budget and every named class is found as often as by the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle")
     parser.add_argument("--checkpoint")

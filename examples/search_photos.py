@@ -1,4 +1,4 @@
-"""Search a folder of photos by words: a line a photo, the nearest first.
+"""Searches a folder of photos by words: a line a photo, the nearest first.
 
 python examples/search_photos.py out/nano-onnx-fp16 models/nano/evaluation/images "a slice of pizza"
 """
@@ -14,7 +14,7 @@ import mobileclip_deploy as mcd
 
 
 def main(bundle: str, folder: str, words: str, count: str = "3") -> None:
-    """Print cosine and file of the `count` photos that are nearest to the words."""
+    """Prints cosine and file of the `count` photos that are nearest to the words."""
     with tempfile.TemporaryDirectory() as scratch:
         written = mcd.embed(bundle, folder, Path(scratch) / "photos.npy", normalise=True)
         photos = np.load(written.path)  # [N, D], each of length 1

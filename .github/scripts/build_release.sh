@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what a release publishes, into an empty folder: a wheel, made from the source archive beside it.
+# Builds what a release publishes, into an empty folder: a wheel, made from the source archive.
 #   build_release.sh FOLDER [TAG]      TAG such as v0.4.0: exit code 1 where the tree is not that release
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the site of docs/ into build/site; a link that leads nowhere ends it. llms.txt links the pages' sources, which
-# lie beside them.
+# are in the same folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . .github/scripts/need.bash

@@ -1,4 +1,4 @@
-"""Ends with 1 where a wheel lacks what the package does not start without (the cards, nano and its pictures, the page),
+"""Ends with 1 if a wheel lacks what the package does not start without (the cards, nano and its pictures, the page),
 or packs of models/ what nothing reads.
 
 python .github/scripts/check_wheel.py dist/mobileclip_deploy-0.4.0-py3-none-any.whl
@@ -22,11 +22,11 @@ WANTED = {
 }
 # All that is packed of models/.
 READ = ("*.json", "nano/README.md", "nano/weights.safetensors", "nano/evaluation/*")
-LARGEST = 100_000_000  # bytes: PyPI takes no more without asking
+LARGEST = 100_000_000  # bytes: PyPI takes no more without a request
 
 
 def problems(wheel: str) -> list[str]:
-    """What is wrong with a wheel, one line each."""
+    """Returns the problems of a wheel, one line each."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         size = sum(member.compress_size for member in archive.infolist())

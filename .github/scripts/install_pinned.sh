@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the toolkit from this checkout with what .github/requirements/NAME.txt pins by hash.
 #   install_pinned.sh NAME [wheel]     wheel: the checkout's wheel, not the checkout itself
-# Torch stands in none of these files but macOS's: TORCH_INDEX is the index of its builds for processors, 200 MB, as
+# Torch is in none of these files but macOS's: TORCH_INDEX is the index of its builds for processors, 200 MB, as
 # pytorch.org/get-started names it (a variable of the repository's, docs/ci.md). Without it pip takes the builds for
 # NVIDIA's GPUs, 2.7 GB with NVIDIA's libraries.
 set -euo pipefail

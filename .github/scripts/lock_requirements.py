@@ -38,7 +38,7 @@ def command(name: str, folder: Path) -> list[str]:
 
 
 def main(names: list[str]) -> None:
-    """Write the files of these names, by default all."""
+    """Writes the files of these names, by default all."""
     if unknown := set(names) - set(FILES):
         sys.exit(f"{', '.join(sorted(unknown))}: no such file; choose from {', '.join(FILES)}")
     if shutil.which("uv") is None:

@@ -32,7 +32,7 @@ def named(text: str, repository: str) -> str:
 
 
 def main(repository: str, root: Path = ROOT) -> None:
-    """Write the name."""
+    """Writes the name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[\w.-]+", repository) or repository == PLACEHOLDER:
         sys.exit(f"{repository} is not OWNER/NAME")
     for file in FILES:

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it. `need NAME...` ends a script that cannot run here, in one sentence: a name is a program,
+# Sourced by the scripts in this folder. `need NAME...` ends a script that cannot run here, in one sentence: a name is a program,
 # or in capitals a variable of the environment. For macOS's bash, too, which is 3.2.
 need() {
 	local name

@@ -38,7 +38,7 @@ class Program:
 
 
 def main() -> None:
-    """Every step in turn."""
+    """Runs every step in turn."""
     top = Path(sys.argv[1]).absolute()
     folder, photos = top / NAME, top / NAME / "photos"
     photos.mkdir(parents=True)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def check_long_path(folder: Path, run: Program) -> None:
-    """An index whose path is longer than the 260 characters that Windows takes by default is written and searched."""
+    """Writes and searches an index whose path is longer than the 260 characters that Windows takes by default."""
     deep = folder.joinpath(*(f"{'long ' * 20}{number}" for number in range(3)), "library.mcdx")
     run("embed", Path("out", "nano-onnx-fp16"), "photos", "-o", deep)
     run("search", deep, "pizza")

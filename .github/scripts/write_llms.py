@@ -14,7 +14,7 @@ PAGE = DOCS / "llms.txt"
 
 
 def text() -> str:
-    """What the file holds."""
+    """Returns the content of the file."""
     project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
     parts = [f"# {project['site_name']}", f"> {project['site_description']}"]
     single = [(title, page) for title, page in _entries(project["nav"]) if isinstance(page, str)]

@@ -21,7 +21,7 @@ KOTLIN_VERSION = "2.1.0"
 """Oldest library of the language version that clients/kotlin/build.sh names."""
 JARS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "mobileclip": ("MobileCLIP bundles in Java 8 and Android: pixels, tokens and search as in Python", ()),
-    "mobileclip-desktop": ("Pictures of what javax.imageio reads", (CORE,)),
+    "mobileclip-desktop": ("Pictures that javax.imageio reads", (CORE,)),
     "mobileclip-onnx": ("The engine on ONNX Runtime", (CORE,)),
     "mobileclip-kotlin": ("Default arguments, nulls and suspending functions", (CORE, ENGINE, KOTLIN)),
 }

@@ -6,7 +6,7 @@
 #   ONNXRUNTIME_LIBRARY    libonnxruntime.so* for the device; copied into bin/, not linked
 #   ONNXRUNTIME_AAR        onnxruntime-android-*.aar instead of the two
 #   EXECUTORCH_ROOT        the folder `executorch` of the wheel for the device's platform
-#   LITERT_ROOT            the folder `ai_edge_litert` of the wheel for the device's platform, the wheel's .dist-info beside
+#   LITERT_ROOT            the folder `ai_edge_litert` of the wheel for the device's platform, the wheel's .dist-info next to
 #                          it; copied into bin/, not linked
 #   LITERT_AAR             litert-VERSION.aar instead of it, with the libraries for its GPU
 
@@ -31,7 +31,7 @@ function(unpack_aar file into)
   file(ARCHIVE_EXTRACT INPUT "${file}" DESTINATION "${into}")
 endfunction()
 
-# Copies what a program needs at run time beside it, under the name that it is looked up by.
+# Copies the libraries of a program next to it, under the names that it loads.
 function(bring_along file name)
   file(MAKE_DIRECTORY "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   file(COPY_FILE "${file}" "${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/${name}" ONLY_IF_DIFFERENT)
@@ -87,7 +87,7 @@ if(BUILD_EXECUTORCH)
   # With every kernel and backend that the wheel has, quantized kernels too: a program of any precision runs.
   set(components runtime kernels_optimized kernels_quantized backend_xnnpack threadpool)
   foreach(component ${components})
-    # The libraries lie beside the program: where they lie while it is built is no part of it.
+    # The libraries are next to the program, wherever they are while it is built.
     get_target_property(options executorch::${component} INTERFACE_LINK_OPTIONS)
     list(FILTER options EXCLUDE REGEX "-rpath,/")
     set_property(TARGET executorch::${component} PROPERTY INTERFACE_LINK_OPTIONS "${options}")
@@ -102,11 +102,11 @@ if(BUILD_EXECUTORCH)
 endif()
 
 if(BUILD_LITERT)
-  # The library does not tell its version: what its package says lies beside it.
+  # The library does not report its version: its package does, in the folder next to it.
   set(metadata "${third_party}/libLiteRt.so.metadata")
   if(LITERT_AAR)
     if(NOT LITERT_AAR MATCHES "litert-([0-9][0-9A-Za-z.]*)\\.aar$")
-      message(FATAL_ERROR "${LITERT_AAR}: its name does not tell its version: call it litert-VERSION.aar, as Maven does")
+      message(FATAL_ERROR "${LITERT_AAR}: its name lacks its version; call it litert-VERSION.aar, as Maven does")
     endif()
     file(WRITE "${metadata}" "Version: ${CMAKE_MATCH_1}\n")
     unpack_aar("${LITERT_AAR}" "${third_party}/litert_aar")
@@ -117,7 +117,7 @@ if(BUILD_LITERT)
   elseif(LITERT_ROOT)
     file(GLOB described "${LITERT_ROOT}/../ai_edge_litert-*.dist-info/METADATA")
     if(NOT described)
-      message(FATAL_ERROR "no ai_edge_litert-*.dist-info/METADATA beside ${LITERT_ROOT}: unpack the whole wheel there")
+      message(FATAL_ERROR "no ai_edge_litert-*.dist-info/METADATA next to ${LITERT_ROOT}; unpack the whole wheel there")
     endif()
     file(COPY_FILE "${described}" "${metadata}" ONLY_IF_DIFFERENT)
     set(litert_libraries "${LITERT_ROOT}/libLiteRt.so")

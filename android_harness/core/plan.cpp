@@ -80,7 +80,7 @@ std::vector<Turn> left_of(const Job& job, const std::vector<Json>& finished, con
     return turns;
 }
 
-void tell(std::size_t done, std::size_t all, const Json& round) {
+void report(std::size_t done, std::size_t all, const Json& round) {
     std::string text = round["status"].get<std::string>();
     text += text == "done" ? ", " + std::to_string(round["samples_ns"].size()) + " inferences"
                            : ": " + round.value("error", std::string("unknown"));
@@ -108,7 +108,7 @@ void run_plan(const PlanOptions& options) {
         append_line(stream, line);
         std::fprintf(stdout, "%s\n", line.c_str());  // for whoever watches; the file is what counts
         std::fflush(stdout);
-        tell(all - outstanding(job, finished).size(), all, finished.back());
+        report(all - outstanding(job, finished).size(), all, finished.back());
     }
     const Json record{{"schema_version", 1},
                       {"run_id", job.run_id},

@@ -34,7 +34,7 @@ extern "C" void end_with_child(int signal_number) {
     _exit(errno == ENOENT ? 127 : 126);
 }
 
-std::string told(int status, const std::string& program) {
+std::string described(int status, const std::string& program) {
     if (WIFSIGNALED(status)) {
         return program + " was ended by signal " + std::to_string(WTERMSIG(status)) + " (" + strsignal(WTERMSIG(status)) +
                ")" + (WTERMSIG(status) == SIGKILL ? ": out of memory, perhaps" : "");
@@ -98,7 +98,7 @@ Outcome run_process(const std::filesystem::path& program, const std::vector<std:
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     current_child = 0;
-    outcome.error = ended ? told(status, name)
+    outcome.error = ended ? described(status, name)
                           : name + " gave no answer within " + std::to_string(limit.count() / 1000) + " s and was killed";
     return outcome;
 }

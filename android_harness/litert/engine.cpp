@@ -164,14 +164,14 @@ class LiteRt final : public bench::Engine {
         Handle signature = nullptr;
         check(api_->GetModelSignature(model_, 0, &signature), "find the model's signature");
         std::size_t inputs = 0, outputs = 0;
-        check(api_->GetNumSignatureInputs(signature, &inputs), "tell the model's inputs");
-        check(api_->GetNumSignatureOutputs(signature, &outputs), "tell the model's outputs");
+        check(api_->GetNumSignatureInputs(signature, &inputs), "read the model's inputs");
+        check(api_->GetNumSignatureOutputs(signature, &outputs), "read the model's outputs");
         if (inputs != 1 || outputs != 1) throw std::runtime_error("the model has not one input and one output");
         Handle input = nullptr, output = nullptr, wanted = nullptr, given = nullptr;
-        check(api_->GetSignatureInputTensorByIndex(signature, 0, &input), "tell the model's input");
-        check(api_->GetSignatureOutputTensorByIndex(signature, 0, &output), "tell the model's output");
-        check(api_->GetCompiledModelInputBufferRequirements(compiled_, 0, 0, &wanted), "tell the model's input");
-        check(api_->GetCompiledModelOutputBufferRequirements(compiled_, 0, 0, &given), "tell the model's output");
+        check(api_->GetSignatureInputTensorByIndex(signature, 0, &input), "read the model's input");
+        check(api_->GetSignatureOutputTensorByIndex(signature, 0, &output), "read the model's output");
+        check(api_->GetCompiledModelInputBufferRequirements(compiled_, 0, 0, &wanted), "read the model's input");
+        check(api_->GetCompiledModelOutputBufferRequirements(compiled_, 0, 0, &given), "read the model's output");
         input_ = make_buffer(input, wanted, cell.input, "input");
         output_ = make_buffer(output, given, cell.output, "output");
         input_bytes_ = cell.input.bytes();
@@ -180,7 +180,7 @@ class LiteRt final : public bench::Engine {
 
     Handle make_buffer(Handle tensor, Handle requirements, const bench::Tensor& stated, const std::string& which) const {
         TensorType type{};
-        check(api_->GetRankedTensorType(tensor, &type), "tell the shape of a tensor");
+        check(api_->GetRankedTensorType(tensor, &type), "read the shape of a tensor");
         bool same = type.element == element_type(stated.dtype) && type.rank == stated.shape.size();
         for (std::size_t i = 0; same && i < stated.shape.size(); ++i) same = type.dimensions[i] == stated.shape[i];
         if (!same) {

@@ -25,7 +25,7 @@ std::filesystem::path path_of(const void* function, const std::string& file) {
 Api open(const std::string& file) {
     void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
-        throw std::runtime_error(std::string("LiteRT cannot be opened: ") + dlerror() + "; put libLiteRt.so beside this program");
+        throw std::runtime_error(std::string("LiteRT cannot be opened: ") + dlerror() + "; put libLiteRt.so next to this program");
     }
     // Before 2.1.6 CreateModelFromFile had a parameter less. The symbol checked here came with the change.
     const void* newer = nullptr;

@@ -20,7 +20,7 @@ const OrtApiBase& open_library() {
     void* library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
         throw std::runtime_error(std::string("ONNX Runtime cannot be opened: ") + dlerror() +
-                                 "; put libonnxruntime.so beside this program");
+                                 "; put libonnxruntime.so next to this program");
     }
     const auto entry = reinterpret_cast<const OrtApiBase* (*)()>(dlsym(library, "OrtGetApiBase"));
     if (entry == nullptr) throw std::runtime_error(std::string(file) + " is no ONNX Runtime: it lacks OrtGetApiBase");

@@ -23,7 +23,7 @@ constexpr const char* kUsage =
     "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.run.json\n"
     "is written at the end. Exit codes: 0 the plan was run (failed rounds are in the record), 2 wrong use or a bad job,\n"
     "3 the device failed, 4 another benchmark runs. --first runs the first round of each cell alone; --loader starts the\n"
-    "runners with a C library that lies beside them; --pin says on which cores the rounds of cells with so many threads\n"
+    "runners with a C library that is next to them; --pin says on which cores the rounds of cells with so many threads\n"
     "run.\n";
 
 // `2=4,5` -> rounds of cells with two threads run on the cores 4 and 5. Throws std::exception for anything else.

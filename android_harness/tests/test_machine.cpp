@@ -5,7 +5,7 @@
 
 using namespace bench;
 
-TEST_CASE("thermal states are told in the result's words") {
+TEST_CASE("thermal states are in the result's words") {
     CHECK(parse_thermal_state("IsStatusOverride: false\nThermal Status: 0\n") == "nominal");
     CHECK(parse_thermal_state("Thermal Status: 2\n") == "fair");
     CHECK(parse_thermal_state("Thermal Status: 3\n") == "serious");

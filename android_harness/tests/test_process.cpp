@@ -26,7 +26,7 @@ TEST_CASE("what a program writes comes back, however much it is") {
     CHECK(run_process("/bin/echo", {"two words", "$(id)"}, 60s).output == "two words $(id)\n");
 }
 
-TEST_CASE("every way to end badly is told") {
+TEST_CASE("every way to end badly is described") {
     CHECK(shell("exit 3").error == "sh ended with exit code 3");
     CHECK(shell("kill -SEGV $$").error.find("signal 11") != std::string::npos);
     CHECK(shell("kill -KILL $$").error.find("out of memory, perhaps") != std::string::npos);

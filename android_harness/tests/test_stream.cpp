@@ -70,7 +70,7 @@ TEST_CASE("a cell that failed is not run further") {
     CHECK(left[1].cell == "a");
 }
 
-TEST_CASE("a file is replaced whole, and nothing is left beside it") {
+TEST_CASE("a file is replaced whole, and nothing is left next to it") {
     const tests::Folder folder;
     replace_file(folder.path / "result.json", "one");
     replace_file(folder.path / "result.json", "two");

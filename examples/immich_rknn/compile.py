@@ -6,13 +6,13 @@
 
     uv run examples/immich_rknn/compile.py out/mobileclip_s0-immich-fp32 --soc rk3588
 
-Beside each `model.onnx` stands `rknpu/<soc>/model.rknn` afterwards. Names and settings follow the sources of Immich:
+Writes `rknpu/<soc>/model.rknn` next to each `model.onnx`. Names and settings follow the sources of Immich:
 immich-app/immich, machine-learning/immich_ml, at commit 042e5d5bda11f667d8832400db01eb8dfa84163c
 (`sessions/rknn/__init__.py`: the path, the order of axes, what a file without a `custom_string` takes;
 `models/constants.py`: the chips), and immich-app/ml-models, `immich_model/rknn/compile.py` (no quantization, a batch of
 one, and no fusion of attention where the compiler refuses it).
 
-Linux x86-64. `--answers` asks Rockchip's simulator on this machine for an answer of each tower and prints how near it
+Linux x86-64. `--answers` runs each tower in Rockchip's simulator on this machine and prints how near it
 is to ONNX Runtime's.
 """
 
@@ -34,11 +34,11 @@ DOG = (49406, 320, 1929, 49407)
 
 
 def main() -> int:
-    """Compile both towers for each chip; 1 where the simulator's answers are another network's."""
+    """Compiles both towers for each chip. Returns 1 if the simulator's answers are another network's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, help="the folder that `export --layout immich` wrote")
     parser.add_argument("--soc", action="append", choices=SOCS, help="may be given several times [default: all]")
-    parser.add_argument("--answers", action="store_true", help="ask the simulator as well")
+    parser.add_argument("--answers", action="store_true", help="Run the simulator, too.")
     arguments = parser.parse_args()
     worst = 1.0
     for part in PARTS:
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def compiled(source: Path, soc: str) -> Any:
-    """A model of a batch of one, in float16, as the NPU computes."""
+    """Returns a model of a batch of one, in float16, as the NPU computes."""
     from rknn.api import RKNN
 
     name, shape = port(source)
@@ -77,7 +77,7 @@ def compiled(source: Path, soc: str) -> Any:
 
 
 def lowered(source: Path, folder: Path) -> Path:
-    """The same model in opset 19, the newest that the compiler reads: GELU, one operation in 20, is written out."""
+    """Returns the model in opset 19, the newest that the compiler reads: GELU, one operation in 20, is written out."""
     import numpy as np
     import onnx
     from onnx import helper, numpy_helper
@@ -109,7 +109,7 @@ def lowered(source: Path, folder: Path) -> Path:
 
 
 def port(source: Path) -> tuple[str, list[int]]:
-    """Name and shape of the one input."""
+    """Returns name and shape of the only input."""
     import onnx
 
     (given,) = onnx.load(source).graph.input
@@ -117,7 +117,7 @@ def port(source: Path) -> tuple[str, list[int]]:
 
 
 def cosine(rknn: Any, source: Path) -> float:
-    """How near the simulator's answer to a picture of noise, or to "a dog", is to ONNX Runtime's."""
+    """Returns the cosine between the simulator's and ONNX Runtime's embedding of a picture of noise, or of "a dog"."""
     import numpy as np
     import onnxruntime
 
@@ -135,7 +135,7 @@ def cosine(rknn: Any, source: Path) -> float:
 
 
 def done(code: int, what: str) -> None:
-    """End where Rockchip's compiler did not do something; it has printed why."""
+    """Ends the program if Rockchip's compiler did not do something; it has printed why."""
     if code:
         sys.exit(f"{what} failed with code {code}")
 

@@ -1,8 +1,8 @@
-"""The archive that a TorchScript file is: read as data, and given to torch only where it holds what our traces give.
+"""The archive of a TorchScript file: read as data, and passed to torch only if it holds what our traces give.
 
 `torch.jit.load` compiles the code of an archive and calls each `__setstate__` in it, so a stranger's file acts as soon
 as it is opened, and its `forward` may call what reads and writes files. Here all of it is looked at first: the names of
-its entries, the names in its pickles, and its code as a syntax tree. Torch is then given an archive that is packed anew
+its entries, the names in its pickles, and its code as a syntax tree. Torch then gets an archive that is packed again
 from what was looked at, because its reader of zip files is not Python's.
 """
 
@@ -38,7 +38,7 @@ FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def packed(entries: Mapping[str, bytes]) -> bytes:
-    """An archive of these entries: the same entries give the same bytes."""
+    """Returns an archive of these entries: the same entries give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in sorted(entries.items()):
@@ -47,7 +47,7 @@ def packed(entries: Mapping[str, bytes]) -> bytes:
 
 
 def load(path: Path) -> Any:
-    """A file as torch's module, after everything in it was looked at.
+    """Loads a file as torch's module, after everything in it was checked.
 
     Raises:
         InvalidInput: it is damaged, or holds what no trace of this target gives.
@@ -66,7 +66,7 @@ def load(path: Path) -> Any:
 
 
 def described(path: Path) -> tuple[TensorInfo, TensorInfo]:
-    """Input and output as the file says; no code is looked at.
+    """Returns input and output as the file declares them, without a look at its code.
 
     Raises:
         InvalidInput: it is damaged, or another program wrote it.
@@ -82,24 +82,24 @@ def described(path: Path) -> tuple[TensorInfo, TensorInfo]:
 
 
 def _entries(path: Path) -> dict[str, bytes]:
-    """Every entry by its name below the archive's own folder."""
+    """Returns every entry by its name below the archive's own folder."""
     try:
         with zipfile.ZipFile(path) as archive:
-            told = archive.infolist()
-            odd = [one.filename for one in told if not one.filename.startswith(ROOT)]
-            odd += [one.filename for one in told if ENTRY.fullmatch(one.filename.removeprefix(ROOT)) is None]
-            odd += [one.filename for one in told if one.compress_type != zipfile.ZIP_STORED]
+            entries = archive.infolist()
+            odd = [entry.filename for entry in entries if not entry.filename.startswith(ROOT)]
+            odd += [entry.filename for entry in entries if ENTRY.fullmatch(entry.filename.removeprefix(ROOT)) is None]
+            odd += [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if odd:
                 raise InvalidInput(f"{path} is not loaded: another program wrote the entry {odd[0]!r}")
-            if sum(one.file_size for one in told) > path.stat().st_size:  # entries that lie upon one another
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:  # entries that lie upon one another
                 raise InvalidInput(f"{path} is not loaded: its entries are larger than the file")
-            return {one.filename.removeprefix(ROOT): archive.read(one) for one in told}
+            return {entry.filename.removeprefix(ROOT): archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise InvalidInput(f"{path} is not a readable TorchScript file: {error}") from error
 
 
 def _refused_of_pickle(pickled: bytes) -> str | None:
-    """The first name in a pickle that its reader would look up and ours do not have; None where there is none."""
+    """Returns the first name in a pickle that its reader would look up and ours do not have. None if all are known."""
     try:
         said = [(operation.name, str(argument)) for operation, argument, _ in pickletools.genops(pickled)]
     except Exception as error:  # whatever the bytes lead to
@@ -114,7 +114,7 @@ def _refused_of_pickle(pickled: bytes) -> str | None:
 
 
 def refused_of_code(code: bytes) -> str | None:
-    """The first method, word or operator of a file of code that is not in `names`; None where there is none."""
+    """Returns the first method, word or operator of a file of code that is not in `names`. None if all are known."""
     text = code.decode("utf-8", "replace")
     read = CODE.match(text)
     if read is None or read.end() != len(text):
@@ -132,11 +132,11 @@ CHECKS = {".pkl": _refused_of_pickle, ".py": refused_of_code}
 
 
 class _Refused(Exception):
-    """What stands in the code."""
+    """Refused part of the code."""
 
 
 class _Code(ast.NodeVisitor):
-    """Goes through code and refuses whatever is not named: kinds of statements, methods, and what is called."""
+    """Walks through code and refuses everything that is not named: kinds of statements, methods, and what is called."""
 
     def visit(self, node: ast.AST) -> None:
         if type(node).__name__ not in SYNTAX:

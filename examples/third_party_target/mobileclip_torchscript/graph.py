@@ -17,13 +17,13 @@ __all__ = ["read_graph"]
 
 @dataclass(frozen=True)
 class _Plain:
-    """What is no tensor: a number, a text, None, or a list of these."""
+    """Value that is not a tensor: a number, a text, None, or a list of these."""
 
     value: Any
 
 
 def read_graph(module: Any, ports: tuple[TensorInfo, TensorInfo], path: Path) -> Graph:
-    """The graph of a file, with the graphs of its modules in it.
+    """Returns the graph of a file, with the graphs of its modules in it.
 
     Raises:
         InvalidInput: it has what no trace gives, such as a branch.
@@ -52,7 +52,7 @@ def read_graph(module: Any, ports: tuple[TensorInfo, TensorInfo], path: Path) ->
 
 
 def _held(value: Any, name: str) -> Any:
-    """A module, or what stands in the file."""
+    """Returns a module, or the value in the file."""
     if isinstance(value, torch.Tensor):
         return Constant(value.detach().numpy(), name)
     return value if isinstance(value, torch.nn.Module) else _Plain(value)

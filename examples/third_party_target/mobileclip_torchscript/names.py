@@ -1,4 +1,4 @@
-"""What stands in the files of traces, of towers of every kind of network and of classifiers."""
+"""Names in the files of traces, of towers of every kind of network and of classifiers."""
 
 __all__ = ["CALLED", "GLOBALS", "PICKLED", "SYNTAX"]
 
@@ -16,7 +16,7 @@ APPENDS BINGET BININT BININT1 BININT2 BINPERSID BINPUT BINUNICODE BUILD EMPTY_DI
 LONG_BINGET LONG_BINPUT MARK NEWFALSE NEWOBJ NEWTRUE NONE PROTO REDUCE SETITEMS STOP TUPLE TUPLE1 TUPLE2
 """
 CALLED = frozenset({f"torch.{name}" for name in OPERATORS.split()} | {"ops.prim.NumToTensor", "getattr", "int"})
-"""What code calls, beside the `forward` of its modules."""
+"""Functions that code calls, apart from the `forward` of its modules."""
 SYNTAX = frozenset(NODES.split())
 """The kinds of nodes of code, as Python's `ast` calls them."""
 PICKLED = frozenset(OPERATIONS.split())
@@ -32,4 +32,4 @@ GLOBALS = frozenset(
         "torch.jit._pickle restore_type_tag",
     }
 )
-"""What pickles name, beside the classes of the archive's own code."""
+"""Names in pickles, apart from the classes of the archive's own code."""

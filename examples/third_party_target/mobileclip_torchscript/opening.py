@@ -22,7 +22,7 @@ BATCH = 16
 
 
 class TorchScriptArtifact(Artifact):
-    """A file whose code is read before torch is given it; see `archive`."""
+    """File whose code is read before torch gets it; see `archive`."""
 
     @cached_property
     def _module(self) -> Any:
@@ -42,7 +42,7 @@ class TorchScriptArtifact(Artifact):
 
     @property
     def weights(self) -> tuple[StoredWeight, ...]:
-        """By their names in the module, which a trace keeps."""
+        """Weights by their names in the module, which a trace keeps."""
         return tuple(
             as_float(name, value.detach().numpy())
             for name, value in self._module.named_parameters()

@@ -1,4 +1,4 @@
-"""The TorchScript target: names, input and output; what is heavy is imported when it is asked for."""
+"""The TorchScript target: names, input and output; heavy packages are imported when they are used."""
 
 from __future__ import annotations
 

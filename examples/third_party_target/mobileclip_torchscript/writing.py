@@ -22,7 +22,7 @@ NUMBERED = re.compile(rb"___torch_mangle_(\d+)")
 
 
 def write_module(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo]) -> None:
-    """Trace a tower and write it. The file also says what goes in and comes out, which TorchScript does not.
+    """Traces a tower and writes it. The file also says what goes in and comes out, which TorchScript does not.
 
     Raises:
         ExportError: torch refused the tower.
@@ -40,7 +40,7 @@ def write_module(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo]
 
 
 def _forget_classes() -> None:
-    """Have torch forget which classes it has traced in this process: they decide what those of the next trace are
+    """Makes torch forget which classes it has traced in this process: they decide what those of the next trace are
     called. As torch/testing/_internal/jit_utils.py does it; modules that exist keep their types."""
     torch._C._jit_clear_class_registry()
     torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
@@ -48,7 +48,7 @@ def _forget_classes() -> None:
 
 
 def _without_places(entries: dict[str, bytes]) -> dict[str, bytes]:
-    """The entries that do not say where on this machine each operation's code stands."""
+    """Returns the entries without the paths of this machine's code."""
     named_after_places = ".data/serialization_id"
     return {
         name: content
@@ -58,7 +58,7 @@ def _without_places(entries: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def _counted_from_nothing(entries: dict[str, bytes]) -> dict[str, bytes]:
-    """The numbers behind names of classes that occur several times: torch counts all of a process."""
+    """Renumbers classes whose names occur several times, since torch counts those of the whole process."""
     order = {number: place for place, number in enumerate(dict.fromkeys(NUMBERED.findall(entries["data.pkl"])))}
 
     def renamed(text: bytes) -> bytes:
