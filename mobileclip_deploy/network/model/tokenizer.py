@@ -1,12 +1,10 @@
-"""Encoding of texts as token ids, by open_clip's tokenizer or by a checkpoint's SentencePiece or WordPiece vocabulary.
+"""Encoding of texts as token ids, by CLIP's merges or by a checkpoint's SentencePiece or WordPiece vocabulary.
 Also writes the files that give other tokenizers the same vocabulary."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Sequence
-from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.network.model.open_clip_files import open_clip_module
+from mobileclip_deploy.network.model.byte_pairs import LETTERS, PIECES, WORD_END, byte_pairs, cleaned_by
 from mobileclip_deploy.network.model.sentencepiece import byte_piece, fast_tokenizer, framed, pieces, replaced
 from mobileclip_deploy.network.model.variants import FIRST_MERGE, TokenizerSpec
 from mobileclip_deploy.network.model.wordpiece import UNKNOWN
@@ -42,8 +39,7 @@ VERSION = "#version: 0.2"
 CLIP = TokenizerSpec()
 """CLIP's vocabulary, with 77 tokens."""
 
-PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-# ftfy's work in open_clip's tokenizer: it straightens quotes (phones type curly ones) and drops control characters.
+# ftfy's work in the cleaning of texts: it straightens quotes (phones type curly ones) and drops control characters.
 _SINGLE_QUOTES = "[\u02bc\u2018-\u201b]"
 _DOUBLE_QUOTES = "[\u201c-\u201f]"
 CHARACTERS_A_TOKEN = 64
@@ -56,9 +52,12 @@ _CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
 def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    tokenizer, limit = _open_clip_tokenizer(merges), CHARACTERS_A_TOKEN * context_length
-    ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in _read(texts)], context_length).numpy()
-    _refuse_cut_short(texts, ids[:, -1] == tokenizer.eot_token_id, limit, context_length)
+    pairs, limit = byte_pairs(merges), CHARACTERS_A_TOKEN * context_length
+    ids = np.zeros((len(_read(texts)), context_length), np.int64)
+    for row, text in zip(ids, texts, strict=True):
+        tokens = [pairs.sot, *pairs.encode(cleaned(text[:limit]))[: context_length - 2], pairs.eot]
+        row[: len(tokens)] = tokens
+    _refuse_cut_short(texts, ids[:, -1] == pairs.eot, limit, context_length)
     return ids
 
 
@@ -92,8 +91,7 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np
     Raises:
         InvalidInput: `texts` is one string and not a list of strings; or a long text begins with only blanks, entities
             and the like. Or the text tower has fewer tokens than the texts need, or its vocabulary is missing.
-        DependencyMissing: open_clip_torch is not installed; or `tokenizers`, for a vocabulary of another kind than
-            CLIP's.
+        DependencyMissing: `tokenizers` is not installed, and the vocabulary is of another kind than CLIP's.
     """
     if tokens.missing:
         if tokens.kind is not None:
@@ -127,9 +125,7 @@ def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
     without punctuation."""
     if tokens.cleaning == "lower":  # letter by letter, as `tokenizers` does: no sigma has a final form
         return "".join(letter.lower() for letter in text)
-    clean = _open_clip_tokenizer(()).clean_fn if tokens.cleaning is None else _open_clip_cleaning(tokens.cleaning)
-    result: str = clean(text)
-    return result
+    return cleaned_by(text, tokens.cleaning)
 
 
 def unknown_share(text: str, tokens: TokenizerSpec) -> float:
@@ -144,10 +140,10 @@ def unknown_share(text: str, tokens: TokenizerSpec) -> float:
         parts = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used]
         parts = parts[len(tokens.first) : -1]
         return sum(byte_piece(piece) is not None or piece == UNKNOWN for piece in parts) / max(len(parts), 1)
-    clip = _open_clip_tokenizer(tokens.merges)
-    ids = clip.encode(bare)
-    single = [clip.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
-    return sum(clip.byte_decoder[char] >= 0x80 for char in single) / max(len(ids), 1)
+    pairs = byte_pairs(tokens.merges)
+    ids = pairs.encode(cleaned(bare))
+    single = [pairs.tokens[id].removesuffix(WORD_END) for id in ids if id < FIRST_MERGE]
+    return sum(LETTERS[char] >= 0x80 for char in single) / max(len(ids), 1)
 
 
 def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
@@ -155,8 +151,7 @@ def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
     characters, and "</w>" at the end of a word."""
     if tokens.kind is not None:
         return pieces(tokens)
-    ids = _open_clip_tokenizer(tokens.merges).encoder
-    return tuple(sorted(ids, key=ids.__getitem__))
+    return byte_pairs(tokens.merges).tokens
 
 
 def tokenizer_names(tokens: TokenizerSpec) -> tuple[TokenizerFile, ...]:
@@ -287,36 +282,16 @@ def _fast_tokenizer(tokens: TokenizerSpec, pad_token: str | None) -> dict[str, A
     }
 
 
-@cache
-def _open_clip_cleaning(kind: str) -> Any:
-    return open_clip_module("tokenizer").get_clean_fn(kind)
-
-
-@cache
-def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
-    """Returns open_clip's `SimpleTokenizer` without its special tokens in texts, with these merges, or its own if they
-    are empty."""
-    module = open_clip_module("tokenizer")
-    with temporary_folder() as folder:  # it reads its merges from a file
-        file = folder / "merges.txt.gz"
-        file.write_bytes(gzip.compress("\n".join([VERSION, *merges]).encode()))
-        tokenizer = module.SimpleTokenizer(bpe_path=str(file)) if merges else module.SimpleTokenizer()
-    # A prompt must not spell special tokens.
-    tokenizer.pat, tokenizer.cache = module.re.compile(PIECES, module.re.IGNORECASE), {}
-    return tokenizer
-
-
 def _vocabulary(tokens: TokenizerSpec) -> dict[str, int]:
     """Returns token to id, in the order of the ids."""
-    tokenizer = _open_clip_tokenizer(tokens.merges)
-    renamed = {tokenizer.sot_token_id: _SOT, tokenizer.eot_token_id: _EOT}
-    return {renamed.get(id, token): id for token, id in sorted(tokenizer.encoder.items(), key=lambda item: item[1])}
+    pairs = byte_pairs(tokens.merges)
+    renamed = {pairs.sot: _SOT, pairs.eot: _EOT}
+    return {renamed.get(id, token): id for id, token in enumerate(pairs.tokens)}
 
 
 def _merges(tokens: TokenizerSpec) -> list[str]:
     """Returns the merges "left right", the first to apply first."""
-    ranks = _open_clip_tokenizer(tokens.merges).bpe_ranks
-    return [f"{left} {right}" for left, right in sorted(ranks, key=ranks.__getitem__)]
+    return [" ".join(pair) for pair in byte_pairs(tokens.merges).merges]
 
 
 def _json(value: object) -> bytes:
