@@ -90,7 +90,7 @@ def nano(kept: Path | None, pairs: Path | None) -> tuple[Nano, list[Doubles]]:
     named = [data.templates[0].replace("{}", name) for name in data.classes]
 
     def images(files: list[Path]) -> Doubles:
-        return unit(embed_images(model, load_batch(files, spec).numpy()))
+        return unit(embed_images(model, load_batch(files, spec)))
 
     def texts(lines: list[str]) -> Doubles:
         return unit(embed_texts(model, encode(lines, model.variant.tokens)))

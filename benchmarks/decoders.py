@@ -122,7 +122,7 @@ def embeddings(pictures: list[Pixels]) -> npt.NDArray[np.float64]:
     """nano's, float64 [N, D] of length 1, by the float32 network."""
     model = mcd.load_model()
     spec = model.variant.preprocess
-    inputs = np.stack([preprocess(Image.fromarray(one), spec).numpy() for one in pictures])
+    inputs = np.stack([preprocess(Image.fromarray(one), spec) for one in pictures])
     found = np.asarray(embed_images(model, inputs), np.float64)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 

@@ -228,7 +228,7 @@ def calibration() -> Any:
     from mobileclip_deploy.network.model.preprocessing import load_batch
 
     paths = sorted((CALIBRATION / "images").iterdir())
-    return load_batch(paths, mcd.load_model().variant.preprocess).numpy()
+    return load_batch(paths, mcd.load_model().variant.preprocess)
 
 
 def section() -> str:

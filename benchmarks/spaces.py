@@ -137,7 +137,7 @@ def write_spaces(second: Path) -> None:
     files = [Path(str(one)) for one in data.images]
     kept: dict[str, Floats] = {}
     for name, model in (("pictures", load_model()), ("second", load_model("nano", second))):
-        pixels = load_batch(files, model.variant.preprocess).numpy()
+        pixels = load_batch(files, model.variant.preprocess)
         kept[name] = at_length_one(embed_images(model, pixels)).astype(np.float32)
         ids = encode(list(data.captions), model.variant.tokens)
         texts = at_length_one(embed_texts(model, ids)).astype(np.float32)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.errors import InvalidInput
@@ -22,7 +21,7 @@ from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 
 def different_pictures(
     folder: Path, files: Sequence[Path], needed: Needed, variant: Variant, dataset: Dataset | None
-) -> tuple[Tensor, int]:
+) -> tuple[npt.NDArray[np.float32], int]:
     """Loads the different pictures as the image tower takes them, float32 [N, 3, S, S] in [0, 1], and counts the
     duplicates.
 
@@ -37,7 +36,7 @@ def different_pictures(
     pixels = load_batch(files, variant.preprocess)
     first: dict[str, int] = {}
     for index, picture in enumerate(pixels):
-        first.setdefault(content_sha256(picture.numpy().tobytes()), index)
+        first.setdefault(content_sha256(picture.tobytes()), index)
     if len(first) < needed.pictures:
         raise InvalidInput(
             f"{folder} holds {len(first)} different pictures in {len(files)} files; {needed.what} needs "
@@ -46,7 +45,7 @@ def different_pictures(
     judged_by: list[ImageSource] = [*image_paths(), *(dataset.images if dataset is not None else ())]
     for source in judged_by:
         picture = preprocess(decode_image(read_image(source), str(source)), variant.preprocess)
-        same = first.get(content_sha256(picture.numpy().tobytes()))
+        same = first.get(content_sha256(picture.tobytes()))
         if same is not None:
             raise InvalidInput(
                 f"{files[same]} is the picture {source}, which the gates measure on, so it cannot be learned from; "

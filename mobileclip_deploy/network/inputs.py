@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
-from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import Preprocess, TowerName, no_text_tower
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 BATCH = 32
@@ -62,7 +62,7 @@ def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequenc
     return Inputs(
         images=tuple(path.name for path in paths),
         prompts=tuple(texts),
-        pixels=load_batch(paths, variant.preprocess).numpy(),
+        pixels=load_batch(paths, variant.preprocess),
         ids=_ids(model, texts),
     )
 
@@ -74,6 +74,12 @@ def _ids(model: MobileCLIP, texts: Sequence[str]) -> npt.NDArray[np.int64]:
     if "text" not in model.towers:  # nothing looks them up
         tokens = CLIP.model_copy(update={"context_length": tokens.context_length})
     return encode(texts, tokens)
+
+
+def normalize(x: Tensor, spec: Preprocess) -> Tensor:
+    """Applies the variant's mean and std to RGB in [0, 1]: float32 [..., 3, H, W] in and out."""
+    mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
+    return (x - mean) / std
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
     for index, image in enumerate(sources):
         opened, name = _opened(image, index)
         with reraising(name, InvalidInput):
-            pixels[index] = preprocess_image(opened, spec).numpy()
+            pixels[index] = preprocess_image(opened, spec)
     return pixels
 
 

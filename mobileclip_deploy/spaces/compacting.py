@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from mobileclip_deploy.artifacts.towers.calibration import files_digest, prompt_file, spread_evenly
 from mobileclip_deploy.base.files import file_sha256
@@ -53,7 +52,7 @@ class FittingSet:
     """
 
     size: int
-    pixels: Tensor
+    pixels: npt.NDArray[np.float32]
     ids: npt.NDArray[np.int64]
     own_captions: bool
     sha256: str
@@ -123,7 +122,7 @@ def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -
     progress(f"embedding {len(data.pixels)} pictures and {len(data.ids)} captions to fit axes to")
     # Folded, since that takes a third of the time and changes an embedding by no more than float32 does.
     model = Source(copy.deepcopy(source.model), source.provenance).folded().model
-    inputs = Inputs((), (), data.pixels.numpy(), data.ids)
+    inputs = Inputs((), (), data.pixels, data.ids)
     images, texts = embed_exactly(model, "image", inputs), embed_exactly(model, "text", inputs)
     matrix, logit_scale = fit_axes(images, texts, data.size, source.model.logit_factor)
     axes = Axes(matrix)

@@ -150,7 +150,7 @@ def embed_pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str,
     for start in range(0, len(sources), AT_ONCE):
         progress(f"{what}, {start:,} of {len(sources):,}")
         part = sources[start : start + AT_ONCE]
-        pixels = np.stack([preprocess(decode_image(read_image(source), str(source)), spec).numpy() for source in part])
+        pixels = np.stack([preprocess(decode_image(read_image(source), str(source)), spec) for source in part])
         parts.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
     joined = np.concatenate(parts)
     return joined if not len(joined) else unit_if_distinct(joined, what)

@@ -20,8 +20,9 @@ from unfilled import Unfilled
 
 from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
@@ -98,7 +99,7 @@ def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:
     said = open_clip.get_pretrained_cfg(pair.name, pair.tag)
     theirs = pair.theirs.encode_image(prepared(said, pair.theirs.visual.image_size))
     spec = pair.ours.variant.preprocess
-    ours = pair.ours.encode_image(normalize(load_batch(IMAGES, spec), spec))
+    ours = pair.ours.encode_image(normalize(torch.from_numpy(load_batch(IMAGES, spec)), spec))
     assert relative_errors(ours, theirs) <= 1e-5
 
     theirs = pair.theirs.encode_text(open_clip.get_tokenizer(pair.name)(PROMPTS))
@@ -113,7 +114,7 @@ def test_photographs_are_squashed_as_open_clip_does(name: str, tag: str, variant
     own = {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation, "resize_mode": spec.resize}
     published = open_clip.get_pretrained_cfg(name, tag) or own
     assert published["resize_mode"] == spec.resize == "squash"
-    assert torch.equal(normalize(load_batch(IMAGES, spec), spec), prepared(published, spec.size))
+    assert torch.equal(normalize(torch.from_numpy(load_batch(IMAGES, spec)), spec), prepared(published, spec.size))
 
 
 OTHERS = [(name, tag, variant) for variant, (name, tag) in PUBLISHED.items()]

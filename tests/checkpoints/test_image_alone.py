@@ -33,8 +33,9 @@ from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.fitting import fitting
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.open_clip import canonical_names
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.open_clip_files import class_names
-from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
 CLASSIFIERS = [name for name in variant_names() if name.startswith("fastvit_")]
@@ -91,7 +92,7 @@ def test_pixels_and_answers_are_timm_s(tmp_path: Path) -> None:
     spec = ours.variant.preprocess
     transform = create_transform((3, 64, 64), crop_pct=0.9, interpolation="bicubic", mean=spec.mean, std=spec.std)
     pixels = torch.stack([transform(Image.open(path).convert("RGB")) for path in IMAGES])
-    own = normalize(load_batch(IMAGES, spec), spec)
+    own = normalize(torch.from_numpy(load_batch(IMAGES, spec)), spec)
     assert torch.equal(own, pixels)
     assert relative_errors(ours.encode_image(own), theirs(pixels)) <= 1e-5
 
@@ -286,7 +287,7 @@ def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> N
     assert (ours.variant.name, ours.towers, ours.variant.answer_shape) == ("tiny_tokens", ("image",), (4, 128))
     assert ours.provenance.layout == "llava"
     assert ours.provenance.notes == ("the language model, its projector and the tower's unused head are left out",)
-    pixels = load_batch(IMAGES, ours.variant.preprocess)
+    pixels = torch.from_numpy(load_batch(IMAGES, ours.variant.preprocess))
     wanted = theirs.forward_features(pixels).reshape(2, 128, 4).transpose(1, 2)
     assert relative_errors(ours.encode_image(pixels), wanted) <= 1e-5
 

@@ -21,8 +21,9 @@ from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.fitting import fitting
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.open_clip import canonical_names
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model import variants
-from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import models_dir, variant_names
 
@@ -109,7 +110,7 @@ def test_two_layers_of_it_answer_as_open_clip_s(variant: str, tmp_path: Path, mo
     )
     pixels = torch.stack([transform(Image.open(path)) for path in IMAGES])  # type: ignore[arg-type]
     spec = ours.variant.preprocess
-    own = ours.encode_image(normalize(load_batch(IMAGES, spec), spec))
+    own = ours.encode_image(normalize(torch.from_numpy(load_batch(IMAGES, spec)), spec))
     assert relative_errors(own, theirs.encode_image(pixels)) <= 1e-5
     texts = ours.encode_text(torch.from_numpy(encode(PROMPTS)))
     assert relative_errors(texts, theirs.encode_text(open_clip.get_tokenizer("ViT-B-32")(PROMPTS))) <= 1e-5

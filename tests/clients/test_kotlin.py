@@ -121,7 +121,7 @@ def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> 
     assert [answer.found for answer in wanted] == [True, False]
     assert told["suspended"] == [f"{' '.join(match.id for match in wanted[0].matches)} true null", "QUERY true"]
     assert int(told["cut"][0]) > 0
-    embedded = load_batch(IMAGES[:1], bundle.manifest.preprocess).numpy()
+    embedded = load_batch(IMAGES[:1], bundle.manifest.preprocess)
     ids = encode(["a photo of a dog"])
     for name, given in (("image", embedded), ("text", ids)):
         answer = np.asarray(mcd.load_runner(bundle, tower=name)(given))[0]

@@ -40,7 +40,7 @@ def test_wrong_pictures_cost_what_the_pages_say() -> None:
 
     for path in image_paths():
         image = load_image(path)
-        given = preprocess(image, spec)
+        given = torch.from_numpy(preprocess(image, spec))
         right = embedding(given)
         stretched.append(float(right @ embedding(pixels(image.resize((size, size), Image.Resampling.BILINEAR)))))
         shape = [int(size * side / min(image.size)) for side in (image.height, image.width)]

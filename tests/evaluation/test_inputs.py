@@ -12,8 +12,9 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.architecture import build_model
-from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.network.samples import image_paths
 
@@ -25,7 +26,7 @@ MEAN = NANO.model_copy(
 
 def test_an_image_gives_the_same_as_a_file_opened_and_as_bytes() -> None:
     files = image_paths()[:2]
-    wanted = load_batch(files, NANO.preprocess).numpy()
+    wanted = load_batch(files, NANO.preprocess)
     opened = [Image.open(file).convert("RGB") for file in files]
     for given in (files, map(str, files), opened, [np.asarray(image) for image in opened]):
         assert np.array_equal(mcd.preprocess(given, "nano"), wanted)

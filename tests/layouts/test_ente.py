@@ -126,7 +126,7 @@ def test_another_resizing_fails(fault: str | None, bundle: mcd.Bundle, monkeypat
         short = min(image.size)
         sides = tuple(side * spec.size // short for side in image.size)
         image = levels(lambda values: values)(image, sides) if fault is None else RESIZINGS[fault](image, sides)
-        return runner(preprocess(image, spec).numpy()[None])[0]
+        return runner(preprocess(image, spec)[None])[0]
 
     class Resized:
         engine = runner.engine

@@ -60,7 +60,7 @@ def test_pixels_are_pillow_s_but_for_one_level_in_some_values(
     assert [shape for shape in shapes if large(shape, size)] == expected
     for path, shape in zip((*image_paths(), *image_paths()), shapes, strict=False):
         picture = load_image(path).resize(shape)
-        wanted = np.rint(preprocess(picture, spec).numpy() * 255)
+        wanted = np.rint(preprocess(picture, spec) * 255)
         away = np.abs(levels(session, np.asarray(picture)) - wanted)
         assert away.shape == (3, size, size)
         # Rows of large pictures come first, and a cubic curve that leaves 0 to 255 is cut off there first.
@@ -95,7 +95,7 @@ def test_of_an_odd_number_of_columns_the_half_is_left_out_that_torchvision_leave
     spec = Preprocess(size=64)
     columns = np.broadcast_to(np.arange(width, dtype=np.uint8)[None, :, None], (64, width, 3))
     found = levels(front(spec), np.ascontiguousarray(columns))
-    wanted = preprocess(Image.fromarray(np.ascontiguousarray(columns)), spec).numpy() * 255
+    wanted = preprocess(Image.fromarray(np.ascontiguousarray(columns)), spec) * 255
     assert np.array_equal(np.rint(found), np.rint(wanted))
 
 

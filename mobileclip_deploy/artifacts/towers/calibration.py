@@ -53,7 +53,7 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
         )
 
         chosen = image_paths() if folder is None else spread_evenly(_images(folder), LIMIT)
-        return load_batch(chosen, variant.preprocess).numpy()
+        return load_batch(chosen, variant.preprocess)
     file = None if folder is None else prompt_file(folder)
     texts = calibration_prompts() if file is None else read_prompts(file)
     return encode(texts[:LIMIT], variant.tokens)

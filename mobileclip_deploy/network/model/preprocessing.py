@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput, readable_reason, reraising
@@ -171,7 +170,7 @@ def rgb_image(image: Image.Image, name: str) -> Image.Image:
         raise InvalidInput(f"{name}: cannot be decoded ({readable_reason(error)})") from error
 
 
-def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
+def preprocess(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.float32]:
     """Resizes and crops an RGB image, before mean and std, which are inside the exported graph.
 
     Equal bit for bit to torchvision's `Resize(resized, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
@@ -187,7 +186,7 @@ def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
     Raises:
         InvalidInput: not RGB, or so elongated that the resized image would have more than `MAX_PIXELS` pixels.
     """
-    return torch.from_numpy(tower_bytes(image, spec)).to(torch.float32).div(255)
+    return tower_bytes(image, spec).astype(np.float32) / np.float32(255)
 
 
 def tower_bytes(image: Image.Image, spec: Preprocess, pixels: Pixels = "app") -> npt.NDArray[np.uint8]:
@@ -211,26 +210,20 @@ def tower_bytes(image: Image.Image, spec: Preprocess, pixels: Pixels = "app") ->
     return np.ascontiguousarray(np.array(image.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
 
 
-def normalize(x: torch.Tensor, spec: Preprocess) -> torch.Tensor:
-    """Applies the variant's mean and std to RGB in [0, 1]: float32 [..., 3, H, W] in and out."""
-    mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    return (x - mean) / std
-
-
-def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> torch.Tensor:
+def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> npt.NDArray[np.float32]:
     """Reads and preprocesses image files: float32 [N, 3, size, size] in [0, 1].
 
     Raises:
         InvalidInput: no path was given, or `load_image` or `preprocess` refuses a file, which is named.
     """
-    tensors = []
+    rows = []
     for path in paths:
         image = load_image(path)
         with reraising(str(path), InvalidInput):
-            tensors.append(preprocess(image, spec))
-    if not tensors:
+            rows.append(preprocess(image, spec))
+    if not rows:
         raise InvalidInput("no images were given")
-    return torch.stack(tensors)
+    return np.stack(rows)
 
 
 @cache

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable
 
 from mobileclip_deploy.errors import InvalidInput, import_optional
-from mobileclip_deploy.network.model.tokenizer import CLIP, PIECES, cleaned
+from mobileclip_deploy.network.model.byte_pairs import PIECES
+from mobileclip_deploy.network.model.tokenizer import CLIP, cleaned
 from mobileclip_deploy.network.model.variants import FIRST_MERGE, TokenizerSpec
 
 MOST_TOKENS = CLIP.vocab_size

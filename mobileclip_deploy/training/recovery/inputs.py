@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.pairs import Pairs
-from mobileclip_deploy.network.model.preprocessing import normalize
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.training.recovery.plan import RecoveryPlan, Settings, check_enough

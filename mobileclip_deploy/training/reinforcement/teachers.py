@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, reraising
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import fold, is_folded
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.training.reinforcement.augmentation import replay

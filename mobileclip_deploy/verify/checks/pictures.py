@@ -44,7 +44,7 @@ def check_pictures(tower: TowerProof) -> list[Check]:
         picture = load_image(path).resize(size, Image.Resampling.LANCZOS)
         colour = Image.new("RGB", size, tuple(np.asarray(picture).mean(axis=(0, 1)).astype(int)))
         for source in (picture, colour):
-            pixels = preprocess(source, spec).numpy()
+            pixels = preprocess(source, spec)
             expected.append(runner(pixels[None]))
             actual.append(runner.picture(np.asarray(source.convert("RGBA") if index % 2 else source, np.uint8))[None])
             moved = compare(expected[-1], runner(one_level_apart(pixels, index)[None])).relative

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.architecture.attention import (
     AttentionBlock,
     FeatureMapAttention,
@@ -25,7 +26,6 @@ from mobileclip_deploy.network.model.architecture.fastvit import MCi
 from mobileclip_deploy.network.model.architecture.mobileone import LargeKernelConv, MobileOneBlock, SqueezeExcite
 from mobileclip_deploy.network.model.architecture.repmixer import RepCPE, RepMixer, RepMixerBlock
 from mobileclip_deploy.network.model.architecture.text import MASKED, TextTransformer
-from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.variants import Preprocess
 from mobileclip_deploy.verify.foreign.conventions import BYTES, ENCODINGS, UNIT
 

@@ -13,9 +13,8 @@ import torch
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
-from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
+from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly, normalize
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.metrics import flat
