@@ -8,6 +8,7 @@ import html
 import string
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class BytePairs:
         parts = [*letters[:-1], letters[-1] + WORD_END]
         while len(parts) > 1:
             last = len(self._ranks)
-            pair = min(zip(parts, parts[1:], strict=False), key=lambda each: self._ranks.get(each, last))
+            pair = min(pairwise(parts), key=lambda each: self._ranks.get(each, last))
             if pair not in self._ranks:
                 break
             parts = list(_joined(parts, pair))
