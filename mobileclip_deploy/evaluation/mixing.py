@@ -89,7 +89,4 @@ def change_from(
             f"{100 * after.mean():.2f}% on {dataset.name} against {100 * before.mean():.2f}% of {first.file} "
             f"({change.value:+.2f} points, {change.low:+.2f} to {change.high:+.2f}); "
         )
-    return (
-        f"{last.file}: {changed}its embeddings cannot be compared with those of {first.file}: make each index "
-        "again, or `bridge` it."
-    )
+    return f"{last.file}: {changed}its embeddings cannot be compared with those of {first.file}: make each index again."

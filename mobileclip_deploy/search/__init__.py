@@ -1,1 +1,1 @@
-"""Indices of embeddings with exact search, and bridges from one embedding space to another."""
+"""Indices of embeddings with exact search, and their reduction to smaller embeddings."""

@@ -1,4 +1,4 @@
-"""`embed`, `search` and `bridge`: embeddings of a bundle, stored, searched, and moved to another model."""
+"""`embed`, `search` and `bridge`: embeddings of a bundle, stored, searched, and reduced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.pictures import Reading
-from mobileclip_deploy.search.bridging import Bridge, BridgeResult, cross, learn
+from mobileclip_deploy.search.bridging import BridgeResult, reduced_index
 from mobileclip_deploy.search.embedding_files import EmbeddingFile, embed_to_file, refuse_other_answers
 from mobileclip_deploy.search.engines import export_index
 from mobileclip_deploy.search.index import Index
@@ -132,48 +132,27 @@ def search(
     return result
 
 
-def bridge(
-    source: Index | StrPath,
-    *,
-    to: Index | StrPath | None = None,
-    by: StrPath | None = None,
-    output: StrPath,
-    force: bool = False,
-) -> BridgeResult:
-    """Learns a map from one embedding space to another, or converts an index by a map that was learned.
+def bridge(source: Index | StrPath, *, by: Bundle | StrPath, output: StrPath, force: bool = False) -> BridgeResult:
+    """Reduces an index of full embeddings to the smaller embeddings of a bundle, without the pictures.
 
     Args:
-        source: an index of the old space.
-        to: an index of the new space that shares ids with `source`. The map is learned from the shared pictures and
-            written to `output`, a .safetensors.
-        by: a map written so, which converts the index; the result is written to `output`, an .mcdx. Or a bundle of
-            smaller embeddings, whose axes convert an index of the full ones.
+        source: an index of the full embeddings.
+        by: bundle of the smaller ones (`export` with `embedding_size`). Its axes convert the index.
+        output: index to write (.mcdx).
         force: replace an existing output.
 
     Raises:
-        UsageError: neither or both of `to` and `by` are given, or the output cannot be written.
-        InvalidInput: a file cannot be used, the spaces are equal or not those of the map, or too few pictures are
-            shared.
-        GateFailed: the search results would change too much; nothing is written.
+        UsageError: the output cannot be written, or `by` is neither a bundle nor its folder.
+        InvalidInput: the bundle has full embeddings, or the index is damaged, of another embedding space, or of sign
+            bits only.
     """
-    if (to is None) == (by is None):
-        raise UsageError("give `to`, an index to learn from, or `by`, a map that was learned")
-    path, suffix = Path(output), INDEX_SUFFIX if to is None else ".safetensors"
-    if path.suffix != suffix:
-        raise UsageError(f"{path}: give a name that ends with {suffix}")
+    path = Path(output)
+    if path.suffix != INDEX_SUFFIX:
+        raise UsageError(f"{path}: give a name that ends with {INDEX_SUFFIX}")
     check_file_destination(path, force)
     with sole_writer(path, "bridge", force=force):
         old = source if isinstance(source, Index) else Index(source)
-        if to is not None:
-            learned = learn(old, to if isinstance(to, Index) else Index(to))
-            learned.save(path)
-            return BridgeResult(path, learned.description, None)
-        assert by is not None
-        if not Path(by).is_dir():
-            learned = Bridge.read(Path(by))
-            return BridgeResult(path, learned.description, len(cross(old, learned, path)))
         bundle = Bundle.of(by)
-        learned = Bridge.of_axes(bundle, old)
-        count = len(cross(old, learned, path))
+        result = reduced_index(old, bundle, path)
         remember(bundle.manifest.embedding_space, bundle.path)
-        return BridgeResult(path, learned.description, count)
+        return result

@@ -41,7 +41,7 @@ ROWS, GONE = b"ROWS", b"GONE"
 
 class Description(BaseModel, frozen=True, extra="ignore"):
     """Description of the vectors of an index. Fields of newer versions are ignored. `bridged_from`: the embedding space
-    that the vectors were mapped from (`bridging`); None if they were embedded directly."""
+    that a version up to 0.4 approximated the vectors from; no version writes it now."""
 
     embedding_space: str = Field(min_length=1, max_length=1000)
     variant: str = Field(max_length=1000)

@@ -47,8 +47,8 @@ class SearchResult:
     Attributes:
         bundle: folder of the bundle that embedded the queries.
         count: number of embeddings in the index.
-        bridged_from: space that a bridge mapped the index from; its matches only approximate those of newly embedded
-            pictures. None if the index was not bridged.
+        bridged_from: space that a version up to 0.4 approximated the index from; its matches only approximate those of
+            newly embedded pictures. None for other indices.
     """
 
     index: Path

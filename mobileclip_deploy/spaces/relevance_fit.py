@@ -204,7 +204,7 @@ def expected_cosines(samples: Samples) -> Doubles:
     return expected
 
 
-def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doubles, Doubles]:
+def ridge(given: Doubles, values: Doubles) -> tuple[Doubles, Doubles]:
     """Returns slope [D, ...] and offset of the linear map from `given` [Q, D] to `values` [Q, ...].
 
     It is least squares of centred pairs, with a penalty in parts of the mean variance of a component. The offset brings
@@ -213,7 +213,7 @@ def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doub
     mean, level = given.mean(0), values.mean(0)
     centred = given - mean
     gram = centred.T @ centred
-    weight = penalty * np.trace(gram) / len(gram) * np.eye(len(gram))
+    weight = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
     slope = np.linalg.solve(gram + weight, centred.T @ (values - level))
     return slope, level - mean @ slope
 

@@ -81,8 +81,8 @@ lint empty
 search none cat
 search text cat
 search text --image none.png
-bridge --from none --to none -o map.safetensors
-bridge --from text --to text -o map.safetensors
+bridge --from none --by none -o small.mcdx
+bridge --from text --by text -o small.mcdx
 train none -o x
 train text -o x
 train empty -o x

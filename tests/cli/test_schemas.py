@@ -63,7 +63,7 @@ ELSEWHERE = {
     "demo": "web/test_demo.py",
     "publish": "web/test_publish.py",
     "search": "embeddings/test_library.py",
-    "bridge": "embeddings/test_bridging.py",
+    "bridge": "export/test_compact.py",
 }
 HERE = (
     "variants",

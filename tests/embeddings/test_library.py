@@ -14,6 +14,7 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.pictures.embedding import unit
 from mobileclip_deploy.search import spaces
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import int8_scale
@@ -176,3 +177,18 @@ def test_a_bundle_of_another_space_is_refused(
     assert "they cannot be compared" in refused(
         "search", other, "a dog", "--bundle", exports.unverified("onnx", "w8", "both").path
     )
+
+
+def test_an_index_that_version_0_4_bridged_is_searched_but_not_added_to(
+    exports: Exports, photos: Path, tmp_path: Path
+) -> None:
+    bundle, library = exports.unverified("onnx", "w8", "both"), tmp_path / "library.mcdx"
+    mcd.embed(bundle, photos, library)
+    index = Index(library)
+    header = replace(index.header, description=index.description.model_copy(update={"bridged_from": "old"}))
+    create(tmp_path / "bridged.mcdx", header, ((ids, stamps, unit(rows)) for ids, stamps, rows in index.parts()))
+    found = run("search", tmp_path / "bridged.mcdx", "pizza", "--top", "1")
+    assert "the index was converted from old by a bridge: matches are approximate" in found.stderr
+    assert mcd.search(tmp_path / "bridged.mcdx", "pizza").bridged_from == "old"
+    add = ("embed", bundle.path, photos, "-o", tmp_path / "bridged.mcdx", "--incremental")
+    assert "new embeddings cannot be mixed with bridged ones" in refused(*add)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import refusal, run
+from command_line import refusal, refused, run
 from exports import rehash
 from json_files import edited_json
 from PIL import Image
@@ -292,10 +292,15 @@ def test_a_library_is_cut_without_its_pictures(
         mcd.embed(source, photos, tmp_path / f"{name}.mcdx", store=store)
     full, anew = (Index(tmp_path / f"{name}.mcdx") for name in ("full", "anew"))
     shutil.rmtree(tmp_path / "cache")  # as where no index of that space was ever written
-    written = mcd.bridge(full, by=bundle.path, output=tmp_path / "cut.mcdx")
+    by_bundle = ("bridge", "--from", tmp_path / "full.mcdx", "--by", bundle.path, "-o", tmp_path / "cut.mcdx")
+    written = run(*by_bundle, "--json").json
+    assert "exists" in refused(*by_bundle)
+    spaces_of = f"converted from {full.description.embedding_space} to {anew.description.embedding_space}"
+    assert f"{4 * SIZE} embeddings {spaces_of}" in run(*by_bundle, "--force").stdout
     assert len(mcd.search(tmp_path / "cut.mcdx", "a red car", top=3).answers[0].matches) == 3
     cut = Index(tmp_path / "cut.mcdx")
-    assert (written.count, cut.description.bridged_from) == (4 * SIZE, None)
+    assert (written["count"], written["bridge"]["store"]) == (4 * SIZE, "float32")
+    assert (cut.description.bridged_from, cut.description.artifact) == (None, bundle.manifest.towers["image"].sha256)
     assert cut.description.embedding_space == anew.description.embedding_space == bundle.manifest.embedding_space
     (_, fresh), (_, brought) = next(anew.vectors()), next(cut.vectors())
     np.testing.assert_allclose(brought, fresh, atol=anew.store.scale)
@@ -306,7 +311,9 @@ def test_a_library_is_cut_without_its_pictures(
         with pytest.raises(InvalidInput, match=says):
             mcd.bridge(wrong, by=bundle.path, output=tmp_path / "none.mcdx")
     with pytest.raises(InvalidInput, match="has full embeddings"):
-        mcd.bridge(full, by=whole.path, output=tmp_path / "none.mcdx")
+        mcd.bridge(full, by=whole, output=tmp_path / "none.mcdx")
+    with pytest.raises(UsageError, match=r"ends with \.mcdx"):
+        mcd.bridge(full, by=bundle, output=tmp_path / "map.safetensors")
 
 
 @pytest.mark.whole

@@ -176,7 +176,7 @@ def tuned_note(metadata: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     return (
         f"fine-tuned from {original[:LONGEST_NAME]}, whose embeddings cannot be compared with these: make each index "
-        "again, or `bridge` it; `compare` with `baseline` reports the accuracy of both",
+        "again; `compare` with `baseline` reports the accuracy of both",
     )
 
 

@@ -107,12 +107,12 @@ def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLI
 def test_every_run_has_a_recipe_of_three_kinds_and_begins_with_another_run() -> None:
     files = sorted((NANO / "recipes").glob("*.yaml"))
     runs = {file.stem for file in files}
-    assert runs == {"long", "wide", "second", *(f"run{number}" for number in range(1, 9))}
+    assert runs == {"long", "wide", *(f"run{number}" for number in range(1, 9))}
     kinds = set()
     for file in files:
         recipe = read_recipe(file)
         kinds.add((recipe.distillation > 0, recipe.anchors is not None))
-        assert (recipe.start is None) == (file.stem in ("run1", "second")), file.name
+        assert (recipe.start is None) == (file.stem == "run1"), file.name
         if recipe.start is not None:
             assert recipe.start.parent.name in runs, file.name
             assert (recipe.start.name == "doubled.safetensors") == (recipe.variant == "nano_wide"), file.name
