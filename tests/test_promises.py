@@ -51,7 +51,6 @@ CHECKS = {
     "sampled": "verify/test_quick.py::test_what_a_few_images_lose_by_chance_passes_and_a_real_loss_fails",
     "measured": "verify/test_claims.py::test_an_export_may_not_have_measured_itself_better_than_it_is",
     "cut": "verify/test_folded.py::test_the_loss_of_smaller_embeddings_is_recorded_with_its_interval",
-    "own_checks": "verify/test_own_checks.py::test_a_check_of_another_package_decides_too",
 }
 """Step -> the beginning of a test in which it fails, or, of pictures and the cut, measures."""
 ROOT = Path(__file__).parents[1]
@@ -89,7 +88,7 @@ def test_every_target_keeps_its_promises(quick: dict[str, Any]) -> None:
 
 
 def test_every_check_fails_once(quick: dict[str, Any]) -> None:
-    assert {*CHECKS} == {*STEPS, "own_checks"}
+    assert {*CHECKS} == {*STEPS}
     assert [name for name, test in CHECKS.items() if not proven(quick, test)] == []
 
 

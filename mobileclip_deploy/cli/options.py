@@ -175,24 +175,9 @@ def add_quiet(command: click.Command) -> click.Command:
     return command
 
 
-class _GateOption(click.Option):
-    """The option --gate, whose help also names the gates of installed packages' checks."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from mobileclip_deploy.network.model.own_gates import own_gates
-
-        record, package_gates = super().get_help_record(ctx), ", ".join(own_gates())
-        return (
-            record
-            if record is None or not package_gates
-            else (record[0], f"{record[1]} From installed packages: {package_gates}.")
-        )
-
-
 gate_option = click.option(
     "--gate",
     "gate_texts",
-    cls=_GateOption,
     multiple=True,
     metavar="NAME=NUMBER",
     help="Replace an acceptance bound: semantic, relative, cosine, snr or task. May be repeated.",

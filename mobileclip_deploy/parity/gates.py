@@ -9,7 +9,6 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from mobileclip_deploy.base.arguments import Bounds, checked_fields, described
 from mobileclip_deploy.errors import UsageError, reraising
-from mobileclip_deploy.network.model.own_gates import own_gates
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
@@ -54,14 +53,6 @@ class Bound(NamedTuple):
         return text if self.snr_db is None else f"{text}, SNR >= {self.snr_db:g} dB"
 
 
-@dataclass(frozen=True)
-class OwnBound:
-    """Bound of a check from another package, by the check's name."""
-
-    name: str
-    value: float
-
-
 @checked_fields
 @dataclass(frozen=True)
 class Gates:
@@ -72,7 +63,6 @@ class Gates:
         relative, cosine: replace the bound of the artifact's precision; None leaves it.
         snr: decibels by which the differences between inputs must exceed the rounding error.
         task: points of top-1 or recall@1 that an artifact may lose.
-        own: bounds of checks from other packages, by name.
 
     Raises:
         UsageError: a bound is not a finite number, or outside its range.
@@ -83,11 +73,6 @@ class Gates:
     cosine: Annotated[float, Bounds(0, 1)] | None = None
     snr: float = SNR
     task: Deviating = 0.5
-    own: tuple[OwnBound, ...] = ()
-
-    def own_bound(self, name: str, usual: float) -> float:
-        """Returns the bound of another package's check."""
-        return next((bound.value for bound in self.own if bound.name == name), usual)
 
     def exact(self, floor: float | None, probabilities: bool = False) -> Bound:
         """Returns the bound for float32 arithmetic: folded model, tower, twin.
@@ -133,7 +118,7 @@ class Gates:
             "task": self.task > usual.task,
         }
         return tuple(
-            f"{name}={value:.12g} ({'loosened' if looser.get(name) else 'not the default'})"
+            f"{name}={value:.12g} ({'loosened' if looser[name] else 'not the default'})"
             for name, value in self._changed()
         )
 
@@ -142,13 +127,12 @@ class Gates:
         return ",".join(f"{name}={value!r}" for name, value in self._changed()) or None
 
     def _changed(self) -> list[tuple[str, float]]:
-        """Returns the bounds that are not the defaults, those of other packages' checks last."""
-        pairs = [(name, getattr(self, name)) for name in _names() if getattr(self, name) != getattr(Gates, name)]
-        return pairs + [(bound.name, bound.value) for bound in self.own]
+        """Returns the bounds that are not the defaults."""
+        return [(name, getattr(self, name)) for name in _names() if getattr(self, name) != getattr(Gates, name)]
 
 
 def _names() -> list[str]:
-    return [field.name for field in fields(Gates) if field.name != "own"]
+    return [field.name for field in fields(Gates)]
 
 
 def passes(deviation: Deviation, bound: Bound) -> bool:
@@ -188,15 +172,8 @@ def parse_gates(texts: Iterable[str]) -> Gates:
             bound = float(value)
         except ValueError:
             bound = float("nan")
-        of_package = name not in names and name in own_gates()
-        if not (name in names or of_package) or not abs(bound) < float("inf"):
-            every = ", ".join((*names, *own_gates()))
-            raise UsageError(f"`gates` {text}: write NAME=NUMBER, with NAME one of {every}")
-        if of_package:
-            gates = replace(
-                gates, own=(*(existing for existing in gates.own if existing.name != name), OwnBound(name, bound))
-            )
-            continue
+        if name not in names or not abs(bound) < float("inf"):
+            raise UsageError(f"`gates` {text}: write NAME=NUMBER, with NAME one of {', '.join(names)}")
         try:
             changed: Any = {name: bound}
             gates = replace(gates, **changed)

@@ -37,7 +37,6 @@ from mobileclip_deploy.verify.checks.task import check_task
 from mobileclip_deploy.verify.checks.tower import check_tower
 from mobileclip_deploy.verify.checks.twin import check_twin
 from mobileclip_deploy.verify.checks.weights import check_weights
-from mobileclip_deploy.verify.own_checks import own_checks
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, TowerProof
 from mobileclip_deploy.verify.unproven_claims import unproven_claims
 
@@ -129,10 +128,6 @@ def _tower_checks(tower: TowerProof, sound: bool) -> Iterator[Check]:
                 yield result
     if isinstance(subject, OpenedSubject) and sound:  # for a failed tower the other checks have reported more
         yield from _timed(check_contents, tower)
-    for name, own_check in own_checks().items():
-        tower.announce(name)
-        bound = subject.gates.own_bound(name, own_check.bound)
-        yield from _timed(own_check.checks, name, subject, tower.name, bound)
 
 
 def _timed(check: Callable[P, Iterable[Check]], *of: P.args, **named: P.kwargs) -> Iterator[Check]:

@@ -116,18 +116,6 @@ class Subject:
         """Reason why a check was not run without the checkpoint."""
         return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
 
-    def artifact(self, tower: TowerName) -> Artifact:
-        """Returns the artifact of a tower, for checks of other packages."""
-        return self.towers[tower].artifact
-
-    def runner(self, tower: TowerName) -> Runner:
-        """Returns the loaded artifact of a tower, for checks of other packages."""
-        return self.towers[tower].runner
-
-    def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
-        """Returns the expected answers of a tower, for checks of other packages."""
-        return self.towers[tower].expected
-
     @cached_property
     def facts(self) -> dict[TowerName, dict[str, str]]:
         """Facts about each artifact in words, from the target."""

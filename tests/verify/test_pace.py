@@ -84,7 +84,7 @@ def test_an_artifact_s_own_stand_in_is_asked_where_its_weights_were_not_matched(
     bundle = exports.bundle("onnx", "fp16")
     opened = subject(bundle, None, Reference.read(bundle.golden), tmp_path)
     slow_runtime(monkeypatch, "onnx", 3)
-    assert opened.towers["image"].runner_for_all() is opened.runner("image")
+    assert opened.towers["image"].runner_for_all() is opened.towers["image"].runner
     own = TorchRunner("its own", lambda inputs: np.zeros((len(inputs), 1), np.float32))
     monkeypatch.setattr(OnnxArtifact, "stand_in", lambda self: own)
     assert opened.towers["image"].runner_for_all() is own
