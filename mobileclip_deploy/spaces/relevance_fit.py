@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mobileclip_deploy.artifacts.bundle.manifest import RelevancePoint
 from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.spaces.logistic import fit_logistic
 
 FALSE_ALARMS = 0.2
 """Target of the threshold: share of the queries without a picture in the library that are answered nevertheless."""
@@ -219,16 +220,12 @@ def ridge(given: Doubles, values: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def logistic(features: Doubles, inside: Flags, weights: Doubles) -> Doubles:
-    """Returns the coefficients of features [n, F], by Newton's method."""
+    """Returns the coefficients of features [n, F], which are standardised for the penalty."""
     mean, spread = features.mean(0), features.std(0) + 1e-12
-    design = np.c_[(features - mean) / spread, np.ones(len(features))]
-    coefficients, ridge = np.zeros(design.shape[1]), PENALTY * np.r_[np.ones(features.shape[1]), 0.0]
-    for _ in range(30):
-        chance = 1 / (1 + np.exp(-design @ coefficients))
-        slope = design.T @ (weights * (chance - inside)) + ridge * coefficients
-        curve = (design * (weights * chance * (1 - chance))[:, None]).T @ design + np.diag(ridge + 1e-12)
-        coefficients = coefficients - np.linalg.solve(curve, slope)
-    return np.asarray(coefficients[:-1] / spread)
+    design = [*((features - mean) / spread).T[:, :, None], np.ones((len(features), 1))]
+    penalties = PENALTY * np.r_[np.ones(len(spread)), 0.0]
+    start = np.zeros(len(design))
+    return fit_logistic(design, np.where(inside, 0, 1), weights, start, penalties, least_gain=0.0)[:-1] / spread
 
 
 def _quantile(values: Doubles, found: Observed, size: int) -> float:

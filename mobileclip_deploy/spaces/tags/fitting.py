@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mobileclip_deploy.artifacts.towers.label_head import LARGEST_RATIO
 from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.network.model.scores import unrounded_softmax
+from mobileclip_deploy.spaces.logistic import fit_logistic
 from mobileclip_deploy.spaces.tags.rows import (
     LEAST_PICTURES,
     METHODS,
@@ -178,51 +179,17 @@ def _named(trial: _Trial, samples: Samples, texts: Doubles, names: Doubles) -> D
 
 
 def _calibration(examples: Doubles, labels: Indices, without: Doubles) -> tuple[float, float]:
-    """Returns the slope and offset of the odds that make their softmax likeliest, by Newton's method.
+    """Returns the slope and offset of the odds that make their softmax likeliest.
 
-    Examples, and pictures without a label, weigh one half each. The loss is convex in both values.
+    Examples, and pictures without a label, weigh one half each.
     """
-    odds = np.concatenate([examples, without])
-    some = np.isfinite(odds)
-    plain = np.where(some, odds, 0.0)
-    count = len(labels)
+    odds, count = np.concatenate([examples, without]), len(labels)
+    chosen = np.concatenate([labels, np.full(len(without), odds.shape[1])])
     weights = np.concatenate([np.full(count, 0.5 / count), np.full(len(without), 0.5 / len(without))])
-    target = np.zeros(len(odds))
-    target[:count] = plain[np.arange(count), labels]
-    has_label = np.arange(len(odds)) < count
-
-    def loss(values: Doubles) -> tuple[float, Doubles]:
-        logits = np.c_[np.where(some, values[0] * plain + values[1], -np.inf), np.zeros(len(odds))]
-        top = logits.max(axis=1)
-        total = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-        right = np.where(has_label, values[0] * target + values[1], 0.0)
-        return float((weights * (total - right)).sum()), unrounded_softmax(logits)[:, :-1]
-
-    values = np.array([1.0, -float(np.median(plain.max(axis=1)))])
-    now, chance = loss(values)
-    for _ in range(40):
-        labelled, mean = chance.sum(axis=1), (chance * plain).sum(axis=1)
-        slope = np.array([(weights * (mean - target)).sum(), (weights * (labelled - has_label)).sum()])
-        square = (chance * plain**2).sum(axis=1)
-        mixed = (weights * (mean - mean * labelled)).sum()
-        curve = np.array(
-            [[(weights * (square - mean**2)).sum(), mixed], [mixed, (weights * (labelled - labelled**2)).sum()]]
-        )
-        step = np.linalg.solve(curve + 1e-9 * np.eye(2), slope)
-        size = 1.0
-        while size > 1e-6:
-            tried = values - size * step
-            following, chance_there = loss(tried)
-            if tried[0] > 0 and following <= now:
-                break
-            size /= 2
-        else:
-            break
-        done = now - following < 1e-10
-        values, now, chance = tried, following, chance_there
-        if done:
-            break
-    return float(values[0]), float(values[1])
+    highest = np.where(np.isfinite(odds), odds, 0.0).max(axis=1)
+    start = np.array([1.0, -float(np.median(highest))])
+    slope, offset = fit_logistic([odds, np.broadcast_to(1.0, odds.shape)], chosen, weights, start)
+    return float(slope), float(offset)
 
 
 def _thresholds(examples: Doubles, labels: Indices, without: Doubles, false_tags: float) -> Doubles:
