@@ -143,11 +143,11 @@ def random_index(path: Path, count: int, dimension: int) -> Any:
     from mobileclip_deploy.search.index import Index
     from mobileclip_deploy.search.index_file import Description, Header
     from mobileclip_deploy.search.storage import Store
-    from mobileclip_deploy.search.writing import Rows, create
+    from mobileclip_deploy.search.writing import IndexRows, create
 
     chance, at_once = np.random.default_rng(0), 10_000
 
-    def parts() -> Iterator[Rows]:
+    def parts() -> Iterator[IndexRows]:
         for start in range(0, count, at_once):
             vectors = chance.standard_normal((at_once, dimension), np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

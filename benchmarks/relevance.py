@@ -28,7 +28,7 @@ from mobileclip_deploy.pictures.embedding import at_length_one, embed_texts
 from mobileclip_deploy.pictures.pictures import embed_dataset_images
 from mobileclip_deploy.spaces.relevance_fit import (
     Observed,
-    Samples,
+    RelevanceSamples,
     area,
     expected_cosines,
     fit,
@@ -68,18 +68,20 @@ def embeddings() -> dict[str, Doubles]:
     return {name: at_length_one(values) for name, values in some.items()}
 
 
-def halves(all_of: dict[str, Doubles], share: float, seed: int) -> tuple[Samples, Samples]:
+def halves(all_of: dict[str, Doubles], share: float, seed: int) -> tuple[RelevanceSamples, RelevanceSamples]:
     """What is learned from and what is asked: other captions, pictures and nonsense; letters are asked only."""
     chance = np.random.default_rng(seed)
     order, words = chance.permutation(len(all_of["texts"])), chance.permutation(len(all_of["words"]))
     count = int(share * len(order))
     own, other = np.sort(order[:count]), np.sort(order[count:])
-    learned = Samples(all_of["texts"][own], all_of["pictures"][own], all_of["words"][words[:250]], all_of["background"])
+    learned = RelevanceSamples(
+        all_of["texts"][own], all_of["pictures"][own], all_of["words"][words[:250]], all_of["background"]
+    )
     nonsense = np.concatenate([all_of["words"][words[250:]], all_of["letters"]])
-    return learned, Samples(all_of["texts"][other], all_of["pictures"][other], nonsense, all_of["background"])
+    return learned, RelevanceSamples(all_of["texts"][other], all_of["pictures"][other], nonsense, all_of["background"])
 
 
-def ours(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
+def ours(learned: RelevanceSamples) -> Callable[[RelevanceSamples, Observed], Doubles]:
     """What `export` learns: how far above its threshold each best cosine is."""
     fitted = fit(learned)
     return lambda asked, found: (
@@ -87,22 +89,22 @@ def ours(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
     )
 
 
-def standardised(_: Samples) -> Callable[[Samples, Observed], Doubles]:
+def standardised(_: RelevanceSamples) -> Callable[[RelevanceSamples, Observed], Doubles]:
     """The best cosine less the mean of the query's scores over the background, over their spread."""
 
-    def scores(asked: Samples, found: Observed) -> Doubles:
+    def scores(asked: RelevanceSamples, found: Observed) -> Doubles:
         over = asked.queries @ asked.background.T
         return np.asarray((found.best - over.mean(1)[found.query]) / over.std(1)[found.query])
 
     return scores
 
 
-def quantile(_: Samples) -> Callable[[Samples, Observed], Doubles]:
+def quantile(_: RelevanceSamples) -> Callable[[RelevanceSamples, Observed], Doubles]:
     """The best cosine less the largest of the query's scores over the background."""
     return lambda asked, found: found.best - (asked.queries @ asked.background.T).max(1)[found.query]
 
 
-def regression(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
+def regression(learned: RelevanceSamples) -> Callable[[RelevanceSamples, Observed], Doubles]:
     """The best cosine beside the one that the query's embedding lets expect, without the spread."""
     seen = observed(learned, sizes_of(learned))
     features = np.stack([seen.best, expected_cosines(learned)[seen.query]], axis=1)
@@ -111,7 +113,7 @@ def regression(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
     return lambda asked, found: weights[0] * found.best + weights[1] * (asked.queries @ slope)[found.query]
 
 
-def nearest_captions(learned: Samples) -> Callable[[Samples, Observed], Doubles]:
+def nearest_captions(learned: RelevanceSamples) -> Callable[[RelevanceSamples, Observed], Doubles]:
     """The same by a kernel over the learned captions (radial, width 5) in place of a line: it stores all of them."""
     own = (learned.texts * learned.pictures).sum(1)
 
@@ -131,7 +133,7 @@ def nearest_captions(learned: Samples) -> Callable[[Samples, Observed], Doubles]
     )
 
 
-def sizes_of(samples: Samples) -> list[int]:
+def sizes_of(samples: RelevanceSamples) -> list[int]:
     """As `fit` has them."""
     return [len(samples.texts) // part for part in (8, 4, 2)]
 
@@ -144,7 +146,7 @@ def balanced(found: Observed) -> Doubles:
     return weights / weights.sum()
 
 
-WAYS: dict[str, Callable[[Samples], Callable[[Samples, Observed], Doubles]]] = {
+WAYS: dict[str, Callable[[RelevanceSamples], Callable[[RelevanceSamples, Observed], Doubles]]] = {
     "the bare cosine": lambda _: lambda asked, found: found.best,
     "cosine less mean, over spread": standardised,
     "cosine less the background's largest": quantile,
@@ -170,7 +172,9 @@ def measured(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def figured(part: tuple[Samples, Samples], found: Observed, score: Doubles, size: int) -> dict[str, float]:
+def figured(
+    part: tuple[RelevanceSamples, RelevanceSamples], found: Observed, score: Doubles, size: int
+) -> dict[str, float]:
     """Figures of one division at one size."""
     words = len(part[1].texts) + 250
     here = found.size == size

@@ -28,8 +28,8 @@ from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import at_length_one, embed_texts
 from mobileclip_deploy.pictures.pictures import embed_dataset_images
 from mobileclip_deploy.spaces.tags.door import NAMES_STEP
-from mobileclip_deploy.spaces.tags.fitting import Fitted, fit, present
-from mobileclip_deploy.spaces.tags.rows import Samples
+from mobileclip_deploy.spaces.tags.fitting import FittedLabels, fit, present
+from mobileclip_deploy.spaces.tags.rows import LabelSamples
 
 KEPT = Figures("tags")
 Doubles = npt.NDArray[np.float64]
@@ -80,14 +80,14 @@ def embedded() -> Space:
 class Draw:
     """A fit, and the pictures that it never saw: those of its labels, and those of no label."""
 
-    fitted: Fitted
+    fitted: FittedLabels
     texts: Doubles
     tested: Doubles
     labels: Indices
     without: Doubles
     scale: float
     others: dict[str, Doubles]
-    against_names: Fitted | None
+    against_names: FittedLabels | None
 
     @property
     def odds(self) -> tuple[Doubles, Doubles]:
@@ -144,7 +144,7 @@ def draw(space: Space, chance: np.random.Generator, labels: Indices, pictures: i
         without = np.flatnonzero(np.isin(truth, halves[1]))
     own_labels = np.array([places[int(label)] for label in truth[examples]])
     own = space.pictures[examples]
-    samples = Samples(texts, own, own_labels, space.pictures[background], space.scale, len(labels))
+    samples = LabelSamples(texts, own, own_labels, space.pictures[background], space.scale, len(labels))
     names = space.names[::NAMES_STEP]
     negatives: dict[str, Doubles] = {}
     against_names = None
@@ -237,7 +237,7 @@ def many(space: Space) -> dict[str, Any]:
     labels = np.r_[np.arange(938), np.arange(62)]
     none, names = np.zeros((0, space.pictures.shape[1])), space.names[::NAMES_STEP]
     pictures = space.pictures[np.r_[:938, 938:1000]]
-    samples = Samples(space.captions[:938], pictures, labels, none, space.scale, 938, names)
+    samples = LabelSamples(space.captions[:938], pictures, labels, none, space.scale, 938, names)
     began = time.process_time()
     method = fit(samples, AIM).method.name
     return {"labels": 938, "pictures": 1000, "cpu_seconds": round(time.process_time() - began, 1), "method": method}

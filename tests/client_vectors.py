@@ -34,7 +34,7 @@ from mobileclip_deploy.search.storage import STORES, Store
 from mobileclip_deploy.search.writing import IndexWriter, create
 from mobileclip_deploy.spaces.int8 import integers_of, rounded_scale
 from mobileclip_deploy.spaces.relevance import Relevance
-from mobileclip_deploy.spaces.relevance_fit import Fitted
+from mobileclip_deploy.spaces.relevance_fit import MatchThreshold
 
 __all__ = ["FOLDER", "WRITERS", "noise", "random_pictures"]
 
@@ -165,7 +165,7 @@ def relevance_vectors() -> dict[str, Any]:
     """A bundle's `relevance.safetensors`, the manifest's numbers, and the cosine that each query needs."""
     background, scale = integers_of(_units(300, 8), rounded_scale(1.0))
     weights = (np.random.default_rng(9).standard_normal(DIMENSION) / 20).astype(np.float32)
-    fitted = Fitted(weights.astype(np.float64), 1.25, 0.7, 0.0125)
+    fitted = MatchThreshold(weights.astype(np.float64), 1.25, 0.7, 0.0125)
     relevance, queries = Relevance(background, scale, fitted), _units(6, 10)
     return {
         "schema_version": 1,

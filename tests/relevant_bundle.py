@@ -12,7 +12,7 @@ from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.int8 import integers_of
 from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
-from mobileclip_deploy.spaces.relevance_fit import Fitted
+from mobileclip_deploy.spaces.relevance_fit import MatchThreshold
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet
 
 NONE = RelevanceSet("photos", "0" * 64, (), (), (), (), None, ())
@@ -23,7 +23,7 @@ def relevant_bundle(given: Bundle, path: Path) -> Bundle:
     shutil.copytree(given.path, path)
     dimension = given.manifest.embed_dim
     background = integers_of(units(256, 8, dimension), 0.004)[0]
-    fitted = Fitted(0.05 * units(1, 9, dimension)[0].round(4).astype(np.float64), 0.1, 0.2, 0.02)
+    fitted = MatchThreshold(0.05 * units(1, 9, dimension)[0].round(4).astype(np.float64), 0.1, 0.2, 0.02)
     golden = Reference.read(given.golden).of("text")
     entry = LearnedRelevance(Relevance(background, 0.004, fitted), NONE, ()).write(path, golden)
     options = given.manifest.options | {"background": NONE.name}

@@ -33,7 +33,7 @@ class _Language(BaseModel, extra="ignore"):
     template: str | Annotated[list[str], Field(fail_fast=True)] | None = None
 
 
-class _Description(BaseModel, extra="ignore"):
+class _DatasetDescription(BaseModel, extra="ignore"):
     """Content of dataset.json; file names are relative to it."""
 
     name: str
@@ -154,7 +154,7 @@ def _read_file(path: Path, class_names: Path | None, images: Path | None, split:
 
 def _described(folder: Path, class_names: Path | None, bad: BadRows, language: str | None) -> Dataset:
     file = folder / "dataset.json"
-    description = validated(_Description, file, parse_json(file, read_text(file)))
+    description = validated(_DatasetDescription, file, parse_json(file, read_text(file)))
     if language is not None:
         return _in_language(folder, description, language, bad)
     class_file = class_names or (folder / description.classes if description.classes else None)
@@ -167,7 +167,7 @@ def _described(folder: Path, class_names: Path | None, bad: BadRows, language: s
     )
 
 
-def _in_language(folder: Path, description: _Description, language: str, bad: BadRows) -> Dataset:
+def _in_language(folder: Path, description: _DatasetDescription, language: str, bad: BadRows) -> Dataset:
     if language not in description.languages:
         languages = ", ".join(description.languages) or "none"
         raise UsageError(f"the dataset {description.name} has no texts in {language!r}; known languages: {languages}")

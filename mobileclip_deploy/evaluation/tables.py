@@ -22,7 +22,7 @@ COLUMNS = {
 }
 
 
-class _Line(BaseModel, extra="ignore"):
+class _TableLine(BaseModel, extra="ignore"):
     """One line of a JSON lines file."""
 
     image: str
@@ -50,7 +50,7 @@ def _json_lines(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
     for number, text in read_lines(path, bad, TABLE_BYTES):
         where = f"{path}:{number}"
         try:
-            line = validated(_Line, where, parse_json(where, text))
+            line = validated(_TableLine, where, parse_json(where, text))
         except InvalidInput as error:
             bad.add(str(error))
             continue

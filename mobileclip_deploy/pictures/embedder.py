@@ -21,7 +21,7 @@ from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
-from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, View
+from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, ImageView
 from mobileclip_deploy.targets import Runner, found_places, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
 
@@ -54,11 +54,11 @@ class Embedder:
     scores: Scores
     labels: tuple[str, ...] = ()
     thresholds: Thresholds | None = None
-    view: View = AS_IT_STANDS
+    view: ImageView = AS_IT_STANDS
     thread_safe_images: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
     has_latency: bool = True
 
-    def with_view(self, view: View) -> Embedder:
+    def with_view(self, view: ImageView) -> Embedder:
         """Returns a copy that is shown a view of every picture."""
         return replace(self, view=view, template=view.template or self.template)
 

@@ -53,7 +53,7 @@ def read_image(source: ImageSource) -> bytes:
 
 
 @dataclass(frozen=True)
-class View:
+class ImageView:
     """A crop of each picture and a prompt. `left`, `top`, `right` and `bottom` are shares of the picture's sides.
 
     `template`: prompt with `{}` for the class, used if neither the dataset nor the caller names any; the model's own if
@@ -81,13 +81,13 @@ class View:
         return image.crop((left, top, right, bottom))
 
 
-AS_IT_STANDS = View()
+AS_IT_STANDS = ImageView()
 # If one view leaves an artifact's loss undecided, more views may decide it: shifted or enlarged a little, as training
 # augments.
 VIEWS = (
     AS_IT_STANDS,
-    View(0.0, 0.0, 0.94, 0.94, "a picture of {}"),
-    View(0.06, 0.06, 1.0, 1.0, "{}"),
-    View(0.0, 0.06, 0.94, 1.0, "an image of {}"),
-    View(0.05, 0.05, 0.95, 0.95, "this is {}"),
+    ImageView(0.0, 0.0, 0.94, 0.94, "a picture of {}"),
+    ImageView(0.06, 0.06, 1.0, 1.0, "{}"),
+    ImageView(0.0, 0.06, 0.94, 1.0, "an image of {}"),
+    ImageView(0.05, 0.05, 0.95, 0.95, "this is {}"),
 )

@@ -133,7 +133,7 @@ def image_embeddings(
     store = open_store(embedder, "image", how.cache, how.fast_jpeg, how.pixels)
     workers = how.workers or available_cores()
     thread_safe_images = None if embedder.thread_safe_images is None else embedder.thread_safe_images()
-    reader = _Reader(embedder, how, store, thread_safe_images)
+    reader = _ImageReader(embedder, how, store, thread_safe_images)
     numbered = ((number, *image) for number, image in enumerate(images))
     parts = iter(lambda: tuple(islice(numbered, TOGETHER)), ())
     began = time.monotonic()
@@ -205,7 +205,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _ImageReader:
     """The work of a thread: reads and decodes, and computes if `thread_safe_images` can be called from many threads."""
 
     embedder: Embedder

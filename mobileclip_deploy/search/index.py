@@ -27,7 +27,7 @@ from mobileclip_deploy.search.index_file import (
     read_header,
     read_slot,
 )
-from mobileclip_deploy.search.scoring import Best, Query, rescored, scored
+from mobileclip_deploy.search.scoring import Query, TopRows, rescored, scored
 from mobileclip_deploy.search.storage import BITS, Store
 
 RESCORED = 50
@@ -207,7 +207,7 @@ class Index:
 
     def _found(self, query: Query, top: int) -> list[Match]:
         kind = next(iter(self.store.arrays))
-        best = Best(max(RESCORED, 5 * top) if self.store.name == "bits" else top)
+        best = TopRows(max(RESCORED, 5 * top) if self.store.name == "bits" else top)
         for segment in self.segments:
             for start, scores in scored(kind, segment.arrays[kind], query, self.store):
                 if kind.startswith("float") and not np.isfinite(scores).all():
@@ -222,9 +222,9 @@ class Index:
         ranked = zip(best.rows, best.scores, strict=True)
         return [Match(self.id(int(row)), float(score) * factor, int(row)) for row, score in ranked]
 
-    def _again(self, proposed: Best, query: Query, top: int) -> Best:
+    def _again(self, proposed: TopRows, query: Query, top: int) -> TopRows:
         """Re-ranks the candidates of the sign bits by their int8 scores."""
-        best = Best(top)
+        best = TopRows(top)
         for row in np.sort(proposed.rows):
             segment = self._segment(int(row))
             best.add(int(row), rescored(segment.arrays["int8"], np.asarray([row - segment.first]), query))

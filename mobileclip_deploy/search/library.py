@@ -28,7 +28,7 @@ from mobileclip_deploy.search.index_file import Description, Header
 from mobileclip_deploy.search.requested import tower_of_sources
 from mobileclip_deploy.search.spaces import remember
 from mobileclip_deploy.search.storage import Store
-from mobileclip_deploy.search.writing import IndexWriter, Rows, compact, create
+from mobileclip_deploy.search.writing import IndexRows, IndexWriter, compact, create
 from mobileclip_deploy.spaces.int8 import scale_of
 
 LARGEST_GONE = 0.25
@@ -203,7 +203,7 @@ class _Source:
     tally: Tally = field(default_factory=Tally)
     count: int = 0
 
-    def rows(self, known: dict[str, tuple[int, int]]) -> Generator[Rows]:
+    def rows(self, known: dict[str, tuple[int, int]]) -> Generator[IndexRows]:
         """Yields rows of items that are new or whose file changed.
 
         Args:
@@ -220,13 +220,13 @@ class _Source:
         """Yields the id of each item to embed, with a stamp that changes with its file."""
         return ((str(item), _stamp(item) if isinstance(item, Path) else 0) for item in self.listing)
 
-    def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
+    def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[IndexRows]:
         names = [name for name, _ in chosen]
         vectors = unit(embed_texts(self.embedder, names, cache=self.how.cache, progress=self.progress))
         self.count += len(names)
         yield names, [0] * len(names), vectors
 
-    def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
+    def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[IndexRows]:
         # Each stamp is read once, before its file; the second iterator follows a few items later.
         to_read, to_match = tee(chosen)
         images = ((Path(name), name) for name, _ in to_read)

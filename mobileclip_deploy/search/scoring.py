@@ -47,7 +47,7 @@ class Query:
         return self.scale / float(np.sqrt(store.dimension)) if kind == "bits" else 1.0
 
 
-class Best:
+class TopRows:
     """The `top` rows with the largest scores so far; of equal ones the lower row comes first."""
 
     def __init__(self, top: int) -> None:

@@ -23,7 +23,7 @@ from mobileclip_deploy.search.index_file import Header, Slot, gone_block, rows_b
 AT_ONCE = 1 << 14
 """Maximum rows per block: with 512 int8 elements each they take 8 MB."""
 MOST_ID = 1 << 16
-Rows = tuple[Sequence[str], Sequence[int], Floats]
+IndexRows = tuple[Sequence[str], Sequence[int], Floats]
 """Ids, stamps (which change with the file of a row; 0 if changes are not tracked) and vectors [n, D] float32 of length
 1."""
 
@@ -121,7 +121,7 @@ class IndexWriter:
             left = left[self._stream.write(left) :]
 
 
-def create(path: Path, header: Header, parts: Iterable[Rows]) -> int:
+def create(path: Path, header: Header, parts: Iterable[IndexRows]) -> int:
     """Writes a new index, whole or not at all, and replaces an existing file. Returns the number of clipped int8
     components.
 
@@ -186,7 +186,7 @@ def _cut(stream: BinaryIO, end: int) -> None:
         stream.truncate(end)
 
 
-def gathered(parts: Iterable[Rows]) -> Iterator[Rows]:
+def gathered(parts: Iterable[IndexRows]) -> Iterator[IndexRows]:
     """Yields the same rows, merged up to the size of a block: a part of a few pictures would be a block of its own."""
     ids: list[str] = []
     stamps: list[int] = []

@@ -21,7 +21,7 @@ from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.spaces.int8 import integers_of, rounded_scale
-from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Fitted, Samples, fit, measured_curve
+from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, MatchThreshold, RelevanceSamples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet
 
 GOLDEN_SIZE = 1000
@@ -30,11 +30,11 @@ GOLDEN_SIZE = 1000
 
 @dataclass(frozen=True, eq=False)
 class Relevance:
-    """Background int8 [K, D], whose integers times `scale` are components, and the learned threshold (`Fitted`)."""
+    """Background int8 [K, D], whose integers times `scale` are components, and the learned threshold."""
 
     background: npt.NDArray[np.int8]
     scale: float
-    fitted: Fitted
+    fitted: MatchThreshold
 
     @classmethod
     def of(cls, bundle: Bundle) -> Relevance | None:
@@ -55,7 +55,7 @@ class Relevance:
         fits = background.shape == (entry.images, dimension) and background.dtype == np.int8
         if not (fits and weights.shape == (dimension,) and weights.dtype == np.float32 and np.isfinite(weights).all()):
             raise InvalidInput(f"{path} does not match the manifest; export the bundle again")
-        fitted = Fitted(weights.astype(np.float64), entry.spread, entry.intercept, entry.slope)
+        fitted = MatchThreshold(weights.astype(np.float64), entry.spread, entry.intercept, entry.slope)
         return cls(background, entry.scale, fitted)
 
     @property
@@ -129,10 +129,12 @@ def learn_relevance(model: MobileCLIP, given: RelevanceSet, progress: Progress =
     embedded = given.embedded(model, progress)
     scale = rounded_scale(float(np.abs(embedded.background).max()))  # nothing is clipped
     background, _ = integers_of(embedded.background.astype(np.float32), scale)
-    stored = Samples(embedded.texts, embedded.pictures, embedded.nonsense, background.astype(np.float64) * scale)
+    stored = RelevanceSamples(
+        embedded.texts, embedded.pictures, embedded.nonsense, background.astype(np.float64) * scale
+    )
     fitted = fit(stored)
     weights = np.round(fitted.weights, 5).astype(np.float32).astype(np.float64)
-    rounded = Fitted(weights, _six(fitted.spread), _six(fitted.intercept), _six(fitted.slope))
+    rounded = MatchThreshold(weights, _six(fitted.spread), _six(fitted.intercept), _six(fitted.slope))
     return LearnedRelevance(Relevance(background, scale, rounded), given, measured_curve(stored))
 
 

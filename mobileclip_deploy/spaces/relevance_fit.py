@@ -38,7 +38,7 @@ IN_SET, LEFT_OUT, NONSENSE = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Samples:
+class RelevanceSamples:
     """Samples to learn from; embeddings of length 1.
 
     Attributes:
@@ -63,15 +63,15 @@ class Samples:
         """Texts, then nonsense texts [Q + N, D]."""
         return np.concatenate([self.texts, self.nonsense])
 
-    def some(self, texts: Places, nonsense: Places) -> Samples:
+    def some(self, texts: Places, nonsense: Places) -> RelevanceSamples:
         """Returns samples with these texts, their pictures, and this nonsense only."""
         pictures = self.pictures[texts] if len(self.pictures) else self.pictures
-        return Samples(self.texts[texts], pictures, self.nonsense[nonsense], self.background)
+        return RelevanceSamples(self.texts[texts], pictures, self.nonsense[nonsense], self.background)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Fitted threshold: a query t needs the cosine `intercept + slope ln(n) - weights . t - spread s` in a library of n
+class MatchThreshold:
+    """Threshold: a query t needs the cosine `intercept + slope ln(n) - weights . t - spread s` in a library of n
     pictures.
 
     Here s is the standard deviation of the query's scores over the background. `weights` [D] are 0 if there were no
@@ -98,7 +98,7 @@ class Observed:
     """Best cosines of queries in libraries.
 
     Attributes:
-        query: row of `Samples.queries`.
+        query: row of `RelevanceSamples.queries`.
         kind: in the library, left out of it, or nonsense.
         size: number of pictures in the library.
     """
@@ -113,7 +113,7 @@ class Observed:
         return Observed(self.best[chosen], self.query[chosen], self.kind[chosen], self.size[chosen])
 
 
-def observed(samples: Samples, sizes: Sequence[int], seed: int = 0) -> Observed:
+def observed(samples: RelevanceSamples, sizes: Sequence[int], seed: int = 0) -> Observed:
     """Runs all queries against random libraries of these sizes, drawn from the captions' own pictures or else the
     background."""
     chance = np.random.default_rng(seed)
@@ -133,7 +133,7 @@ def observed(samples: Samples, sizes: Sequence[int], seed: int = 0) -> Observed:
     return Observed(*(np.concatenate(part) for part in zip(*draws, strict=True)))
 
 
-def fit(samples: Samples) -> Fitted:
+def fit(samples: RelevanceSamples) -> MatchThreshold:
     """Learns the threshold of a match.
 
     Raises:
@@ -143,23 +143,23 @@ def fit(samples: Samples) -> Fitted:
         _require_pairs(samples)
     observations = observed(samples, _sizes(samples))
     if not len(samples.pictures):
-        lifted = Fitted(np.zeros(samples.texts.shape[1]), 0.0, 0.0, 0.0)
+        lifted = MatchThreshold(np.zeros(samples.texts.shape[1]), 0.0, 0.0, 0.0)
     else:
         lifted = _lift(samples, observations)
     values = observations.best + lifted.lifted(samples.queries, samples.spreads)[observations.query]
     sizes = np.unique(observations.size)
     needed = [_quantile(values, observations, int(size)) for size in sizes]
     slope, intercept = np.polyfit(np.log(sizes), needed, 1) if len(sizes) > 1 else (0.0, needed[0])
-    return Fitted(lifted.weights, lifted.spread, float(intercept), max(0.0, float(slope)))
+    return MatchThreshold(lifted.weights, lifted.spread, float(intercept), max(0.0, float(slope)))
 
 
-def _sizes(samples: Samples) -> list[int]:
+def _sizes(samples: RelevanceSamples) -> list[int]:
     """Returns an eighth, a quarter and a half of the number of pictures."""
     total = len(samples.pictures) or len(samples.background)
     return [size for size in (total // 8, total // 4, total // 2) if size >= LEAST_SIZE] or [max(1, total // 2)]
 
 
-def _lift(samples: Samples, found: Observed) -> Fitted:
+def _lift(samples: RelevanceSamples, found: Observed) -> MatchThreshold:
     """Returns the weights of a query's embedding and of its spread.
 
     A logistic regression separates "in the library" from the rest. Its features are the best cosine, the cosine
@@ -175,10 +175,10 @@ def _lift(samples: Samples, found: Observed) -> Fitted:
             weights[chosen] = share / max(1, int(chosen.sum()))
     best, regression, spread, _ = logistic(features, inside, weights / weights.sum())
     slope, _ = ridge(samples.texts, _own(samples))
-    return Fitted(slope * regression / best, spread / best, 0.0, 0.0)
+    return MatchThreshold(slope * regression / best, spread / best, 0.0, 0.0)
 
 
-def _require_pairs(samples: Samples) -> None:
+def _require_pairs(samples: RelevanceSamples) -> None:
     scores = samples.texts @ samples.pictures.T
     nearer = float((scores <= np.diag(scores)[:, None]).mean())
     if nearer < LEAST_NEARER:
@@ -188,11 +188,11 @@ def _require_pairs(samples: Samples) -> None:
         )
 
 
-def _own(samples: Samples) -> Doubles:
+def _own(samples: RelevanceSamples) -> Doubles:
     return np.asarray((samples.texts * samples.pictures).sum(1))
 
 
-def expected_cosines(samples: Samples) -> Doubles:
+def expected_cosines(samples: RelevanceSamples) -> Doubles:
     """Returns the expected cosine of each query's own picture, from a regression that has not seen it; for nonsense,
     from all."""
     actual, fold = _own(samples), np.arange(len(samples.texts)) % FOLDS
@@ -247,7 +247,7 @@ def area(inside: Doubles, outside: Doubles) -> float:
     return float(below.mean() / 2 / len(ordered))
 
 
-def measured_curve(samples: Samples) -> tuple[RelevancePoint, ...]:
+def measured_curve(samples: RelevanceSamples) -> tuple[RelevancePoint, ...]:
     """Measures the threshold at some sizes by cross-validation: each fifth of the captions with the fit to the others.
 
     Without captions that have pictures, it is measured on the texts that it was learned from.
@@ -265,7 +265,7 @@ def measured_curve(samples: Samples) -> tuple[RelevancePoint, ...]:
     return tuple(_point(parts, size) for size in sizes)
 
 
-def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> RelevancePoint:
+def _point(parts: Sequence[tuple[MatchThreshold, RelevanceSamples, Observed]], size: int) -> RelevancePoint:
     """Returns the figures of all parts together, at one size."""
     above: list[Doubles] = []
     raw: list[Doubles] = []

@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.preprocessing import decode_image, preproce
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 from mobileclip_deploy.spaces.axes import unit_if_distinct
-from mobileclip_deploy.spaces.relevance_fit import Samples
+from mobileclip_deploy.spaces.relevance_fit import RelevanceSamples
 
 MOST_BACKGROUND = 1024
 LEAST_QUERIES, MOST_QUERIES = 256, 2048
@@ -56,7 +56,7 @@ class RelevanceSet:
     queries_sha256: str | None
     notes: tuple[str, ...]
 
-    def embedded(self, model: MobileCLIP, progress: Progress = silent) -> Samples:
+    def embedded(self, model: MobileCLIP, progress: Progress = silent) -> RelevanceSamples:
         """Computes the embeddings, of length 1, in float64.
 
         Raises:
@@ -69,7 +69,7 @@ class RelevanceSet:
             exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)), "texts"
         )
         count = len(self.captions)
-        return Samples(texts[:count], pictures, texts[count:], background)
+        return RelevanceSamples(texts[:count], pictures, texts[count:], background)
 
 
 def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:

@@ -118,9 +118,7 @@ def workspace(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def inputs(arguments: list[str]) -> list[str]:
     """Files and folders that a command reads, by the names that the pages give them."""
     named = [word for before, word in zip(["", *arguments], arguments, strict=False) if before not in WRITTEN]
-    return [
-        word for word in named if re.search(r"/|\.mcdx$|\.json$", word) and "*" not in word and "[" not in word
-    ]
+    return [word for word in named if re.search(r"/|\.mcdx$|\.json$", word) and "*" not in word and "[" not in word]
 
 
 class Planned(Exception):

@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.search import spaces
-from mobileclip_deploy.spaces.relevance_fit import Samples, area, fit, measured_curve, observed
+from mobileclip_deploy.spaces.relevance_fit import RelevanceSamples, area, fit, measured_curve, observed
 from mobileclip_deploy.spaces.relevance_set import read_relevance_set
 from mobileclip_deploy.verify.checks.relevance import check_relevance
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
@@ -33,7 +33,7 @@ PICTURES = models_dir() / "nano" / "evaluation" / "images"
 Change = Callable[[dict[str, np.ndarray]], None]
 
 
-def made(count: int = 600, dimension: int = 24) -> Samples:
+def made(count: int = 600, dimension: int = 24) -> RelevanceSamples:
     """Captions near to their pictures, how near says their first component; nonsense is near to nothing."""
     chance = np.random.default_rng(3)
     texts = units(count, 1, dimension).astype(np.float64)
@@ -41,7 +41,9 @@ def made(count: int = 600, dimension: int = 24) -> Samples:
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     pictures = texts + np.where(texts[:, :1] < 0, 0.3, 0.1) * chance.standard_normal((count, dimension))
     pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
-    return Samples(texts, pictures, units(200, 2, dimension).astype(float), units(256, 4, dimension).astype(float))
+    return RelevanceSamples(
+        texts, pictures, units(200, 2, dimension).astype(float), units(256, 4, dimension).astype(float)
+    )
 
 
 def test_the_threshold_holds_the_false_alarms_that_it_aims_at_for_libraries_of_other_sizes() -> None:
@@ -66,7 +68,7 @@ def test_captions_that_are_far_from_their_pictures_are_told_by_their_embedding()
 
 def test_without_captions_only_false_alarms_are_looked_at() -> None:
     samples = made()
-    background = Samples(samples.texts[:0], samples.pictures[:0], samples.nonsense, samples.background)
+    background = RelevanceSamples(samples.texts[:0], samples.pictures[:0], samples.nonsense, samples.background)
     fitted = fit(background)
     assert (np.abs(fitted.weights).max(), fitted.spread) == (0, 0)
     for point in measured_curve(background):
@@ -76,7 +78,7 @@ def test_without_captions_only_false_alarms_are_looked_at() -> None:
 
 def test_captions_of_other_pictures_are_refused() -> None:
     samples = made()
-    mixed = Samples(samples.texts, np.roll(samples.pictures, 1, axis=0), samples.nonsense, samples.background)
+    mixed = RelevanceSamples(samples.texts, np.roll(samples.pictures, 1, axis=0), samples.nonsense, samples.background)
     with pytest.raises(InvalidInput, match=r"nearer to their own pictures than to 50% of the others"):
         fit(mixed)
 

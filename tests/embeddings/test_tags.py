@@ -23,8 +23,8 @@ from mobileclip_deploy.network.model.scores import unrounded_softmax
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.spaces.tags import examples
 from mobileclip_deploy.spaces.tags.examples import TagsRequest, read_examples
-from mobileclip_deploy.spaces.tags.fitting import Fitted, fit, present
-from mobileclip_deploy.spaces.tags.rows import Samples
+from mobileclip_deploy.spaces.tags.fitting import FittedLabels, fit, present
+from mobileclip_deploy.spaces.tags.rows import LabelSamples
 
 EVALUATION = models_dir() / "nano" / "evaluation"
 Doubles = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ def unit(rows: Doubles) -> Doubles:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def world(seed: int, each: int, blind: bool, others: int = 0) -> tuple[Samples, Samples]:
+def world(seed: int, each: int, blind: bool, others: int = 0) -> tuple[LabelSamples, LabelSamples]:
     """Samples to learn from and to test. Texts lie near their pictures, or are exchanged if the text tower is blind."""
     chance = np.random.default_rng(seed)
     centres = unit(chance.standard_normal((LABELS + 12, DIMENSION)))
@@ -62,11 +62,11 @@ def world(seed: int, each: int, blind: bool, others: int = 0) -> tuple[Samples, 
     for count in (each, 40):
         labels = np.repeat(np.arange(LABELS), count)
         kinds = chance.integers(LABELS, LABELS + 12, others)
-        made.append(Samples(texts, pictures(labels), labels, pictures(kinds), 20.0, LABELS))
+        made.append(LabelSamples(texts, pictures(labels), labels, pictures(kinds), 20.0, LABELS))
     return made[0], made[1]
 
 
-def right(fitted: Fitted, tested: Samples) -> float:
+def right(fitted: FittedLabels, tested: LabelSamples) -> float:
     return float((fitted.rows.odds(tested.pictures).argmax(axis=1) == tested.labels).mean())
 
 
@@ -93,7 +93,7 @@ def test_groups_of_pictures_that_no_text_names_are_learned_from_eight_each() -> 
     names = sorted({*groups} - {"components"})
     truth = np.array([names.index(group) if group in names else -1 for group in groups])
     chosen = np.concatenate([np.flatnonzero(truth == label)[3::9][:8] for label in range(len(names))])
-    fitted = fit(Samples(None, unit(pictures[chosen]), truth[chosen], np.zeros((0, 128)), 43.0, len(names)), 0.05)
+    fitted = fit(LabelSamples(None, unit(pictures[chosen]), truth[chosen], np.zeros((0, 128)), 43.0, len(names)), 0.05)
     tested = np.setdiff1d(np.flatnonzero(truth >= 0), chosen)
     assert (fitted.rows.odds(pictures[tested]).argmax(axis=1) == truth[tested]).mean() > 0.45  # by texts: 0.39
 

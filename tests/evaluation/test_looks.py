@@ -15,7 +15,7 @@ from mobileclip_deploy.evaluation.looks import Looks, paired_looks
 from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.pictures.embedder import Embedder
-from mobileclip_deploy.pictures.image_sources import VIEWS, ImageSource, View
+from mobileclip_deploy.pictures.image_sources import VIEWS, ImageSource, ImageView
 
 Floats = NDArray[np.float32]
 GREYS = 40
@@ -23,9 +23,9 @@ GREYS = 40
 
 def test_a_view_is_a_part_of_the_picture() -> None:
     picture = Image.fromarray(np.arange(900).reshape(30, 30).astype(np.uint8))
-    assert View(template="{}").of(picture) is picture
-    assert np.array_equal(np.asarray(View(0.1, 0.2, 0.9, 1.0).of(picture)), np.asarray(picture)[6:, 3:27])
-    assert View(0.9, 0.9, 0.9, 0.9).of(picture).size == (1, 1)
+    assert ImageView(template="{}").of(picture) is picture
+    assert np.array_equal(np.asarray(ImageView(0.1, 0.2, 0.9, 1.0).of(picture)), np.asarray(picture)[6:, 3:27])
+    assert ImageView(0.9, 0.9, 0.9, 0.9).of(picture).size == (1, 1)
     assert len({view.of(picture).tobytes() for view in VIEWS}) == len(VIEWS)
 
 

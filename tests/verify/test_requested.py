@@ -26,7 +26,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.int8 import integers_of
 from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
-from mobileclip_deploy.spaces.relevance_fit import Fitted, Samples, fit, measured_curve
+from mobileclip_deploy.spaces.relevance_fit import MatchThreshold, RelevanceSamples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import words_at_random
 from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.relevance import check_relevance
@@ -140,9 +140,9 @@ def learned(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     nonsense = unit_if_distinct(answers, "texts")
     background = integers_of(units(256, 8, given.manifest.embed_dim), 0.004)[0]
     none = np.zeros((0, given.manifest.embed_dim))
-    samples = Samples(none, none, nonsense, background * 0.004)
+    samples = RelevanceSamples(none, none, nonsense, background * 0.004)
     found = fit(samples)
-    rounded = Fitted(found.weights, 0.0, round(found.intercept, 6), round(found.slope, 6))
+    rounded = MatchThreshold(found.weights, 0.0, round(found.intercept, 6), round(found.slope, 6))
     path = relevant_bundle(given, tmp_path / "learned").path
     learned = LearnedRelevance(Relevance(background, 0.004, rounded), NONE, measured_curve(samples))
     entry = learned.write(path, Reference.read(given.golden).of("text"))

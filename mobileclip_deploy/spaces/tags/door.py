@@ -27,7 +27,7 @@ from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.relevance_set import embed_pictures
 from mobileclip_deploy.spaces.tags.examples import ExampleSet, TagsRequest, folder_labels, read_examples
 from mobileclip_deploy.spaces.tags.fitting import SHARE, fit
-from mobileclip_deploy.spaces.tags.rows import Samples
+from mobileclip_deploy.spaces.tags.rows import LabelSamples
 
 NAMES_STEP = 8
 """Step through the 1,911 names of emoji: 239 names of all kinds of things."""
@@ -120,7 +120,7 @@ def _samples(
     scale: float,
     embed_images: Callable[[Sequence[ImageSource]], Doubles],
     embed_texts: Callable[[Sequence[str]], Doubles],
-) -> Samples:
+) -> LabelSamples:
     labels, texts, names = examples.labels.names, None, None
     if examples.request.with_texts:
         others = () if examples.background else builtin_dataset().captions[::NAMES_STEP]
@@ -128,10 +128,10 @@ def _samples(
         texts, names = rows[: len(labels)], rows[len(labels) :] if others else None
     pictures = embed_images(examples.images)
     background = embed_images(examples.background) if examples.background else np.zeros((0, pictures.shape[1]))
-    return Samples(texts, pictures, examples.image_labels, background, scale, len(labels), names)
+    return LabelSamples(texts, pictures, examples.image_labels, background, scale, len(labels), names)
 
 
-def _head(examples: ExampleSet, samples: Samples, space: str, prompt: str, notes: tuple[str, ...]) -> LabelHead:
+def _head(examples: ExampleSet, samples: LabelSamples, space: str, prompt: str, notes: tuple[str, ...]) -> LabelHead:
     fitted = fit(samples, examples.request.false_tags)
     thresholds = Thresholds(
         ratios=tuple(round(float(ratio), 6) for ratio in fitted.ratios),

@@ -16,10 +16,10 @@ from mobileclip_deploy.spaces.tags.rows import (
     METHODS,
     TEXTS,
     WITHOUT_TEXTS,
+    HeadRows,
     Indices,
+    LabelSamples,
     Method,
-    Rows,
-    Samples,
     make_rows,
 )
 
@@ -30,7 +30,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedLabels:
     """A learned head.
 
     Attributes:
@@ -44,7 +44,7 @@ class Fitted:
             other names, or without their own label.
     """
 
-    rows: Rows
+    rows: HeadRows
     ratios: Doubles
     method: Method
     texts_right: float | None
@@ -53,7 +53,7 @@ class Fitted:
     false_tags: float
 
 
-def fit(samples: Samples, false_tags: float) -> Fitted:
+def fit(samples: LabelSamples, false_tags: float) -> FittedLabels:
     """Learns a head: chooses the method, calibrates it, and sets thresholds, all on held-out pictures.
 
     The texts alone are chosen unless another method has a smaller loss by more than its standard error, and is right as
@@ -78,7 +78,7 @@ def fit(samples: Samples, false_tags: float) -> Fitted:
     thresholds = _thresholds(examples, samples.labels, without, false_tags)
     rows = make_rows(method, samples)
     tags = present(examples, thresholds)
-    return Fitted(
+    return FittedLabels(
         rows=_calibrated(rows, best.slope, best.offset),
         ratios=np.minimum(np.exp(thresholds), LARGEST_RATIO),
         method=method,
@@ -105,7 +105,7 @@ class _Trial:
     offset: float
 
 
-def _trial(method: Method, samples: Samples, folds: tuple[Indices, Indices]) -> _Trial:
+def _trial(method: Method, samples: LabelSamples, folds: tuple[Indices, Indices]) -> _Trial:
     labels = samples.labels
     odds = _held_out(method, samples, *folds)
     examples = odds[: len(labels)]
@@ -156,7 +156,7 @@ def _folds(labels: Indices) -> Indices:
     return folds
 
 
-def _held_out(method: Method, samples: Samples, fold: Indices, background_fold: Indices) -> Doubles:
+def _held_out(method: Method, samples: LabelSamples, fold: Indices, background_fold: Indices) -> Doubles:
     """Returns the odds of every example, then of every background picture, by rows that did not see them."""
     if method is TEXTS:
         return make_rows(method, samples).odds(np.concatenate([samples.pictures, samples.background]))
@@ -169,7 +169,7 @@ def _held_out(method: Method, samples: Samples, fold: Indices, background_fold: 
     return odds
 
 
-def _named(trial: _Trial, samples: Samples, texts: Doubles, names: Doubles) -> Doubles:
+def _named(trial: _Trial, samples: LabelSamples, texts: Doubles, names: Doubles) -> Doubles:
     """Returns odds of examples [M, L] as if no label fitted: random names are in the place of the labels' texts."""
     added = trial.examples - trial.slope * samples.scale * samples.pictures @ texts.T
     chance, rows = np.random.default_rng(0), np.arange(max(512, len(added))) % len(added)  # 5% of 512 are 25
@@ -216,11 +216,11 @@ def _exceeded(values: Doubles, share: float) -> float:
     return float(np.nextafter(ordered[min(int(share * len(ordered)), len(ordered) - 1)], np.inf))
 
 
-def _calibrated(rows: Rows, slope: float, offset: float) -> Rows:
+def _calibrated(rows: HeadRows, slope: float, offset: float) -> HeadRows:
     """Applies the calibration, and centres rows and biases, which a softmax does not see.
 
     Centred, "none of these" has a row of its own even if no background was given: formats scale each row.
     """
     weights, biases = slope * rows.weights, slope * rows.biases
     biases[-1] -= offset
-    return Rows(weights - weights.mean(0), biases - biases.mean())
+    return HeadRows(weights - weights.mean(0), biases - biases.mean())

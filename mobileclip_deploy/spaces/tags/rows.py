@@ -28,7 +28,7 @@ NONE_BIAS = 10.0
 
 
 @dataclass(frozen=True)
-class Samples:
+class LabelSamples:
     """Embeddings to learn labels from, all of length 1.
 
     Attributes:
@@ -49,7 +49,7 @@ class Samples:
     count: int
     names: Doubles | None = None
 
-    def some(self, pictures: Indices, background: Indices) -> Samples:
+    def some(self, pictures: Indices, background: Indices) -> LabelSamples:
         """Returns samples with these pictures only."""
         background_rows = self.background[background]
         return replace(self, pictures=self.pictures[pictures], labels=self.labels[pictures], background=background_rows)
@@ -81,7 +81,7 @@ WITHOUT_TEXTS = (
 
 
 @dataclass(frozen=True)
-class Rows:
+class HeadRows:
     """Weights [L + 1, D] and biases [L + 1] of logits; the last row is "none of these"."""
 
     weights: Doubles
@@ -93,18 +93,18 @@ class Rows:
         return np.asarray(pictures @ weights.T + biases)
 
 
-def make_rows(method: Method, samples: Samples) -> Rows:
+def make_rows(method: Method, samples: LabelSamples) -> HeadRows:
     """Returns the rows that a method learns from the samples."""
     counts = np.bincount(samples.labels, minlength=samples.count)
     start = _start(method, samples, counts)
     start = np.concatenate([start, np.zeros((1, start.shape[1]))])
     if method.penalty is None:
-        return Rows(samples.scale * start, np.zeros(len(start)))
+        return HeadRows(samples.scale * start, np.zeros(len(start)))
     free = counts >= (LEAST_PICTURES if samples.texts is not None else 1)
     return _trained(start, samples, method.penalty, np.append(free, len(samples.background) > 0))
 
 
-def _start(method: Method, samples: Samples, counts: Indices) -> Doubles:
+def _start(method: Method, samples: LabelSamples, counts: Indices) -> Doubles:
     if samples.texts is not None and method.start == "texts":
         return samples.texts
     discriminant = _discriminant(samples, counts)
@@ -115,7 +115,7 @@ def _start(method: Method, samples: Samples, counts: Indices) -> Doubles:
     return samples.texts + discriminant * (method.pictures * spread / size)
 
 
-def _discriminant(samples: Samples, counts: Indices) -> Doubles:
+def _discriminant(samples: LabelSamples, counts: Indices) -> Doubles:
     """Returns the linear discriminant's rows [L, D]; 0 for labels that keep their texts."""
     dimension = samples.pictures.shape[1]
     sums = np.zeros((samples.count, dimension))
@@ -130,7 +130,7 @@ def _discriminant(samples: Samples, counts: Indices) -> Doubles:
     return np.asarray(np.linalg.solve(covariance, centred.T).T)
 
 
-def _trained(start: Doubles, samples: Samples, penalty: float, free: npt.NDArray[np.bool_]) -> Rows:
+def _trained(start: Doubles, samples: LabelSamples, penalty: float, free: npt.NDArray[np.bool_]) -> HeadRows:
     """Minimises the logistic loss plus `penalty` / 2 times the squared distance from `start`, by Nesterov's method.
 
     Labels and background weigh one half each. Rows that are not `free` stay.
@@ -165,4 +165,4 @@ def _trained(start: Doubles, samples: Samples, penalty: float, free: npt.NDArray
     if not has_background:
         rows = np.concatenate([rows, np.zeros((1, rows.shape[1]))])
     final = scale * rows.astype(np.float64)
-    return Rows(final[:, :-1], final[:, -1])
+    return HeadRows(final[:, :-1], final[:, -1])

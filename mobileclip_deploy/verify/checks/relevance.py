@@ -13,7 +13,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.relevance import Relevance
-from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Samples, fit, measured_curve
+from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, RelevanceSamples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import words_at_random
 from mobileclip_deploy.verify.instruments.versions import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
@@ -82,7 +82,7 @@ def _unlike_fit(subject: Subject, entry: RelevanceEntry, relevance: Relevance) -
     words = words_at_random(builtin_dataset().captions)
     nonsense = unit_if_distinct(exact_texts(model, encode(words, model.variant.tokens)), "texts")
     none = np.zeros((0, nonsense.shape[1]))
-    samples = Samples(none, none, nonsense, relevance.pictures)
+    samples = RelevanceSamples(none, none, nonsense, relevance.pictures)
     fitted, curve = fit(samples), measured_curve(samples)
     pairs = [
         ("the largest of weights", np.abs(relevance.fitted.weights).max(), 0.0),
