@@ -19,7 +19,13 @@ from mobileclip_deploy.base.files import StrPath, check_output_folder
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.evaluation.dataset_files import check_dataset
-from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, ROUNDING, Needed, axes_pictures, check_background
+from mobileclip_deploy.evaluation.minimum_samples import (
+    LEAST_BACKGROUND,
+    ROUNDING,
+    Needed,
+    axes_pictures,
+    check_background,
+)
 from mobileclip_deploy.network.model.image_files import walk_images
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant, variant_names

@@ -14,12 +14,12 @@ from torch import Tensor
 from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, files_digest, prompt_file, spread_evenly
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.learnable import (
+from mobileclip_deploy.evaluation.minimum_samples import ROUNDING
+from mobileclip_deploy.evaluation.pairs import read_pairs
+from mobileclip_deploy.evaluation.user_samples import (
     different_pictures,
     different_texts,
 )
-from mobileclip_deploy.evaluation.needed import ROUNDING
-from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.network.samples import read_prompts

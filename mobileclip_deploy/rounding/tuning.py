@@ -17,13 +17,16 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.evaluation.distance import RANKED, distance
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, held_scale
 
 # Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s; with 8 at a
 # time, 1.7 GB and 32 CPU s.
 IMAGES_AT_ONCE = 16
+RANKED = 512
+"""Number of embeddings of the other tower that are ranked at each step."""
+RANKING = 0.1
+"""Weight of the ranking's divergence in the loss."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,20 @@ class Goal:
     across: Tensor
     scale: float
     fixed: frozenset[str] = frozenset()
+
+
+def distance(found: Tensor, wanted: Tensor, others: Tensor, scale: float) -> Tensor:
+    """Returns the training loss: 1 - cosine, plus a share of the divergence between the two rankings of other
+    embeddings.
+
+    Args:
+        found, wanted: actual and expected unit embeddings [B, D].
+        others: unit embeddings [M, D] of the other tower, to be ranked.
+        scale: the model's factor of the cosines.
+    """
+    ours, theirs = (F.log_softmax(scale * side @ others.T, dim=1) for side in (found, wanted))
+    divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return (1 - (found * wanted).sum(dim=1)).mean() + RANKING * divergence
 
 
 def tune(

@@ -17,11 +17,11 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
-from mobileclip_deploy.evaluation.learnable import (
+from mobileclip_deploy.evaluation.minimum_samples import axes_pictures
+from mobileclip_deploy.evaluation.user_samples import (
     different_pictures,
     different_texts,
 )
-from mobileclip_deploy.evaluation.needed import axes_pictures
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import Inputs, embed_exactly

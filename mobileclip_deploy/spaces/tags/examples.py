@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files.arrays import Bytes
 from mobileclip_deploy.errors import InvalidInput, UsageError, listed
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
-from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
+from mobileclip_deploy.evaluation.minimum_samples import LEAST_BACKGROUND, check_background
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 from mobileclip_deploy.spaces.tags.rows import LEAST_PICTURES, Indices

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.evaluation.distance import RANKED, distance
+from mobileclip_deploy.rounding.tuning import RANKED, distance
 from mobileclip_deploy.training.recovery.inputs import TowerInputs
 from mobileclip_deploy.training.recovery.plan import Settings
 

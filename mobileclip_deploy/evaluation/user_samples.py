@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.needed import Needed
+from mobileclip_deploy.evaluation.minimum_samples import Needed
 from mobileclip_deploy.network.model.preprocessing import decode_image, load_batch, preprocess
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import Variant
