@@ -102,7 +102,7 @@ def of_mlx(_: str, folder: Path) -> Iterator[Outcome]:
 
 
 def of_qnn(_: str, folder: Path) -> Iterator[Outcome]:
-    """Folders of binaries for two chips, with a union, and of two lengths; each is read."""
+    """Folders of binaries for two chips, and of two lengths; each is read."""
     import shutil
 
     from faults import test_qnn_faults as faults
@@ -116,7 +116,6 @@ def of_qnn(_: str, folder: Path) -> Iterator[Outcome]:
     fold(later)
     sound = {
         "own": write(network(), "image", "v75,v79", folder / "own"),
-        "union": write(network(), "image", "v75,v79", folder / "union", True),
         "lengths": write(later, "text", "v75,v79", folder / "lengths", contexts=(4, 8)),
     }
     for number, (name, table) in enumerate(faults.TABLES.items()):

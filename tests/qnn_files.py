@@ -25,12 +25,9 @@ def require_qnn() -> None:
     require_package("onnxruntime_qnn", NEEDS)
 
 
-def write(
-    model: MobileCLIP, tower: TowerName, chips: str, folder: Path, union: bool = False, contexts: tuple[int, ...] = ()
-) -> Path:
-    """A tower in float16, compiled for these chips, for each of these lengths, and where it is wanted for all chips as
-    one."""
+def write(model: MobileCLIP, tower: TowerName, chips: str, folder: Path, contexts: tuple[int, ...] = ()) -> Path:
+    """A tower in float16, compiled for these chips, for each of these lengths."""
     path = folder / f"tiny_{tower}.qnn"
     job = job_of(model, tower, "fp16", form=Form(contexts=contexts))
-    chosen("qnn", chip=chips, union=union).write(job, path)
+    chosen("qnn", chip=chips).write(job, path)
     return path

@@ -4,8 +4,6 @@ read; what reads well and computes something else is seen by its answers. The ot
 from __future__ import annotations
 
 import shutil
-import struct
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,10 @@ from tiny import filled, inputs
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.parity.metrics import compare
-from mobileclip_deploy.targets.qnn.chips import CHIPS
 from mobileclip_deploy.targets.qnn.context import COMPATIBILITY
 from mobileclip_deploy.targets.qnn.emulator import FILLED, compile_for
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.tables import looked_up
-from mobileclip_deploy.targets.qnn.union import ENTRY, HEAD, _parts
 
 pytestmark = pytest.mark.whole  # test_conformance.py spoils weights for every target
 
@@ -159,111 +155,10 @@ FAULTS: dict[str, tuple[Edit, str]] = {
 }
 
 
-UNION_MODEL, UNION = "tiny_image.union.onnx", "tiny_image.union.bin"
-
-
-@pytest.fixture(scope="module")
-def union(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image tower for two chips with a union of both."""
-    return write(network(), "image", "v75,v79", tmp_path_factory.mktemp("union"), True)
-
-
-def exchanged(data: bytes) -> bytes:
-    """The parts of two chips, each called after the other."""
-    return data.replace(b"sm8650", b"sm0000").replace(b"sm8750", b"sm8650").replace(b"sm0000", b"sm8750")
-
-
-def spoiled(data: bytes, start: int, size: int) -> bytes:
-    """Other weights in a part in which nothing else is another: every byte of its middle half is one more."""
-    begin, end = start + size // 4, start + 3 * (size // 4)
+def spoiled(data: bytes) -> bytes:
+    """Other weights in a binary: every byte of its middle half is one more."""
+    begin, end = len(data) // 4, 3 * (len(data) // 4)
     return data[:begin] + bytes((byte + 1) % 256 for byte in data[begin:end]) + data[end:]
-
-
-def shared_weights_spoiled(path: Path) -> None:
-    with zipfile.ZipFile(path / UNION) as archive:
-        (entry,) = (one for one in archive.infolist() if one.filename.startswith("htp.shared"))
-    binary(lambda data: spoiled(data, entry.header_offset, entry.file_size), UNION)(path)
-
-
-def part(kind: str, change: Callable[[bytes], bytes]) -> Edit:
-    """Changes a part of the union, by the start of its name; its length stays."""
-
-    def edit(path: Path) -> None:
-        data = (path / UNION).read_bytes()
-        (own,) = (one for name, one in _parts(data, UNION).items() if name.startswith(kind))
-        assert len(change(own)) == len(own)
-        assert data.count(own) == 1
-        (path / UNION).write_bytes(data.replace(own, change(own)))
-
-    return edit
-
-
-def weights_table(change: Callable[[bytes], bytes]) -> Edit:
-    return part("htp.metadata.shared", change)
-
-
-def one_weight(path: Path) -> None:
-    part("htp.shared", lambda data: data[:20000] + bytes([data[20000] ^ 1]) + data[20001:])(path)
-
-
-def exchanged_weights(path: Path) -> None:
-    """Two constants of one length, each in the other's place."""
-    (table,) = (one for name, one in _parts((path / UNION).read_bytes(), UNION).items() if "metadata.shared" in name)
-    places = [(length, offset) for length, _, offset in ENTRY.iter_unpack(table[HEAD.size :])]
-    first, second = next(
-        (one, other) for number, one in enumerate(places) for other in places[number + 1 :] if one[0] == other[0] > 4096
-    )
-
-    def exchange(data: bytes) -> bytes:
-        changed, (length, begin), (_, other) = bytearray(data), first, second
-        changed[begin : begin + length], changed[other : other + length] = (
-            data[other : other + length],
-            data[begin : begin + length],
-        )
-        return bytes(changed)
-
-    part("htp.shared", exchange)(path)
-
-
-def left_out(table: bytes) -> bytes:
-    """A table in which the largest weight has the length of its first element."""
-    entries = [*ENTRY.iter_unpack(table[HEAD.size :])]
-    number = max(range(len(entries)), key=lambda one: entries[one][0])
-    begin = HEAD.size + number * ENTRY.size + 16
-    return table[:begin] + struct.pack("<I", 2) + table[begin + 4 :]
-
-
-UNION_FAULTS: dict[str, tuple[Edit, str]] = {
-    "a chip's own path": (
-        said("ep_cache_context", BINARY, UNION_MODEL),
-        "points to 'tiny_image.v75.bin', not to 'tiny_image.union.bin'",
-    ),
-    "other chips": (
-        compatible("v2:6:2.51.0:5.51.0:73,75:43,57:0,0:0", UNION_MODEL),
-        "lists other chips than sm8650, sm8750",
-    ),
-    "one chip": (compatible("v2:6:2.51.0:5.51.0:75:57:0:0", UNION_MODEL), "lists other chips than sm8650, sm8750"),
-    "another operation": (
-        node(lambda one: setattr(one, "op_type", "Identity"), UNION_MODEL),
-        "not one of the type EPContext",
-    ),
-    "another input": (model(renamed, UNION_MODEL), "does not contain the graph 'pixels'"),
-    "parts of each other's chips": (binary(exchanged, UNION), "for the chip with number 69, not for sm8650"),
-    "a chip's own binary": (copy_of(BINARY, UNION), "not an archive of binaries"),
-    "cut short": (binary(lambda data: data[:-1], UNION), "not an archive of binaries"),
-    "something behind": (binary(lambda data: data + b"\0", UNION), "extra data after its parts"),
-    "a part of another chip": (binary(lambda data: data.replace(b"sm8750", b"sm8550"), UNION), "parts for other chips"),
-    "other weights": (shared_weights_spoiled, "holds weights that their table does not describe"),
-    "a byte of a weight": (one_weight, "holds 1 constants that are not tiny_image.v75.bin's"),
-    "two weights, each in the other's place": (
-        exchanged_weights,
-        r"holds \d+ constants that are not tiny_image.v75.bin's",
-    ),
-    "a table of other weights": (weights_table(lambda data: data[:16] + b"\0" + data[17:]), "an unknown form"),
-    "a table that leaves weights out": (weights_table(left_out), "that their table does not describe"),
-    "no union": (lambda path: (path / UNION).unlink(), "cannot be used"),
-    "no model": (lambda path: (path / UNION_MODEL).unlink(), "cannot be used"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -299,13 +194,13 @@ LENGTH_FAULTS: dict[str, tuple[Edit, str]] = {
     "a length that is no number": (renamed_to("v75-4", "v75-four"), "2 compiled models"),
     "no length": (renamed_to("v75-4", "v75-"), "2 compiled models"),
 }
-TABLES = {"own": FAULTS, "union": UNION_FAULTS, "lengths": LENGTH_FAULTS}
+TABLES = {"own": FAULTS, "lengths": LENGTH_FAULTS}
 
 
 @pytest.mark.parametrize(
     ("sound", "fault"),
     [
-        pytest.param(sound, fault, marks=[] if sound == "own" else pytest.mark.whole)  # unions and lengths are compiled
+        pytest.param(sound, fault, marks=[] if sound == "own" else pytest.mark.whole)  # lengths are compiled
         for sound, faults in TABLES.items()
         for fault in faults
     ],
@@ -352,7 +247,7 @@ def test_a_binary_whose_weights_were_changed_is_seen_by_its_bytes_though_its_ans
 ) -> None:
     path = copied(own, tmp_path)
     assert QnnArtifact(path).unlike(QnnArtifact(own)) is None
-    binary(lambda data: spoiled(data, 0, len(data)))(path)
+    binary(lambda data: spoiled(data))(path)
     assert "bytes of tiny_image.v75.bin differ" in str(QnnArtifact(path).unlike(QnnArtifact(own)))
 
 
@@ -403,35 +298,15 @@ def test_a_binary_may_differ_in_the_compilers_padding_alone(words: Path, tmp_pat
     assert "1 of " in str(QnnArtifact(path).unlike(sound))
 
 
-@pytest.mark.whole
-def test_a_union_of_another_network_is_refused_and_its_own_is_said_not_to_be_run(union: Path, tmp_path: Path) -> None:
-    path, others = copied(union, tmp_path), write(network(1), "image", "v75,v79", tmp_path / "others", True)
+def test_a_binary_of_several_chips_is_left_to_the_version_that_wrote_it(own: Path, tmp_path: Path) -> None:
+    path = copied(own, tmp_path)
+    for end in ENDS:
+        shutil.copy(path / f"tiny_image.v75.{end}", path / f"tiny_image.union.{end}")
     found = QnnArtifact(path)
-    assert found.contents["chips"].keys() == {"v75", "v79", "union"}
-    assert "Qualcomm's emulator cannot load it" in (found.unasked or "")
-    assert len(list(found.runners())) == 2
-    for name in (UNION_MODEL, UNION):
-        shutil.copy(others / name, path / name)
-    with pytest.raises(
-        InvalidInput, match=r"tiny_image.union.bin holds \d+ constants that are not tiny_image.v75.bin's"
-    ):
-        _ = QnnArtifact(path).ports
-
-
-@pytest.mark.whole
-def test_a_union_of_all_chips_is_read_though_newer_ones_alone_lay_weights_out_otherwise(tmp_path: Path) -> None:
-    path = write(network(), "text", ",".join(chip.code for chip in CHIPS), tmp_path, True)
-    own = QnnArtifact(path)
-    assert own.union is not None
-    assert own.weights is not None
-    ((_, rows),) = looked_up(own.graph)
-    other = rows.copy()
-    reordered(other)
-    whole = own.union.read_bytes()
-    assert whole.count(rows.tobytes()) == 1
-    own.union.write_bytes(whole.replace(rows.tobytes(), other.tobytes()))
-    with pytest.raises(InvalidInput, match=r"holds 1 constants that are not tiny_text\.sm8450\.bin's"):
-        _ = QnnArtifact(path).ports
+    assert (found.contents["chips"].keys(), len(list(found.runners()))) == ({"v75", "v79", "union"}, 2)
+    assert found.facts["binary union"].endswith("for sm8650, sm8750; its answers are not computed")
+    assert found.unasked == "the binary for several chips: mobileclip-deploy 0.4.0 verifies it"
+    assert (QnnArtifact(own).unasked, found.unlike(QnnArtifact(own))) == (None, None)
 
 
 @pytest.mark.whole

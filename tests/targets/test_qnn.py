@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.qnn.writing import lift_norms
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.targets.values import Form, TensorInfo
+from mobileclip_deploy.targets.values import TensorInfo
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 
 pytestmark = pytest.mark.whole  # test_conformance.py writes and runs a tower
@@ -272,12 +271,6 @@ def test_a_text_of_a_length_without_a_binary_is_refused_and_a_phone_gets_the_bin
     assert found == ["a.v75-16.bin", "a.v75.bin"]
 
 
-def test_a_union_has_one_length() -> None:
-    for union in (False, True):
-        with pytest.raises(UsageError, match="and `contexts` cannot be combined") if union else nullcontext():
-            chosen("qnn", union=union).require_form(Form(contexts=(16, 77)))
-
-
 def test_a_chip_is_known_by_code_architecture_name_and_phone() -> None:
     for word in ("sm8650", "v75", "Snapdragon 8 Gen 3", "galaxy-s24-ultra"):
         assert [chip.code for chip in chips_of(word)] == ["sm8650"]
@@ -354,17 +347,12 @@ def test_a_layer_whose_step_is_coarse_is_found_and_one_that_stays_in_float_is_fl
 @pytest.mark.parametrize(
     ("options", "precision", "reason"),
     [
-        ({"union": True, "chip": "v75"}, "fp16", "one binary for several chips"),
-        ({"union": True, "allow_cpu": True}, "fp16", "one binary for several chips"),
-        ({"union": True}, "fp16", None),
         ({"float_layers": "encoder.conv"}, "w8a16", "does not begin with a tower"),
         ({"float_layers": "image.encoder"}, "fp16", "is in float16; leave it out"),
     ],
 )
-def test_a_union_is_of_several_chips_and_layers_stay_in_float_in_a_tower_of_integers(
-    options: dict[str, Any], precision: str, reason: str | None
-) -> None:
-    with pytest.raises(UsageError, match=reason) if reason else nullcontext():
+def test_layers_stay_in_float_in_a_tower_of_integers(options: dict[str, Any], precision: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
         chosen("qnn", **options).require({"image": precision})
 
 

@@ -108,7 +108,7 @@ def of_qnn(manifest: Manifest, precision: str, **options: str) -> None:
     [
         ("w8a16", {"float_layers": "image.encoder.none"}, "unknown layer 'image.encoder.none'"),
         ("fp16", {"float_layers": "image.encoder"}, "all of the image tower is in float16"),
-        ("fp16", {"chip": "sm8650", "union": "on"}, "name several, without `allow_cpu`"),
+        ("fp16", {"chip": "v75,v79", "union": "on"}, None),  # of version 0.4
         ("w8a16", {"float_layers": "image.encoder.stem"}, None),
     ],
 )

@@ -5,7 +5,6 @@ Architectures and numbers: ExecuTorch 1.5.1, backends/qualcomm/serialization/qc_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion
@@ -71,8 +70,3 @@ def chips_of(text: str | None) -> tuple[Chip, ...]:
             )
     codes = {BY_NAME[word].code for word in words}
     return tuple(chip for chip in CHIPS if chip.code in codes)
-
-
-def numbers(chips: Sequence[Chip]) -> tuple[str, str]:
-    """Returns architectures and numbers of chips in the form of Qualcomm's compiler."""
-    return ",".join(str(chip.architecture) for chip in chips), ",".join(str(chip.soc) for chip in chips)

@@ -1,7 +1,7 @@
 """Files of an artifact: the ONNX model that was compiled, and for each chip a model of one node with its binary.
 
 `<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` in the same folder, `<name>.v75-16.onnx` if a text
-tower takes 16 tokens too, or `<name>.union.onnx` (see `union`). The folder may hold nothing else, and no model may
+tower takes 16 tokens too. The folder may hold nothing else, and no model may
 point elsewhere. Qualcomm does not document the binary. Three things are checked in it: its length, the chip's number,
 and the presence of the model's graph.
 """
@@ -30,7 +30,7 @@ COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"
 LABELS = {chip.label: chip for chip in CHIPS}
 MOST_SPILLED = 1 << 40
 UNION = "union"
-"""Label of the binary that several chips share, instead of a chip's."""
+"""Label of the binary that several chips share, instead of a chip's; versions until 0.4 wrote it."""
 # Offsets in a binary: the head's length, then offset and length of the rest, and a table after these.
 HEAD, REST, TABLE = 0x10, 0x18, 0x40
 BACKEND, SOC, HTP = 0, 16, 6
@@ -127,7 +127,7 @@ def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
 
 
 def beside(source: Path, label: str) -> Path:
-    """Returns the path of the model of one node of a chip, or of a union, which need not exist."""
+    """Returns the path of the model of one node with a label, which need not exist."""
     return source.with_name(f"{source.stem}.{label}.onnx")
 
 
@@ -137,16 +137,18 @@ def _context(path: Path, label: str, cpu: bool) -> Context:
     with reraising(f"{path} cannot be used", OSError, DecodeError, ValueError):
         model = onnx.load(path, load_external_data=False)
         context = Context(label, chip, path, model)
-        require_own(model, context.binary.name, cpu)
-        if chips_told(model) != (str(chip.architecture), str(chip.soc)):
+        _require_own(model, context.binary.name, cpu)
+        info = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
+        # `v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of software and backend, architecture, chip.
+        if info.split(":")[4:6] != [str(chip.architecture), str(chip.soc)]:
             raise Malformed(f"its metadata names another chip than {chip.code}")
         if tokens and context.shape != (1, int(tokens)):
             raise Malformed(f"it does not take {tokens} tokens")
-        require_part(context.binary.read_bytes(), context.binary.name, chip, model)
+        _require_graph(context)
     return context
 
 
-def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
+def _require_own(model: onnx.ModelProto, own: str, cpu: bool) -> None:
     """Refuses a model that has more than its node, or points to another file than its own.
 
     Raises:
@@ -180,22 +182,13 @@ def _settings(node: onnx.NodeProto) -> dict[str, Any]:
     }
 
 
-def chips_told(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Returns architecture and number of a model's chip from its metadata, separated by commas if it is for several."""
-    info = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
-    # `v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of the software and the backend, architecture, chip.
-    return tuple(info.split(":")[4:6])
-
-
-def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> None:
-    """Refuses a binary of another chip, or without the graph that a model needs.
-
-    Args:
-        name: its name in messages.
+def _require_graph(context: Context) -> None:
+    """Refuses a binary of another chip, or without the graph that its model needs.
 
     Raises:
         Malformed: the text says how.
     """
+    data, name, chip = context.binary.read_bytes(), context.binary.name, context.chip
     with reraising(f"{name} is not a context binary of a known form", Malformed, into=Malformed):
         end = TABLE + read(data, "<Q", HEAD)
         if len(data) != read(data, "<Q", REST) + read(data, "<Q", REST + 8):
@@ -205,7 +198,7 @@ def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> 
         backend, soc = table.integer(BACKEND, "<I"), table.integer(SOC, "<I")
     if (backend, soc) != (HTP, chip.soc):
         raise Malformed(f"{name} is for the chip with number {soc}, not for {chip.code} ({chip.soc})")
-    for graph in _graphs(model):
+    for graph in _graphs(context.model):
         if struct.pack("<I", len(graph)) + graph.encode() + b"\0" not in head:
             raise Malformed(f"{name} does not contain the graph {graph!r}")
 

@@ -20,7 +20,7 @@ from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import python, run_within
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence, uncoloured
 from mobileclip_deploy.targets.artifact import Left
-from mobileclip_deploy.targets.qnn.chips import Chip, numbers
+from mobileclip_deploy.targets.qnn.chips import Chip
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
@@ -75,8 +75,8 @@ class Compilation:
     spilled: int = 0
 
 
-def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0, fill: int = ZEROED) -> Compilation:
-    """Compiles an ONNX model for a chip's NPU, with its batch fixed to one; for several chips as one binary.
+def compile_for(source: Path, chip: Chip, *, cpu: bool = False, tokens: int = 0, fill: int = ZEROED) -> Compilation:
+    """Compiles an ONNX model for a chip's NPU, with its batch fixed to one.
 
     Args:
         cpu: True if operations that the NPU does not support may stay on the CPU. Otherwise `context` is empty if there
@@ -93,15 +93,15 @@ def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0, 
         # A relative name, because the compiler derives the graph's name from the path; it differs for each length.
         name = f"{source.stem}-{tokens}.onnx" if tokens else source.name
         (folder / name).symlink_to(source.absolute())
-        ended = _ask(folder, "compile", name, *numbers(chips), "on" if cpu else "off", tokens, fill=fill)
+        words = name, chip.architecture, chip.soc, "on" if cpu else "off", tokens
+        ended = _ask(folder, "compile", *words, fill=fill)
         operations, left = _placed(folder / TRACE)
         if ended is not None and not left:
-            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {', '.join(chip.code for chip in chips)})")
+            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {chip.code})")
         if ended is not None:
             return Compilation(b"", b"", operations, left)
         context = (folder / COMPILED).read_bytes()
-        size_file = folder / SPILLED
-        spilled = int(size_file.read_text(encoding="utf-8")) if size_file.exists() else 0
+        spilled = int((folder / SPILLED).read_text(encoding="utf-8"))
         return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context), spilled)
 
 

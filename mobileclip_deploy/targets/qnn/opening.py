@@ -18,10 +18,9 @@ from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, LayerNoise
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
-from mobileclip_deploy.targets.qnn.context import UNION, Context, contexts_of, source_of
+from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import FILLED, EmulatorRunner, compile_for, engine, placement
 from mobileclip_deploy.targets.qnn.tables import looked_up, other_rows
-from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
@@ -50,18 +49,14 @@ class QnnArtifact(OnnxArtifact):
         return self.path if self.path.suffix == ".onnx" else source_of(self.path)
 
     @cached_property
-    def _read(self) -> tuple[tuple[Context, ...], Path | None]:
+    def contexts(self) -> tuple[Context, ...]:
+        """Contexts, one for each chip and each length of a text; all chips have the same inputs and outputs."""
         contexts = contexts_of(self.path, self._cpu)
         chips = {each.chip: tuple(other.shape for other in contexts if other.chip == each.chip) for each in contexts}
         ports = {(tuple(replace(port, shape=()) for port in each.ports[0]), each.ports[1]) for each in contexts}
         if len(ports) != 1 or len({*chips.values()}) != 1 or any(len({*row}) < len(row) for row in chips.values()):
             raise InvalidInput(f"{self.path}: inputs or outputs differ between chips")
-        return contexts, union_of(self.file, contexts)
-
-    @property
-    def contexts(self) -> tuple[Context, ...]:
-        """Contexts, one for each chip and each length of a text; all chips have the same inputs and outputs."""
-        return self._read[0]
+        return contexts
 
     @property
     def chips(self) -> tuple[Chip, ...]:
@@ -69,19 +64,25 @@ class QnnArtifact(OnnxArtifact):
         return tuple(dict.fromkeys(context.chip for context in self.contexts))
 
     @property
-    def union(self) -> Path | None:
-        """Binary for all of the chips. None if there is none."""
-        return self._read[1]
+    def _union(self) -> Path | None:
+        """Binary for all of the chips, which versions until 0.4 wrote. None if there is none."""
+        binary = beside(self.file, UNION).with_suffix(".bin")
+        return binary if binary.exists() else None
 
     @property
     def unasked(self) -> str | None:
-        return None if self.union is None else ASIDE
+        return None if self._union is None else "the binary for several chips: mobileclip-deploy 0.4.0 verifies it"
 
     @property
     def _binaries(self) -> dict[str, Path]:
-        """Binary of each context, and the one for all chips, by label."""
-        binaries = {context.label: context.binary for context in self.contexts}
-        return binaries if self.union is None else binaries | {UNION: self.union}
+        """Binary of each context, by label."""
+        return {context.label: context.binary for context in self.contexts}
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each binary, and of the one for all chips, by label."""
+        union = {} if self._union is None else {UNION: self._union}
+        return {name: artifact_bytes(path) for name, path in (self._binaries | union).items()}
 
     def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
         chips = {entry.code: entry for entry in CHIPS}
@@ -109,9 +110,8 @@ class QnnArtifact(OnnxArtifact):
     def contents(self) -> dict[str, dict[str, int]]:
         """Contents of the model, with the bytes of each binary in `chips`, and those that each chip's NPU spills in
         `spill_fill`."""
-        chips = {name: artifact_bytes(path) for name, path in self._binaries.items()}
         spilled = {context.label: context.spilled for context in self.contexts}
-        return {**super().contents, "chips": chips, "spill_fill": spilled}
+        return {**super().contents, "chips": self._sizes, "spill_fill": spilled}
 
     @property
     def facts(self) -> dict[str, str]:
@@ -120,10 +120,9 @@ class QnnArtifact(OnnxArtifact):
         for each in self.contexts:
             tokens = "" if each.shape == self.inputs[0].shape else f", {each.shape[1]} tokens"
             uses[each.label] = f"Hexagon v{each.chip.architecture} of {each.chip.code}, {each.chip.title}{tokens}"
-        if self.union is not None:
+        if self._union is not None:
             uses[UNION] = f"{', '.join(each.code for each in self.chips)}; its answers are not computed"
-        size = {name: f"{artifact_bytes(path) / 1e6:.1f} MB" for name, path in self._binaries.items()}
-        return {f"binary {name}": f"{size[name]}, for {what}" for name, what in uses.items()}
+        return {f"binary {name}": f"{self._sizes[name] / 1e6:.1f} MB, for {what}" for name, what in uses.items()}
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...] | None:
@@ -159,11 +158,9 @@ class QnnArtifact(OnnxArtifact):
     def _padding(self, label: str, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Returns a mask [N] of a binary's bytes that the compiler leaves unfilled: those that change with the initial
         content of its memory."""
-        contexts = [context for context in self.contexts if label in (UNION, context.label)]
-        chips = tuple(dict.fromkeys(context.chip for context in contexts))
-        several = len({context.shape for context in self.contexts}) > 1
-        tokens = contexts[0].shape[1] if several and label != UNION else 0
-        refilled = compile_for(self.file, *chips, cpu=self._cpu, tokens=tokens, fill=FILLED).binary
+        (context,) = (context for context in self.contexts if context.label == label)
+        tokens = context.shape[1] if len({context.shape for context in self.contexts}) > 1 else 0
+        refilled = compile_for(self.file, context.chip, cpu=self._cpu, tokens=tokens, fill=FILLED).binary
         other = np.frombuffer(refilled, np.uint8)
         return other != data if len(other) == len(data) else np.zeros(len(data), bool)
 

@@ -24,7 +24,6 @@ class QnnOptions(TargetOptions):
     Attributes:
         chip: chips to compile for, by code or phone, separated by commas; None for one of each architecture of 2023 to
             2025.
-        union: True for another binary for all of the chips.
         float_layers: layers that stay in float16 among integers, by tower and name, or the start of their names.
         allow_cpu: True to leave operations that an NPU does not support to the CPU; otherwise they are refused.
     """
@@ -35,7 +34,6 @@ class QnnOptions(TargetOptions):
         metavar="C[,C...]",
         names=BY_NAME,
     )
-    union: bool = option("--union", "Also write one binary for all of the chips; it cannot be run here.", default=False)
     float_layers: str | None = option(
         "--float-layers",
         "Layers to keep in float16: image. or text., then a name that `compare` by layer prints.",
@@ -58,16 +56,11 @@ class QnnOptions(TargetOptions):
         return any(f"{tower}.{parameter}.".startswith(f"{name}.") for name in self.kept)
 
     def require(self, precisions: Precisions) -> None:
-        """Refuses an unknown chip, an impossible union, and float layers in a tower of floats. A union needs several
-        chips, and no operations on the CPU.
+        """Refuses an unknown chip, and float layers in a tower of floats.
 
         Raises:
             UsageError: the text says what is allowed.
         """
-        if self.union and (len(self.chips) < 2 or self.allow_cpu):
-            raise UsageError(
-                "`union` is one binary for several chips, entirely on NPUs: name several, without `allow_cpu`"
-            )
         _ = self.chips
         for name in self.kept:
             tower = next((tower for tower in precisions if name.startswith(f"{tower}.")), None)

@@ -51,8 +51,7 @@ def compile_context(path: str, architecture: str, soc: str, cpu: bool, tokens: i
     for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
         options.add_session_config_entry(f"ep.context_{name}", value)
     open_session(path, options)
-    if "," not in soc:  # the system library has no sizes for a binary for several chips
-        Path(SPILLED).write_text(str(spilled(Path(BINARY).read_bytes())), encoding="utf-8")
+    Path(SPILLED).write_text(str(spilled(Path(BINARY).read_bytes())), encoding="utf-8")
 
 
 def spilled(binary: bytes) -> int:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Form, Pace, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Pace, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
@@ -63,11 +63,6 @@ class QnnTarget(Target):
         """Returns the target itself, and refuses invalid options: see `QnnOptions.require`."""
         self.options.require(precisions)
         return self
-
-    def require_form(self, form: Form) -> None:
-        super().require_form(form)
-        if form.contexts and self.options.union:
-            raise UsageError("`union` and `contexts` cannot be combined; leave one out")
 
     def rules(self, precision: str) -> StorageRules:
         return replace(RULES, floats=lambda layer, tower, own: self.options.keeps(tower, layer.parameter))

@@ -14,7 +14,7 @@ from mobileclip_deploy.targets.onnx.editing import Editor, array, op
 from mobileclip_deploy.targets.onnx.graph import write_graph
 from mobileclip_deploy.targets.onnx.quantization import Quantizing
 from mobileclip_deploy.targets.qnn.chips import Chip
-from mobileclip_deploy.targets.qnn.context import UNION, beside, pointed
+from mobileclip_deploy.targets.qnn.context import beside, pointed
 from mobileclip_deploy.targets.qnn.emulator import compile_for
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.rules import StorageRules
@@ -32,8 +32,7 @@ rows are then right, on every architecture. 1 to 15 and 17 to 257 tokens are rig
 def write_artifact(
     job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], options: QnnOptions, rules: StorageRules
 ) -> None:
-    """Writes the model, and compiles it for each chip, and for all of them together if a union is requested. In
-    float32, which no NPU computes, only the model is written.
+    """Writes the model, and compiles it for each chip. In float32, which no NPU computes, only the model is written.
 
     Raises:
         ExportError: the tower was refused; the text names the first operation that an NPU does not support.
@@ -48,18 +47,16 @@ def write_artifact(
     for chip in options.chips:
         for tokens in job.form.contexts or (0,):
             label = chip.label if tokens in (0, *job.form.contexts[-1:]) else f"{chip.label}-{tokens}"
-            _write_context(source, label, (chip,), options.allow_cpu, tokens)
-    if options.union:
-        _write_context(source, UNION, options.chips, options.allow_cpu)
+            _write_context(source, label, chip, options.allow_cpu, tokens)
 
 
-def _write_context(source: Path, label: str, chips: tuple[Chip, ...], cpu: bool, tokens: int = 0) -> None:
-    compilation = compile_for(source, *chips, cpu=cpu, tokens=tokens)
+def _write_context(source: Path, label: str, chip: Chip, cpu: bool, tokens: int) -> None:
+    compilation = compile_for(source, chip, cpu=cpu, tokens=tokens)
     if compilation.left and not cpu:
         first = compilation.left[0]
         raise ExportError(
             f"{len(compilation.left)} of {compilation.operations} operations of {source.stem} cannot run on the NPU of "
-            f"{chips[0].code}, {first.type} ({first.name}: {first.reason.rstrip('.')}) among them; `allow_cpu` leaves "
+            f"{chip.code}, {first.type} ({first.name}: {first.reason.rstrip('.')}) among them; `allow_cpu` leaves "
             "them to the CPU"
         )
     context = beside(source, label)

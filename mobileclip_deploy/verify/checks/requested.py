@@ -15,6 +15,8 @@ from mobileclip_deploy.verify.subject import OpenedSubject
 BACKGROUND, EMBEDDING_SIZE = "background", "embedding_size"
 COMMON = {"allow_failing", BACKGROUND, "calibration", "calibration_sha256", EMBEDDING_SIZE, "gates"}
 """Options of every target that a manifest may record."""
+FORMER = {"union"}
+"""Options of version 0.4, whose files only that version checks."""
 
 
 def check_requested(subject: OpenedSubject) -> Iterator[Check]:
@@ -47,7 +49,7 @@ def _unrequested(subject: OpenedSubject) -> Iterator[str]:
         yield "`relevance` is present, but the option `background` does not name its pictures"
     if manifest.checkpoint.compacted is not None and EMBEDDING_SIZE not in manifest.options:
         yield "`checkpoint.compacted` is present, but the option `embedding_size` is missing"
-    known_names = COMMON | {option.name for option in fields(subject.target.options)}
+    known_names = COMMON | FORMER | {option.name for option in fields(subject.target.options)}
     yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known_names))
     try:
         subject.target.settled({tower: entry.precision for tower, entry in manifest.towers.items()})
