@@ -40,7 +40,7 @@ THIRDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("onnx", "w8a8", {"background": "background"}),
     ("litert", "w8a8", {}),
     ("coreml", "w8a8", {}),
-    ("executorch", "fp32", {"options": {"bundled_program": True}}),
+    ("executorch", "fp32", {}),
 )
 """Exports that `--thirds` verifies: their checks use every constant that it changes."""
 PACKAGES = ("torch", "onnxruntime", "coremltools", "coreai-core", "ai-edge-litert", "mlx", "numpy")

@@ -279,35 +279,8 @@ class Compiled:
     largest_sum: Extreme | None = None
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Source that an attachment should have been made from.
-
-    Attributes:
-        artifact: the file that the attachment belongs to.
-        expected: the expected answers.
-        folder: an empty folder to write into.
-        converted: writes the artifact again, with the files that a conversion writes next to it. Raises NotRun.
-    """
-
-    artifact: Path
-    expected: Expected
-    folder: Path
-    converted: Callable[[], Path]
-
-
 class Attached(ABC):
-    """An attachment of one kind; made by `Target.open_attached`.
-
-    Attributes:
-        by_conversion: True if only a conversion of the tower writes it, which takes long.
-        tolerates: True if the manifest records the tolerance of its answers.
-        by_versions: True if other package versions may write other bytes, so that a difference means nothing there.
-    """
-
-    by_conversion: ClassVar[bool] = False
-    tolerates: ClassVar[bool] = True
-    by_versions: ClassVar[bool] = True
+    """An optional file next to an artifact, of one kind; made by `Target.open_attached`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -320,18 +293,19 @@ class Attached(ABC):
             ExportError: it cannot be written, or fails its check.
         """
 
-    def runner(self) -> Runner | None:
-        """Loads the attachment. None if it is not a program.
+    @abstractmethod
+    def runner(self) -> Runner:
+        """Loads the attachment.
 
         Raises:
             NotRun, RuntimeFailed: nothing here can run it.
             InvalidInput: it is damaged.
         """
-        return None
 
     @abstractmethod
-    def difference(self, origin: Origin) -> str | None:
-        """Returns a description of how the attachment differs from what its origin produces. None if they agree.
+    def difference(self, artifact: Path) -> str | None:
+        """Returns a description of how the attachment differs from one written from the artifact now. None if they
+        agree. Other versions of packages may write another one.
 
         Raises:
             InvalidInput: it is damaged.

@@ -266,7 +266,7 @@ class Target(ABC):
             attached = self.open_attached(kind, artifact.with_suffix(suffix))
             assert attached is not None
             attached.write(artifact, expected)
-            attachments.append(Attachment(kind, attached.path, expected.tolerance if attached.tolerates else None))
+            attachments.append(Attachment(kind, attached.path, expected.tolerance))
         return tuple(attachments)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:

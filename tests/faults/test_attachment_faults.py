@@ -1,10 +1,9 @@
-"""Faults in what stands beside an artifact because it was asked for: .ort files, test cases, ETRecords."""
+"""Faults in the .ort files next to an artifact."""
 
 from __future__ import annotations
 
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from command_line import refusal, run
 from exports import Exports
 from json_files import edited_json
-from tiny import PIECES, WORDS, known
 from writing import subject
 
 import mobileclip_deploy as mcd
@@ -24,14 +22,11 @@ from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
 from mobileclip_deploy.targets.onnx.ort_file import OrtFile
 from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.checks.attachments import check_attachments
 
 Edit = Callable[[Path], object]
-PTE, BPTE, RECORD = (f"{WORDS}_text.xnnpack.{suffix}" for suffix in ("pte", "bpte", "etrecord"))
-ASKED: dict[str, Any] = {"options": {"bundled_program": True, "etrecord": True}, "verify": False}
 
 
 @pytest.fixture(scope="module")
@@ -39,28 +34,6 @@ def ported(exports: Exports) -> Bundle:
     """nano as PicQuery wants it: the app reads the .ort files alone."""
     torch.set_num_threads(1)
     return exports.layout("picquery", verify=False)
-
-
-@pytest.fixture(scope="module")
-def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
-    """A small network's text tower as a .pte, with its test cases and its ETRecord."""
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("phone")
-    with known(folder) as checkpoint:
-        model = mcd.load_model(WORDS, checkpoint)
-        yield mcd.export(model, "executorch", "fp32", folder, tower="text", **ASKED)
-
-
-@pytest.fixture(scope="module")
-def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    """Bundles with the same kinds of files: of the same network's image tower, and of another network."""
-    own, folder = mcd.load_model(WORDS, phone.path.parent / "tiny.safetensors"), tmp_path_factory.mktemp("strangers")
-    with known(folder, PIECES) as checkpoint:
-        other = mcd.load_model(PIECES, checkpoint)
-        return {
-            "tower": mcd.export(own, "executorch", "fp32", folder, tower="image", **ASKED),
-            "network": mcd.export(other, "executorch", "fp32", folder, tower="text", **ASKED),
-        }
 
 
 def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit) -> dict[str, Check]:
@@ -74,9 +47,7 @@ def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit) -> dict[s
                 there = path / attached["file"]
                 attached |= {"bytes": there.stat().st_size, "sha256": artifact_sha256(there)}
     opened = Bundle.open(path)
-    small = bundle.path.parent / "tiny.safetensors"
-    model = mcd.load_model(WORDS, small) if small.exists() else mcd.load_model()
-    own = subject(opened, model, Reference.read(opened.golden), folder / "again")
+    own = subject(opened, mcd.load_model(), Reference.read(opened.golden), folder / "again")
     return {check.step: check for check in check_attachments(own.towers[tower])}
 
 
@@ -171,95 +142,16 @@ def test_an_ort_file_in_other_bytes_passes(ported: Bundle, tower: TowerName, edi
     assert {step: check.status for step, check in found.items()} == {"ort answers": "passed", "ort": "passed"}
 
 
-def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
-    def edit(folder: Path) -> None:
-        inputs, expected = change(Reference.read(folder / "golden.safetensors"))
-        bundled = BundledProgram((folder / PTE).with_suffix(".bpte"), runs=False)
-        bundled.write(folder / PTE, Expected(inputs, expected, 0.0))
-
-    return edit
-
-
-def a_record(change: Callable[[dict[str, bytes]], object]) -> Edit:
-    def edit(folder: Path) -> None:
-        path = folder / RECORD
-        with zipfile.ZipFile(path) as record:
-            parts = {name: record.read(name) for name in record.namelist()}
-        change(parts)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as record:
-            for name, data in parts.items():
-                record.writestr(name, data)
-
-    return edit
-
-
-def changed(data: bytes) -> bytes:
-    """Other numbers in the middle, where the table of words is."""
-    middle = len(data) // 8 * 4
-    return data[:middle] + bytes(byte ^ 0x11 for byte in data[middle : middle + 4]) + data[middle + 4 :]
-
-
-STATE = "edge_dialect_exported_program/forward_state_dict"
-PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
-    "expects embeddings that are another's": (
-        "bundled_program",
-        cases(lambda golden: (golden.inputs.ids, golden.of("text")[::-1].copy())),
-    ),
-    "expects a thousandth more": (
-        "bundled_program",
-        cases(lambda golden: (golden.inputs.ids, golden.of("text") * np.float32(1.001))),
-    ),
-    "one test case": ("bundled_program", cases(lambda golden: (golden.inputs.ids[:1], golden.of("text")[:1]))),
-    "a weight in its program": ("bundled_program", file(BPTE, changed)),
-    "test cases truncated": ("bundled_program", file(BPTE, lambda data: data[:-100_000])),
-    "the .pte in its place": ("bundled_program", copy_of(PTE, BPTE)),
-    "test cases that tolerate 10": ("bundled_program", tolerating("text", "bundled_program", 10.0)),
-    "a record with another weight": ("etrecord", a_record(lambda parts: parts.update({STATE: changed(parts[STATE])}))),
-    "a record without a part": ("etrecord", a_record(lambda parts: parts.pop("delegate_map"))),
-    "a record truncated": ("etrecord", file(RECORD, lambda data: data[: len(data) // 2])),
-    "a record that tolerates something": ("etrecord", tolerating("text", "etrecord", 0.1)),
-    "no record in the manifest": (
-        "etrecord",
-        manifest("text", lambda entry: entry["attachments"].pop("etrecord")),
-    ),
-}
-
-
-@pytest.mark.whole  # of an .ort file, above
-@pytest.mark.once(by=lambda given: PHONE_FAULTS[str(given["name"])][0])
-@pytest.mark.parametrize("name", PHONE_FAULTS)
-def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path) -> None:
-    kind, edit = PHONE_FAULTS[name]
-    assert failed(checks(phone, "text", tmp_path, edit)) == {kind}
-
-
-@pytest.mark.whole
 @pytest.mark.parametrize("kind", ["bundled_program", "etrecord"])
-@pytest.mark.parametrize("whose", ["tower", "network"])
-def test_a_file_of_another_network_beside_a_pte_fails(
-    phone: Bundle, strangers: dict[str, Bundle], kind: str, whose: str, tmp_path: Path
-) -> None:
-    (entry,) = strangers[whose].manifest.towers.values()
-    there = strangers[whose].path / entry.attachments[kind].file
-    name = {"bundled_program": BPTE, "etrecord": RECORD}[kind]
-    found = checks(phone, "text", tmp_path, lambda folder: shutil.copy(there, folder / name))
-    assert failed(found) == {kind}
-    assert "\n" not in found[kind].describe()
-
-
-@pytest.mark.whole
-def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_by_0_3(
-    phone: Bundle, tmp_path: Path
-) -> None:
-    """0.3 wrote into no option that a file was asked for."""
-
-    def as_before(folder: Path) -> None:
+def test_what_0_4_wrote_beside_a_pte_is_left_to_that_version(ported: Bundle, kind: str, tmp_path: Path) -> None:
+    def older(folder: Path) -> None:
+        manifest("text", lambda entry: entry["attachments"].update({kind: entry["attachments"].pop("ort")}))(folder)
         with edited_json(folder / "manifest.json") as data:
-            del data["options"]["bundled_program"], data["options"]["etrecord"]
-        a_record(lambda parts: None)(folder)  # packed otherwise
+            data["options"][kind] = "on"
 
-    found = checks(phone, "text", tmp_path, as_before)
-    assert {step: check.status for step, check in found.items()} == {"bundled_program": "passed", "etrecord": "passed"}
+    found = checks(ported, "text", tmp_path, older)[kind]
+    assert (found.status, found.left_out) == ("not run", True)
+    assert found.detail == "text_model.ort: mobileclip-deploy 0.4.0 checks it"
 
 
 def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(ported: Bundle, tmp_path: Path) -> None:
@@ -278,7 +170,7 @@ def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(ported: Bun
 def a_link_beside(path: Path, away: Path) -> None:
     """To another file of the bundle."""
     path.unlink()
-    path.symlink_to(next(one for one in sorted(path.parent.iterdir()) if one.suffix in (".onnx", ".pte")).name)
+    path.symlink_to(next(one for one in sorted(path.parent.iterdir()) if one.suffix == ".onnx").name)
 
 
 NOT_ITS_OWN: dict[str, Callable[[Path, Path], object]] = {
@@ -293,22 +185,13 @@ NOT_ITS_OWN: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.whole  # bundle/test_bundle.py has such files of a tower
-@pytest.mark.parametrize(
-    ("name", "whose"),
-    [
-        pytest.param("vision_model.ort", "ported", id="ort"),
-        pytest.param(BPTE, "phone", id="bpte"),
-        pytest.param(RECORD, "phone", id="etrecord"),
-    ],
-)
 @pytest.mark.parametrize("edit", NOT_ITS_OWN)
 def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line(
-    name: str, whose: str, edit: str, tmp_path: Path, request: pytest.FixtureRequest
+    ported: Bundle, edit: str, tmp_path: Path
 ) -> None:
-    own: Bundle = request.getfixturevalue(whose)
-    path = Path(shutil.copytree(own.path, tmp_path / own.path.name))
-    NOT_ITS_OWN[edit](path / name, tmp_path / "away")
-    assert name in refusal(run("verify", path))
+    path = Path(shutil.copytree(ported.path, tmp_path / ported.path.name))
+    NOT_ITS_OWN[edit](path / "vision_model.ort", tmp_path / "away")
+    assert "vision_model.ort" in refusal(run("verify", path))
 
 
 @pytest.mark.whole

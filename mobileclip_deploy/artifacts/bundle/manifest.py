@@ -73,7 +73,7 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
     several: a prompt that fits has the same embedding at each. `pads_inside`: a row of ids ends at its first end token;
     what follows counts as padding. None in earlier versions, and where apps pad. `contents`: delegates, operators
     outside them and bytes by kind, for targets that report them. `attachments`: requested files next to the artifact,
-    by kind (`bundled_program`, `etrecord`).
+    by kind (`ort`).
     """
 
     file: PlainPath

@@ -221,9 +221,6 @@ def stays_float(name: str, depthwise: bool) -> bool:
     return depthwise or name.startswith("stem.") or ".downsample." in name or name.endswith(".se.fc1")
 
 
-ETRECORD = ".etrecord"
-
-
 @dataclass(frozen=True)
 class ExecuTorchOptions(TargetOptions):
     """Options of the ExecuTorch target.
@@ -233,7 +230,6 @@ class ExecuTorchOptions(TargetOptions):
         deployment_target: of the Core ML package inside a .pte for that backend.
         fast_depthwise: see depthwise.py.
         dynamic_batch: True if the text tower takes several prompts at a time.
-        bundled_program, etrecord: optional files written next to each .pte.
         model_schema: see model_schema.py.
     """
 
@@ -250,12 +246,6 @@ class ExecuTorchOptions(TargetOptions):
         "--no-fast-depthwise", "Do not split 7 x 7 convolutions (slow on XNNPACK).", default=True
     )
     dynamic_batch: bool = option("--dynamic-batch", "Let the text tower take 1 to 64 prompts at a time.", default=False)
-    bundled_program: bool = option(
-        "--bundled-program", "Also write a .bpte with golden inputs and outputs.", default=False, attaches=".bpte"
-    )
-    etrecord: bool = option(
-        "--etrecord", "Also write an ETRecord for ExecuTorch's developer tools.", default=False, attaches=ETRECORD
-    )
     model_schema: bool = option(
         "--model-schema", "Describe inputs and outputs in each .pte, for react-native-executorch.", default=False
     )

@@ -31,15 +31,15 @@ LARGE = 100_000_000
 
 
 def write_program(job: LoweringJob, backend: Backend, path: Path) -> tuple[Check, ...]:
-    """Writes a tower's .pte, and its ETRecord if requested. Returns the checks of each stage."""
+    """Writes a tower's .pte. Returns the checks of each stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = sum(weights.nbytes for weights in job.module.parameters()) > LARGE
     with _conversion(job), released_weights() if large else contextlib.nullcontext():
         if not backend.runs_in_wheel:
-            path.write_bytes(lower(backend.authored(job), job, backend, path))
+            path.write_bytes(lower(backend.authored(job), job, backend))
             return ()
         inputs, stages = _begun(job)
-        path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend, path))
+        path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend))
         stages.lowered(ExecuTorchArtifact(path, readable=False).runner)
         return stages.checks
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
-from mobileclip_deploy.targets.artifact import Artifact, Attached
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.capabilities import Capabilities, Formats, Packages, Places, Storing
 from mobileclip_deploy.targets.executorch.backends import (
     DEFAULT_BACKEND,
@@ -102,14 +102,6 @@ class ExecuTorchTarget(Target):
         from mobileclip_deploy.targets.executorch.pipeline import measure_stages
 
         return measure_stages(LoweringJob(**vars(job), options=self.options), self.backend, path)
-
-    def open_attached(self, kind: str, path: Path) -> Attached | None:
-        from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
-        from mobileclip_deploy.targets.executorch.lowering import EtRecord
-
-        if kind == "bundled_program":
-            return BundledProgram(path, self.backend.runs_in_wheel)
-        return EtRecord(path) if kind == "etrecord" else None
 
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact

@@ -20,7 +20,6 @@ from mobileclip_deploy.targets.foreign import Private, exchanged
 # This package's module, which imports the runtime quickly.
 BINDINGS = "mobileclip_deploy.targets.executorch.bindings"
 LOAD = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_for_executorch")
-LOAD_BUNDLE = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_bundled_program_from_buffer")
 SET_THREADS = Private("executorch", "1.5.1", BINDINGS, "portable_lib._unsafe_reset_threadpool")
 PASSES = "executorch.backends.xnnpack._passes"
 

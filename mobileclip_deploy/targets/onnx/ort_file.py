@@ -9,7 +9,7 @@ import onnx
 
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import ExportError, InvalidInput, first_sentence
-from mobileclip_deploy.targets.artifact import Attached, Origin
+from mobileclip_deploy.targets.artifact import Attached
 from mobileclip_deploy.targets.flatbuffer import root
 from mobileclip_deploy.targets.graph import Graph, first_difference
 from mobileclip_deploy.targets.int8_sums import session_options
@@ -34,11 +34,12 @@ class OrtFile(Attached):
     def runner(self) -> OnnxRunner:
         return OnnxRunner(self.path)
 
-    def difference(self, origin: Origin) -> str | None:
-        fresh = origin.folder / self.path.name
-        _as_ort(origin.artifact, fresh)
-        # The runtime orders the same tables differently each time, so bytes cannot be compared.
-        difference = first_difference(_graph(self.path), _graph(fresh))
+    def difference(self, artifact: Path) -> str | None:
+        with temporary_folder() as folder:
+            fresh = folder / self.path.name
+            _as_ort(artifact, fresh)
+            # The runtime orders the same tables differently each time, so bytes cannot be compared.
+            difference = first_difference(_graph(self.path), _graph(fresh))
         return None if difference is None else difference.describe()
 
 

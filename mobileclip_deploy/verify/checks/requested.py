@@ -9,14 +9,12 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.verify.instruments.versions import written_by_this_version
+from mobileclip_deploy.verify.instruments.versions import FORMER, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 BACKGROUND, EMBEDDING_SIZE = "background", "embedding_size"
 COMMON = {"allow_failing", BACKGROUND, "calibration", "calibration_sha256", EMBEDDING_SIZE, "gates"}
 """Options of every target that a manifest may record."""
-FORMER = {"union"}
-"""Options of version 0.4, whose files only that version checks."""
 
 
 def check_requested(subject: OpenedSubject) -> Iterator[Check]:

@@ -9,6 +9,8 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.targets import Target
 
 OURS = "mobileclip-deploy"
+FORMER = {"union", "bundled_program", "etrecord"}
+"""Options of version 0.4 that went: only that version checks the files that they requested."""
 # Packages that affect a conversion's operations, next to the target's own packages.
 CONVERTERS = (OURS, "torch")
 
