@@ -110,12 +110,12 @@ def print_failed_export(error: MobileClipDeployError) -> None:
 
 
 def print_search(log: SearchLog) -> None:
-    """Prints one row per measured candidate, the number of skipped candidates, and other candidates worth a try."""
+    """Prints one row per measured candidate, the number of other candidates."""
     rows = []
     for trial in log.trials:
         precisions = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
         size = "" if trial.bytes is None else megabytes(trial.bytes)
-        more = "" if trial.pictures is None else f"{trial.pictures:,}"
+        more = "" if trial.more is None else f"{trial.more:,}"
         rows.append([precisions, megabytes(trial.predicted_bytes), size, trial.outcome, more, trial.reason or ""])
     columns = ["candidate", ">MB predicted", ">MB", "outcome", ">more pictures", "reason"]
     print_table(f"search on {log.target}", columns, rows)
@@ -123,17 +123,9 @@ def print_search(log: SearchLog) -> None:
         say("more pictures: about how many more the dataset would need to decide whether the candidate passes")
     if len(rows) < log.candidates:
         say(
-            f"{log.candidates - len(rows)} of {log.candidates} candidates were not tried: predicted to fail, no better "
-            "than one of the same size, or not reached in time."
+            f"{log.candidates - len(rows)} of {log.candidates} candidates were not tried: one of their towers failed, "
+            "they are larger, or the time ended."
         )
-    points = []
-    for point in log.frontier:
-        precisions = ", ".join(f"{tower} {precision}" for tower, precision in point.precisions.items())
-        ratio = "exact" if point.snr_db is None else f"{point.snr_db:.1f}"
-        points.append([precisions, megabytes(point.predicted_bytes), ratio, point.outcome or "not tried"])
-    if points:
-        columns = ["candidate", ">MB predicted", ">dB predicted", "outcome"]
-        print_table("Pareto-optimal: no other candidate is closer without being larger", columns, points)
 
 
 def print_verified(found: Sequence[Verified | Refused], layers: bool = False) -> None:

@@ -158,7 +158,7 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     evidence = sampled_evidence(plan.source.model)
     relevance = None if plan.background is None else learn_relevance(plan.source.model, plan.background, progress)
     task = None
-    if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
+    if plan.dataset is not None:
         task = checkpoint_looks(plan.source.model, plan.dataset, progress)
     cut, compacted = None, plan.source.provenance.compacted
     if task is not None and compacted is not None:
@@ -249,4 +249,4 @@ def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress:
         return write_bundle(bundle, plan.source, evidence, progress)
     from mobileclip_deploy.export.smallest import find_smallest
 
-    return find_smallest(bundle, plan.source, evidence.reference, plan.dataset, progress)
+    return find_smallest(bundle, plan.source, evidence, progress)

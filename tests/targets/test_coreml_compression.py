@@ -27,7 +27,7 @@ from mobileclip_deploy.export.contents import recorded_options
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
-from mobileclip_deploy.export.smallest.prediction import measure_layers, mixes
+from mobileclip_deploy.export.smallest.sensitivity import measure_layers, mixes
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.precision import PRECISIONS, parse_precisions

@@ -1,19 +1,17 @@
 """Finds the smallest bundle that passes every gate: candidates are tried in the order of their predicted bytes.
 
-Bytes and noise are predicted first, without a conversion; only Pareto-optimal candidates are tried. A tower that fails
-its own gate is tried once, and all candidates with it are skipped. Accuracy selects on a third of the images and is
-confirmed on the others, once for each candidate. The first confirmed candidate is written and verified in full, as in
-every export. Nothing corrects for the number of candidates tested on the same images; the report states it. If the
-images are too few to decide, the target's default precision is written, undecided, before anything larger.
+A tower that fails its own gate is tried once, and all candidates with it are skipped. Accuracy is judged by the gate of
+every export, an interval, on all images. The first candidate that passes is written and verified in full, as in every
+export. Nothing corrects for the number of candidates tested on the same images; the report states it. If the images are
+too few to decide, the target's default precision is written, undecided, before anything larger.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,28 +26,22 @@ from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import write_whole
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed
-from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.evaluate import Measuring
-from mobileclip_deploy.evaluation.looks import Looks, checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import Limits
 from mobileclip_deploy.export.smallest.candidates import (
     Candidate,
     TowerChoice,
     four_bit_layers,
-    frontier,
     in_order,
     tower_choices,
 )
-from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
-from mobileclip_deploy.export.smallest.prediction import Layer, Prediction, Predictor, measure_layers
+from mobileclip_deploy.export.smallest.log import SearchLog, Trial
+from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.export.steps import ExportGateFailed, NotWritten, Written, write_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.precision import parse_precisions, precision_of
-from mobileclip_deploy.network.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.rules import storage_of
+from mobileclip_deploy.network.model.precision import parse_precisions
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.verify.subject import Evidence
 
 NOT_CONFIRMED = "passes its gates, but is not confirmed: the time limit was reached"
@@ -86,13 +78,7 @@ class NothingPasses(ExportGateFailed):
         super().__init__(text, NotFound(path, self, log))
 
 
-def find_smallest(
-    plan: BundlePlan,
-    source: Source,
-    reference: Reference,
-    dataset: Dataset | None = None,
-    progress: Progress = silent,
-) -> Smallest:
+def find_smallest(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Smallest:
     """Writes the smallest bundle that passes to the plan's path. The default precision is written before anything
     larger if the images can neither refuse nor confirm it.
 
@@ -102,8 +88,7 @@ def find_smallest(
     Args:
         plan: with a search instead of precisions; accuracy's gate is its `max_drop`.
         source: its model is folded in place.
-        reference: the checkpoint's embeddings before folding.
-        dataset: on which accuracy is compared, if both towers are exported.
+        evidence: the checkpoint's embeddings before folding, and its accuracy if it is compared.
 
     Raises:
         GateFailed: nothing passes, or the budget ended before anything did; nothing was written.
@@ -113,8 +98,12 @@ def find_smallest(
     assert limits is not None
     ends = None if limits.budget is None else time.monotonic() + 60 * limits.budget
     plan = replace(plan, request=replace(plan.request, gates=replace(plan.request.gates, task=limits.max_drop)))
-    trials, task = _trials(plan, source, reference, dataset, progress)
-    search = _Search(trials, limits, ends, task)
+    options = sorted(plan.target.options.recorded().items())
+    settings = f"{source.provenance.content} {options} {plan.request.calibration}"
+    # The hash keeps the caches of other checkpoints and options apart.
+    folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    trials = Trials(plan, source.folded(), evidence, folder, progress)
+    search = _Search(trials, limits, ends)
     smallest = search.run()
     if smallest is None:
         raise search.refused(search.what_failed())
@@ -124,17 +113,15 @@ def find_smallest(
 
 @dataclass
 class _Search:
-    """A search in progress. `ends`: end of the budget, by the monotonic clock; `task`: measurements to confirm accuracy
-    on."""
+    """A search in progress. `ends`: end of the budget, by the monotonic clock. `failed`: towers that failed their
+    gates."""
 
     trials: Trials
     limits: Limits
     ends: float | None
-    task: Looks | None
     layers: dict[TowerName, tuple[Layer, ...]] = field(default_factory=dict)
-    choices: dict[TowerName, list[TowerChoice]] = field(default_factory=dict)
-    ruled_out: dict[TowerName, dict[str, str]] = field(default_factory=dict)
-    candidates: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
+    failed: set[TowerChoice] = field(default_factory=set)
     tried: dict[Candidate, Trial] = field(default_factory=dict)
     confirmed: int = 0
 
@@ -144,66 +131,74 @@ class _Search:
         Raises:
             NothingPasses: nothing passed within the budget.
         """
-        for tower in self.trials.plan.towers:
-            if tower not in self.choices:
-                self._prepare(tower)
-        counts = [len(choices) + len(self.ruled_out.get(tower, {})) for tower, choices in self.choices.items()]
-        self.candidates = math.prod(counts)
-        while (candidate := self._next()) is not None:
-            if not self._holds(candidate) or not self._may_be_written(candidate):
-                continue
-            if (smallest := self._write(candidate)) is not None:
-                return smallest
+        plan = self.trials.plan
+        self.candidates = in_order({tower: self._choices(tower) for tower in plan.towers}, self._default)
+        for candidate in self.candidates:
+            if self._is_affordable(candidate) and self._may_pass(candidate):
+                self._go_on()
+                if self._holds(candidate) and (smallest := self._write(candidate)) is not None:
+                    return smallest
         return None
 
-    def _next(self) -> Candidate | None:
-        """Returns the smallest candidate that was not tried; the default precision comes before all larger ones. None
-        if all were tried."""
-        left = [entry for entry in self._affordable() if entry not in self.tried]
-        default = self._default()
-        if default is None or default in self.tried or (left and left[0].predicted < default.predicted):
-            return left[0] if left else None
-        return default
+    def _may_pass(self, candidate: Candidate) -> bool:
+        return self.failed.isdisjoint(candidate.choices)
 
-    def _default(self) -> Candidate | None:
-        """Returns the target's default precision. None if it is too large, or the gate of a tower refuses it."""
+    @property
+    def _default(self) -> Mapping[TowerName, str]:
+        """The target's default precision, which may be written undecided."""
         plan = self.trials.plan
-        named = parse_precisions(plan.target.capabilities.storing.default_precision, plan.towers)
-        matches = [
-            next((entry for entry in self.choices[tower] if entry.precision == named[tower]), None) for tower in named
-        ]
-        choices = tuple(entry for entry in matches if entry is not None)
-        candidate = Candidate(choices)
-        return candidate if len(choices) == len(matches) and self._is_affordable(candidate) else None
-
-    def _affordable(self) -> list[Candidate]:
-        return [candidate for candidate in self._frontier() if self._is_affordable(candidate)]
+        return parse_precisions(plan.target.capabilities.storing.default_precision, plan.towers)
 
     def _is_affordable(self, candidate: Candidate) -> bool:
         return self.limits.max_size is None or candidate.predicted <= 1e6 * self.limits.max_size
 
+    def _choices(self, tower: TowerName) -> tuple[TowerChoice, ...]:
+        trials, target = self.trials, self.trials.plan.target
+        module = make_tower(trials.source.model, tower)
+        if target.capabilities.storing.mixes:
+            self._go_on()
+            self.layers[tower] = _layers(trials, tower, module)
+        return tower_choices(target, tower, module, self.layers.get(tower, ()))
+
     def _holds(self, candidate: Candidate) -> bool:
-        """Tries a candidate: its gates, and its accuracy on the images for selection."""
-        self._go_on()
-        self.tried[candidate] = self._try(candidate)
-        return self.tried[candidate].outcome != "failed"
-
-    def _may_be_written(self, candidate: Candidate) -> bool:
-        """Confirms a candidate's accuracy on the images that it was not selected on.
-
-        The default precision may be written undecided.
-        """
-        if self.task is None:
+        """Tries a candidate: the gates of its towers, its bytes, and its accuracy."""
+        trials, limit, bound = self.trials, self.limits.max_size, self.limits.max_drop
+        named = {
+            tower: tuple(layer.name for layer in self.layers.get(tower, ()) if layer.name in chosen)
+            for tower, chosen in candidate.four_bit.items()
+        }
+        self.tried[candidate] = Trial(
+            precisions=candidate.precisions,
+            predicted_bytes=candidate.predicted,
+            four_bit={tower: names for tower, names in named.items() if names},
+            outcome="failed",
+        )
+        size = 0
+        for choice in candidate.choices:
+            tried = trials.tower(choice)
+            if tried.failed is not None:
+                self.failed.add(choice)
+                self._record(candidate, reason=tried.failed)
+                return False
+            size += tried.bytes
+        if limit is not None and size > 1e6 * limit:
+            self._record(candidate, bytes=size, reason=f"{size / 1e6:.2f} MB, at most {limit:g} allowed")
+            return False
+        self._record(candidate, bytes=size, outcome="undecided", reason=NOT_CONFIRMED)
+        if trials.evidence.task is None:
             return True
-        bound = self.limits.max_drop
         self._go_on()
-        paired = self.trials.losses(candidate, self.task, bound)
+        paired = trials.losses(candidate, trials.evidence.task, bound)
         self.confirmed += 1
         outcome = paired.outcome(bound)
-        if outcome != "passed":
-            more = paired.more_for(bound) if outcome == "undecided" else None
-            self._say(candidate, outcome=outcome, reason=f"confirming: {paired.describe(bound)}", more=more)
-        return outcome == "passed" or (outcome == "undecided" and candidate == self._default())
+        self._record(
+            candidate,
+            drops={name: round(loss.points, 4) for name, loss in paired.losses.items()},
+            outcome="failed" if outcome == "failed" else "undecided",
+            reason=NOT_CONFIRMED if outcome == "passed" else paired.describe(bound),
+            more=paired.more_for(bound) if outcome == "undecided" else None,
+        )
+        return outcome == "passed" or (outcome == "undecided" and candidate.precisions == self._default)
 
     def log(self) -> SearchLog:
         """Returns the log of all trials so far."""
@@ -211,25 +206,11 @@ class _Search:
             target=self.trials.plan.target.label,
             max_drop=self.limits.max_drop,
             max_size=self.limits.max_size,
-            dataset=self.trials.dataset.name if self.trials.dataset is not None else None,
+            dataset=None if self.trials.evidence.task is None else self.trials.evidence.task.dataset.name,
             trials=tuple(self.tried.values()),
             layers=self.layers,
-            candidates=self.candidates,
-            ruled_out=self.ruled_out,
-            frontier=tuple(
-                Point(
-                    precisions=candidate.precisions,
-                    predicted_bytes=candidate.predicted,
-                    snr_db=decibels(candidate.noise[0]),
-                    outcome=self.tried[candidate].outcome if candidate in self.tried else None,
-                )
-                for candidate in self._frontier()
-            ),
+            candidates=len(self.candidates),
         )
-
-    def _frontier(self) -> list[Candidate]:
-        """Returns the Pareto-optimal candidates without the towers that failed."""
-        return frontier(in_order(self.choices)) if self.choices else []
 
     def _go_on(self) -> None:
         if self.ends is not None and time.monotonic() > self.ends:
@@ -242,59 +223,6 @@ class _Search:
         """Makes the error of a search that wrote nothing."""
         path = self.trials.plan.path
         return NothingPasses(f"{path.name}: {why}", path, self.log())
-
-    def _prepare(self, tower: TowerName) -> None:
-        """Collects every choice of a tower with its prediction."""
-        trials, target = self.trials, self.trials.plan.target
-        module = make_tower(trials.source.model, tower)
-        if target.capabilities.storing.mixes:
-            self._go_on()
-            self.layers[tower] = _layers(trials, tower, module)
-        choices = tower_choices(target, tower, module, self.layers.get(tower, ()))
-        predicted = _predictions(trials, tower, module, choices, self._go_on)
-        bound = trials.plan.request.gates.shipped
-        self.choices[tower] = []
-        for choice in choices:
-            prediction = predicted[choice.label]
-            reason = prediction.fails(bound(choice.precision, trials.reference.floor[tower]))
-            if reason is not None:
-                self.ruled_out.setdefault(tower, {})[choice.label] = reason
-                continue
-            self.choices[tower].append(replace(choice, noise=prediction.noise))
-
-    def _try(self, candidate: Candidate) -> Trial:
-        """Checks both towers against their gates, and their accuracy on the images for selection."""
-        trials, limit = self.trials, self.limits.max_size
-        four_bit_names = {
-            tower: tuple(layer.name for layer in self.layers.get(tower, ()) if layer.name in chosen)
-            for tower, chosen in candidate.four_bit.items()
-        }
-        trial = Trial(
-            precisions=candidate.precisions,
-            predicted_bytes=candidate.predicted,
-            predicted_snr_db={choice.tower: decibels(choice.noise) for choice in candidate.choices},
-            four_bit={tower: names for tower, names in four_bit_names.items() if names},
-            outcome="failed",
-        )
-        size = 0
-        for choice in candidate.choices:
-            tried = trials.tower(choice)
-            if tried.failed is not None:
-                self.choices[choice.tower].remove(choice)
-                return trial.model_copy(update={"reason": tried.failed})
-            size += tried.bytes
-        if limit is not None and size > 1e6 * limit:
-            return trial.model_copy(update={"bytes": size, "reason": f"{size / 1e6:.2f} MB, at most {limit:g} allowed"})
-        drops, gates = trials.drops(candidate), trials.plan.request.gates
-        over = [f"{name} drops by {drop:.2f} points" for name, drop in drops.items() if not gates.allow_drop(drop)]
-        return trial.model_copy(
-            update={
-                "bytes": size,
-                "drops": {name: round(drop, 4) for name, drop in drops.items()},
-                "outcome": "failed" if over else "undecided",
-                "reason": "; ".join(over) or NOT_CONFIRMED,
-            }
-        )
 
     def _write(self, candidate: Candidate) -> Smallest | None:
         """Writes and verifies the bundle as any other, and publishes it under the requested name. None if it does not
@@ -309,20 +237,19 @@ class _Search:
             request=replace(plan.request, writing=replace(plan.request.writing, force=True)),
             search=None,
         )
-        evidence = Evidence(trials.reference, self.task)
         try:
-            written = write_bundle(final_plan, trials.source, evidence, trials.progress)
+            written = write_bundle(final_plan, trials.source, trials.evidence, trials.progress)
         except GateFailed as error:
-            self._say(candidate, outcome="failed", reason=str(error))
+            self._record(candidate, outcome="failed", reason=str(error))
             return None
         assert written.report is not None
         undecided = "; ".join(check.describe() for check in written.report.undecided)
         if undecided:
-            self._say(candidate, outcome="undecided", reason=undecided)
-            if candidate != self._default():
+            self._record(candidate, outcome="undecided", reason=undecided)
+            if candidate.precisions != self._default:
                 return None
         else:
-            self._say(candidate, outcome="passed", reason=None)
+            self._record(candidate, outcome="passed", reason=None)
         self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
         log = self.log().model_copy(update={"fallback": bool(undecided)})
         with staged_bundle(plan.path, plan.request.writing.force) as staging:
@@ -332,13 +259,13 @@ class _Search:
         report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
         return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
 
-    def _say(self, candidate: Candidate, **what: object) -> None:
+    def _record(self, candidate: Candidate, **what: object) -> None:
         self.tried[candidate] = self.tried[candidate].model_copy(update=what)
 
     def what_failed(self) -> str:
         """Describes why the search wrote nothing, and what to do next."""
         tried, limits = [*self.tried.values()], self.limits
-        beyond = self._frontier()[len(self._affordable()) :]
+        beyond = [one for one in self.candidates if self._may_pass(one) and not self._is_affordable(one)]
         within = "" if limits.max_size is None else f" of at most {limits.max_size:g} MB"
         after = f"; the next candidate needs `max_size` {beyond[0].predicted / 1e6:.2f}" if beyond else ""
         if not tried:
@@ -378,34 +305,12 @@ def _more(undecided: Sequence[Trial]) -> str:
     if not counted:
         return ""
     _, trial = min(counted, key=lambda pair: (pair[0], pair[1].bytes))
-    return f"; about {trial.pictures:,} more pictures would decide {_named(trial)}"
+    return f"; about {trial.more:,} more pictures would decide {_named(trial)}"
 
 
 def _named(trial: Trial) -> str:
     named = ", ".join(f"{tower} {precision}" for tower, precision in trial.precisions.items())
     return f"{named} ({(trial.bytes or 0) / 1e6:.1f} MB)"
-
-
-def decibels(noise: float) -> float | None:
-    """Converts a share of energy to a signal-to-noise ratio. None for no noise at all."""
-    return -10 * math.log10(noise) if noise > 0 else None
-
-
-def _trials(
-    plan: BundlePlan, source: Source, reference: Reference, dataset: Dataset | None, progress: Progress
-) -> tuple[Trials, Looks | None]:
-    """Makes the folder of trials, and measures the checkpoint's own accuracy, before it is folded, to select and
-    confirm on."""
-    options = sorted(plan.target.options.recorded().items())
-    settings = f"{source.provenance.content} {options} {plan.request.calibration}"
-    # The hash keeps the caches of other checkpoints and options apart.
-    folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
-    baseline = chosen_on = confirmed_on = None
-    if dataset is not None and plan.towers == TOWERS:
-        chosen_on, others = dataset.divided()
-        baseline = checkpoint_looks(source.model, chosen_on, progress, Measuring(cache=folder / "embeddings"))
-        confirmed_on = checkpoint_looks(source.model, others, progress)
-    return Trials(plan, source.folded(), reference, folder, chosen_on, baseline, progress), confirmed_on
 
 
 def _layers(trials: Trials, tower: TowerName, module: nn.Module) -> tuple[Layer, ...]:
@@ -420,23 +325,3 @@ def _layers(trials: Trials, tower: TowerName, module: nn.Module) -> tuple[Layer,
     trials.folder.mkdir(parents=True, exist_ok=True)
     write_whole(file, adapter.dump_json(layers))
     return layers
-
-
-def _predictions(
-    trials: Trials, tower: TowerName, module: nn.Module, choices: Sequence[TowerChoice], go_on: Callable[[], None]
-) -> dict[str, Prediction]:
-    """Returns the predicted effect of each choice of a tower, by its label, computed once per search."""
-    file = trials.folder / f"{tower}-predictions.json"
-    adapter = TypeAdapter(dict[str, Prediction])
-    predictions = adapter.validate_json(file.read_bytes()) if file.exists() else {}
-    predictor = Predictor(module, trials.reference.inputs.of(tower))
-    trials.folder.mkdir(parents=True, exist_ok=True)
-    # Sorted by the table's precision: the table is the largest weight, and is not rounded again.
-    for choice in sorted(choices, key=lambda one: (precision_of(one.precision).table or one.precision, one.label)):
-        if choice.label not in predictions:
-            go_on()
-            trials.progress(f"{tower} tower at {choice.precision}: predicting")
-            storage = storage_of(trials.plan.target, tower, module, choice.precision, choice.four_bit)
-            predictions[choice.label] = predictor.predict(storage)
-            write_whole(file, adapter.dump_json(predictions))
-    return predictions

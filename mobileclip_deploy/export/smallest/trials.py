@@ -9,7 +9,6 @@ from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256, replacing
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import ExportError, InvalidInput
-from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.export.plan import BundlePlan
@@ -19,7 +18,6 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
@@ -28,6 +26,7 @@ from mobileclip_deploy.verify.checks.task import TASK_FIGURES
 from mobileclip_deploy.verify.instruments.matching import matched_weights
 from mobileclip_deploy.verify.instruments.pace import sampled_rows
 from mobileclip_deploy.verify.instruments.stored_tower import fast_runner, stored_runner
+from mobileclip_deploy.verify.subject import Evidence
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,14 @@ class TriedTower:
 class Trials:
     """Exports and measurements of the candidates of one source on one target.
 
-    `plan`: of the bundle to find. `folder`: cache of the artifacts and the embeddings of the dataset. `dataset`, and
-    the checkpoint's own measurements of it, `own`, are None if accuracy is not compared (one tower, or no dataset).
+    `plan`: of the bundle to find. `evidence`: the checkpoint's answers, and its accuracy if it is compared. `folder`:
+    cache of the artifacts and the embeddings of the dataset.
     """
 
     plan: BundlePlan
     source: Source
-    reference: Reference
+    evidence: Evidence
     folder: Path
-    dataset: Dataset | None = None
-    own: Looks | None = None
     progress: Progress = silent
     _towers: dict[TowerChoice, TriedTower] = field(default_factory=dict)
     _shared: dict[TowerName, Shared] = field(default_factory=dict)
@@ -80,37 +77,30 @@ class Trials:
                     target.write(replace(job, four_bit=choice.four_bit, shared=shared), staging / name)
             self.progress(f"{tower} tower at {precision}: measuring")
             runner = target.open(artifact).runner()
-            variant, inputs = self.source.variant, self.reference.inputs.of(tower)
+            variant, reference = self.source.variant, self.evidence.reference
+            inputs = reference.inputs.of(tower)
             rows = sampled_rows(target, variant.name, variant.preprocess.size, tower, inputs)
-            deviation = compare(self.reference.of(tower)[rows], runner(inputs[rows]))
+            deviation = compare(reference.of(tower)[rows], runner(inputs[rows]))
         except (ExportError, InvalidInput) as error:
             return TriedTower(artifact, 0, f"{tower} {precision} could not be converted: {error}")
-        bound = self.plan.request.gates.shipped(precision, self.reference.floor[tower])
+        bound = self.plan.request.gates.shipped(precision, self.evidence.reference.floor[tower])
         value, ratio = deviation.value(bound.metric), "" if bound.snr_db is None else f", SNR {deviation.decibels}"
         reason = f"{tower} {precision}: {bound.metric} {value:.6g}{ratio}, expected {bound}"
         return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
 
-    def drops(self, candidate: Candidate) -> dict[str, float]:
-        """Returns the points of accuracy that a candidate loses; empty if accuracy is not compared."""
-        if self.dataset is None or self.own is None:
-            return {}
-        label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
-        self.progress(f"{label}: accuracy")
-        expected = self.own.plain.result.figures
-        figures = self._looks(candidate, self.own, silent).plain.result.figures
-        return {name: expected[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
-
     def losses(self, candidate: Candidate, own: Looks, bound: float) -> Paired:
-        """Measures the losses of a candidate on the images that confirm accuracy.
+        """Measures the losses of a candidate against the checkpoint.
 
         Args:
-            own: the checkpoint's measurements of them.
+            own: the checkpoint's measurements.
             bound: in points.
         """
+        label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
+        self.progress(f"{label}: accuracy")
         exact = all(precision_of(name).bits == 32 for name in candidate.precisions.values())
-        return paired_looks(own, self._looks(candidate, own, self.progress), TASK_FIGURES, bound, exact)
+        return paired_looks(own, self._looks(candidate, own), TASK_FIGURES, bound, exact)
 
-    def _looks(self, candidate: Candidate, own: Looks, progress: Progress) -> Looks:
+    def _looks(self, candidate: Candidate, own: Looks) -> Looks:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
         runners = {choice.tower: self._runner(choice) for choice in candidate.choices}
         embedder = replace(
@@ -121,7 +111,7 @@ class Trials:
             texts=runners["text"],
             artifact=lambda tower: artifact_sha256(artifacts[tower]),
         )
-        return Looks(embedder, own.dataset, Measuring(cache=self.folder / "embeddings"), progress)
+        return Looks(embedder, own.dataset, Measuring(cache=self.folder / "embeddings"))
 
     def _runner(self, choice: TowerChoice) -> Runner:
         """Returns the runner for all pictures; a slow runtime is replaced by the fast equivalent that `verify` uses."""

@@ -12,7 +12,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers, tower_choices
-from mobileclip_deploy.export.smallest.prediction import Layer, measure_layers, mixes
+from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers, mixes
 from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
@@ -72,7 +72,7 @@ def test_mixes_grow_smaller_and_leave_the_most_sensitive_at_8_bits() -> None:
 
 @pytest.mark.parametrize(("deployment_target", "mixed"), [(None, True), ("iOS18", True), ("iOS16", False)])
 def test_a_mix_is_no_candidate_where_the_system_is_too_old(deployment_target: str | None, mixed: bool) -> None:
-    layers = [layer("worst", 0.2), layer("good", 0.001)]
+    layers = [layer("0.weight", 0.2), layer("1.weight", 0.001)]
     target = chosen("coreml", deployment_target=deployment_target)
     choices = tower_choices(target, "image", tower(), layers)
     assert ("mixed" in [choice.precision for choice in choices]) is mixed
