@@ -24,7 +24,7 @@ from mobileclip_deploy.targets.coreml.options import allowed_units
 from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession, EvaluatorRunner, feeds
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
+from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, StoredTensor
 from mobileclip_deploy.targets.mil import Operation, Port, Program, load
 from mobileclip_deploy.targets.mil.constexpr import Decompressed
 from mobileclip_deploy.targets.mil.graph import Operand, Reference
@@ -203,7 +203,7 @@ def _function(program: Program) -> FunctionInspection:
         for weight in program.weights
     ]
     return FunctionInspection.of(
-        (map(_port, program.inputs), map(_port, program.outputs)),
+        (program.inputs, program.outputs),
         (operation.type for operation in program.operations),
         map(_precision, program.operations),
         weights,
@@ -218,11 +218,6 @@ def _precision(operation: Operation) -> str:
     if dtypes == {"bool"}:
         dtypes |= {argument.dtype for bound in operation.inputs.values() for argument in bound if not argument.constant}
     return next((dtype for dtype in CLASSES if dtype in dtypes), ", ".join(sorted(dtypes)))
-
-
-def _port(port: Port) -> PortInspection:
-    details = {name: getattr(port, name) or None for name in ("colour", "scale", "bias", "shapes", "ranges")}
-    return PortInspection(name=port.name, kind=port.kind, dtype=port.dtype, shape=port.shape, **details)
 
 
 def _limits(node: Node) -> tuple[int, int]:

@@ -24,9 +24,9 @@ Not emulated are the order of a device's sums, its approximations of functions, 
 
 from __future__ import annotations
 
+from mobileclip_deploy.targets.inspection import PortInspection as Port
 from mobileclip_deploy.targets.mil.description import Argument, Operation, Weight
 from mobileclip_deploy.targets.mil.plan import UnsupportedOperation
-from mobileclip_deploy.targets.mil.ports import Port
 from mobileclip_deploy.targets.mil.program import Computed, Precision, Program, load
 
 __all__ = [

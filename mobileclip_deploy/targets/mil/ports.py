@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,39 +10,13 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets.inspection import PortInspection as Port
 from mobileclip_deploy.targets.mil.constants import Constant
 from mobileclip_deploy.targets.mil.graph import Graph, Node, Reference
 from mobileclip_deploy.targets.mil.types import ValueType
 
 _COLOURS = {10: "GRAY", 20: "RGB", 30: "BGR", 40: "GRAY16"}
 _ARRAY_TYPES = {65568: "float32", 65600: "float64", 131104: "int32", 65552: "float16", 131080: "int8"}
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a program.
-
-    Attributes:
-        name: its name.
-        kind: "image", "tensor", or for a classifier's outputs "label" and "probabilities".
-        shape: of the tensor in the program, None for a dimension known at run time only; an image's is [1, C, H, W].
-        dtype: of the tensor in the program, numpy's name.
-        colour: of an image, "RGB", "BGR", "GRAY" or "GRAY16", else None.
-        scale: first factor of an image's values 0..255 in the program: one number, or one per channel; None if absent.
-        bias: first addend after that; None if absent.
-        shapes: the shapes that a flexible input enumerates; () for none.
-        ranges: lowest and highest size of each dimension of a flexible input (highest -1 is unbounded); () for none.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int | None, ...]
-    dtype: str
-    colour: str | None = None
-    scale: tuple[float, ...] | None = None
-    bias: tuple[float, ...] | None = None
-    shapes: tuple[tuple[int, ...], ...] = ()
-    ranges: tuple[tuple[int, int], ...] = ()
 
 
 def _only_user(graph: Graph, name: str) -> Node | None:
@@ -111,11 +84,13 @@ def _port(feature: Any, declared: ValueType, graph: Graph, incoming: bool) -> Po
         if declared.shape[1] != (3 if colour in ("RGB", "BGR") else 1):
             raise InvalidInput(f"the image {feature.name!r} is {colour} outside and is {declared} in the program")
         scale, bias = _preprocessing(graph, feature.name) if incoming else (None, None)
-        return Port(feature.name, kind, declared.shape, declared.dtype.name, colour, scale, bias)
-    array = feature.type.multiArrayType  # empty if it is not a tensor
-    shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
-    ranges = tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
-    return Port(feature.name, kind, declared.shape, declared.dtype.name, shapes=shapes, ranges=ranges)
+        details: dict[str, Any] = {"colour": colour, "scale": scale, "bias": bias}
+    else:
+        array = feature.type.multiArrayType  # empty if it is not a tensor
+        shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
+        ranges = tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
+        details = {"shapes": shapes or None, "ranges": ranges or None}
+    return Port(name=feature.name, kind=kind, dtype=declared.dtype.name, shape=declared.shape, **details)
 
 
 def read_ports(features: Iterable[Any], types: dict[str, ValueType], graph: Graph, incoming: bool) -> tuple[Port, ...]:
