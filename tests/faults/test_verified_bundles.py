@@ -5,9 +5,12 @@ Of the targets whose tables of faults are held against the graph of a conversion
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,10 +18,10 @@ from exports import rehash
 from faults.files import require
 from faults.test_companion_faults import golden, manifest, one_input, text
 from faults.test_reading import FORMATS
-from faults.unconverted import asked_least
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.targets import get_target
 
 Edit = Callable[[Path], object]
 Said = Mapping[tuple[str, str], str]
@@ -53,6 +56,19 @@ CASES: dict[str, tuple[str, tuple[str, ...], Said]] = {
     ),
 }
 """Target -> precision, the edits of its text tower, and what has to be said of them."""
+
+
+@contextmanager
+def asked_least(target: str) -> Iterator[None]:
+    """Ask of every tower what the table of inputs has for the largest ones, where a runtime is slow."""
+    kind = type(get_target(target))
+    places = kind.capabilities.places
+    if places.slow_runtime is None:
+        yield
+        return
+    places = replace(places, slow_runtime=replace(places.slow_runtime, asked=places.slow_runtime.asked[-1:]))
+    with mock.patch.object(kind, "capabilities", replace(kind.capabilities, places=places)):
+        yield
 
 
 @pytest.mark.once  # test_conformance.py plants a wrong number in every target
