@@ -350,10 +350,18 @@ _INPUTS = {
 }
 
 
+def by_target(table: str) -> dict[str, dict[str, str]]:
+    """Rows of a table by their first column, without the cells that are "-"."""
+    (_, *targets), *rows = (re.split(r"  +", line) for line in table.strip().splitlines())
+    return {
+        name: {target: cell for target, cell in zip(targets, cells, strict=True) if cell != "-"}
+        for name, *cells in rows
+    }
+
+
 def _words(target: str) -> Words:
-    heading, *lines = (re.split(r"  +", line) for line in _OPERATIONS.strip().splitlines())
-    column = heading.index(target)
-    operations = {line[0]: tuple(map(_long, line[column].split(","))) for line in lines if line[column] != "-"}
+    cells = {what: row[target] for what, row in by_target(_OPERATIONS).items() if target in row}
+    operations = {what: tuple(map(_long, cell.split(","))) for what, cell in cells.items()}
     numbers = {}
     for line in _NUMBERS[target].strip().splitlines():
         what, _, places = line.partition(" = ")

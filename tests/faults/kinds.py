@@ -6,50 +6,76 @@ has to find it. That a format's reader sees what is edited in a file, test_readi
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from faults.graphs import Array, PlantedGraph
+from faults.graphs import Array, PlantedGraph, by_target
 
 from mobileclip_deploy.targets.graph import Constant, Node, Wire
 
 P = PlantedGraph
 Plant = Callable[[P], str | None]
-# Which files may have a kind, as patterns of `target tower precision`: all of a kind's must be found.
-IMAGE, TEXT = " image ", " text "
-INTEGERS, TABLES = " w", r" w\dp"
-ZEROS = r"onnx image w8a8|coreml .* w.*-iOS1[67]|coreai .* w|litert .* w"
-QUANTIZED = r"(onnx image|coreml .*|litert .*|executorch .*) w8a8"
-MEASURED = r"executorch text w[48]$"
-BIASES = r"(onnx|litert|executorch) image w8a8"
-PADDED = "onnx|core|executorch|litert image"
-SCALED = "onnx|coreai|(coreml|litert) image"
-MEANS = " image |(coreai|litert) text"
-ORDERED = (
-    r"onnx|coreai|litert|executorch|(fp\d+|w8|w8a8)-|w4p?-iOS18"  # rows of weights are not packed one after another
-)
-IN_PARTS = "onnx|coreai|litert|executorch|iOS1[67]"  # attention is one operation in Core ML since
-FACTOR = "onnx image|onnx text (fp|w8$|w4)"
+# Which files may have a kind, as patterns of `tower:precision`: all of a kind's must be found.
+FILES_OF = by_target("""
+files          onnx                  coreml                          coreai  litert      executorch
+everywhere     *                     *                               *       *           *
+image          image*                image*                          image*  image*      image*
+text           text*                 text*                           text*   text*       text*
+integers       *:w*                  *:w*                            *:w*    *:w*        *:w*
+tables         -                     *:w?p*                          *:w?p   -           -
+zeros          image:w8a8            *:w*-iOS16 *:w*-iOS17           *:w*    *:w*        -
+offsets        -                     -                               *:w*    -           -
+in order       *                     *:fp* *:w8* *:w4-* *:w4p-iOS18  *       *           *
+in parts       *                     *-iOS16 *-iOS17                 *       *           *
+quantized      image:w8a8            *:w8a8*                         -       *:w8a8      *:w8a8
+restored       image:w8a8            *:w8a8*                         -       -           -
+results        -                     -                               -       image:w8a8  image:w8a8
+biases         image:w8a8            -                               -       image:w8a8  image:w8a8
+measured       -                     -                               -       -           text:w[48]
+scaled         *                     image*                          *       image*      -
+padded         *                     *                               *       image*      *
+means          image*                image*                          *       *           image*
+rectified      image*                image*                          image*  -           -
+axes           image*                image*                          image*  image*      -
+dimensions     image*                image*                          -       image*      -
+joined         image*                -                               -       image*      image*
+norms          text*                 text*                           -       -           text*
+bounds         text*                 text*                           text*   text*       -
+roots          -                     -                               text*   text*       -
+squares        -                     -                               -       text*       -
+turned         -                     text*                           -       text*       -
+projected      image* *:fp* *:w[48]  -                               -       -           -
+Core AI        -                     -                               *       -           -
+Core AI text   -                     -                               text*   -           -
+Core ML        -                     *                               -       -           -
+Core ML image  -                     image*                          -       -           -
+""")
 RECTIFIED = ("range", "0 to inf")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. `plant` gives the operation that must be named; None where which one is depends on the order."""
+    """A kind of fault. `plant` gives the operation that must be named; None where which one is depends on the order.
+
+    `files`: a row of `FILES_OF`. `targets`: those of them that have it; None for all.
+    """
 
     name: str
     plant: Plant
-    files: tuple[str, ...] = ()
+    files: str = "everywhere"
+    targets: Collection[str] | None = None
 
     def __str__(self) -> str:
         return self.name
 
-    def stands_in(self, *file: str) -> bool:
-        """Whether a file of a target, tower and precision can have it."""
-        return all(re.search(pattern, " ".join(file)) for pattern in self.files)
+    def stands_in(self, target: str, tower: str, precision: str) -> bool:
+        """Whether a file can have it."""
+        patterns = FILES_OF[self.files].get(target, "").split()
+        known = self.targets is None or target in self.targets
+        return known and any(fnmatchcase(f"{tower}:{precision}", pattern) for pattern in patterns)
 
 
 # Numbers
@@ -388,9 +414,9 @@ def retyped(what: str, by: str, index: int = 0) -> Plant:
     return lambda p: p.retype(p.find(what, index), p.words.operations[by][0])
 
 
-def said(name: str, what: str, files: tuple[str, ...] = (), index: int = 0, **how: Any) -> Kind:
+def said(name: str, what: str, files: str = "everywhere", index: int = 0, **how: Any) -> Kind:
     """Another setting of an operation: its name and value in each target that has it."""
-    return Kind(name, lambda p: p.give(p.find(what, index), *how[p.target]), (*files, "|".join(how)))
+    return Kind(name, lambda p: p.give(p.find(what, index), *how[p.target]), files, tuple(how))
 
 
 def either(constants: str, change: Callable[[Array], Any], what: str, **changed: tuple[str, Any]) -> Plant:
@@ -660,15 +686,15 @@ KINDS: tuple[Kind, ...] = (
     Kind("a layer at half its bits or fewer", weight(coarser)),
     Kind("a little noise", numbers("weight", little_noise, lambda one: large(one) and one.dtype.kind == "f")),
     Kind("a step more in every hundredth number", weight(steps_of_noise)),
-    Kind("all scales doubled", numbers("scale", times(2), several), (INTEGERS,)),
-    Kind("a little noise on scales", numbers("scale", little_noise, several), (INTEGERS,)),
-    Kind("scales of the neighbours", numbers("scale", lambda one: np.roll(one, 1), several), (INTEGERS,)),
-    Kind("a zero point moved", numbers("zero point", plus(1), several), (ZEROS,)),
-    Kind("an offset on a weight", numbers("offset", plus(0.01)), ("coreai .* w",)),
-    Kind("a table in reverse", numbers("table", lambda one: np.flip(one)), (TABLES,)),
-    Kind("an entry of a table", numbers("table", one_number), (TABLES,)),
+    Kind("all scales doubled", numbers("scale", times(2), several), "integers"),
+    Kind("a little noise on scales", numbers("scale", little_noise, several), "integers"),
+    Kind("scales of the neighbours", numbers("scale", lambda one: np.roll(one, 1), several), "integers"),
+    Kind("a zero point moved", numbers("zero point", plus(1), several), "zeros"),
+    Kind("an offset on a weight", numbers("offset", plus(0.01)), "offsets"),
+    Kind("a table in reverse", numbers("table", lambda one: np.flip(one)), "tables"),
+    Kind("an entry of a table", numbers("table", one_number), "tables"),
     Kind("numbers or indices shifted by one", weight(lambda one: np.roll(one, 1))),
-    Kind("two numbers of a byte swapped", weight(lambda one: one >> 4 | (one & 15) << 4), (INTEGERS,)),
+    Kind("two numbers of a byte swapped", weight(lambda one: one >> 4 | (one & 15) << 4), "integers"),
     Kind("a kernel flipped", kernel(lambda p, one: np.flip(one, p.words.columns))),
     Kind("a kernel without its identity", kernel(without_identity)),
     Kind("one tap of a kernel", kernel(lambda _, one: one + (np.arange(one.size).reshape(one.shape) == 3))),
@@ -678,55 +704,55 @@ KINDS: tuple[Kind, ...] = (
     Kind("one number of a bias", numbers("bias", one_number, several)),
     Kind("neighbours of a bias swapped", numbers("bias", neighbours_swapped, several)),
     Kind("the bias of a product", numbers("product's bias", plus(1), lambda one: one.ndim == 1 and one.size > 1)),
-    Kind("a scale of a bias", numbers("scale of a bias", times(2)), (IMAGE, BIASES)),
-    Kind("queries and keys swapped in their weight", queries_and_keys_in_weight, (ORDERED,)),
-    Kind("the first convolution's channels in BGR order", first_channels_reversed, (IMAGE,)),
-    Kind("a layer scale forgotten", numbers("layer scale", np.ones_like, is_map), (SCALED,)),
-    Kind("a norm's gain", numbers("gain", one_number, lambda one: one.size > 8), (TEXT,)),
-    Kind("a norm's shift", numbers("shift", one_number, lambda one: one.size > 8), (TEXT,)),
-    Kind("words of no prompt swapped", table(rows_swapped), (TEXT,)),
-    Kind("words of no prompt overwritten", table(row_overwritten), (TEXT,)),
-    Kind("the row of a word changed", table(row_changed), (TEXT,)),
-    Kind("the table of words shifted", table(shifted), (TEXT,)),
-    Kind("positions shifted", positions, (TEXT,)),
-    Kind("another end-of-text id", end_of_text(None), (TEXT,)),
-    Kind("pooled behind the end of text", end_of_text(0), (TEXT,)),
-    Kind("pooled at the last end of text", mask_of_positions, (TEXT,)),
+    Kind("a scale of a bias", numbers("scale of a bias", times(2)), "biases"),
+    Kind("queries and keys swapped in their weight", queries_and_keys_in_weight, "in order"),
+    Kind("the first convolution's channels in BGR order", first_channels_reversed, "image"),
+    Kind("a layer scale forgotten", numbers("layer scale", np.ones_like, is_map), "scaled"),
+    Kind("a norm's gain", numbers("gain", one_number, lambda one: one.size > 8), "text"),
+    Kind("a norm's shift", numbers("shift", one_number, lambda one: one.size > 8), "text"),
+    Kind("words of no prompt swapped", table(rows_swapped), "text"),
+    Kind("words of no prompt overwritten", table(row_overwritten), "text"),
+    Kind("the row of a word changed", table(row_changed), "text"),
+    Kind("the table of words shifted", table(shifted), "text"),
+    Kind("positions shifted", positions, "text"),
+    Kind("another end-of-text id", end_of_text(None), "text"),
+    Kind("pooled behind the end of text", end_of_text(0), "text"),
+    Kind("pooled at the last end of text", mask_of_positions, "text"),
     # How activations are quantized
-    Kind("a range of activations", lambda p: p.change(*quantizing(p), times(1.5)), (QUANTIZED,)),
-    Kind("a zero point of activations", zero_of_activations, (QUANTIZED,)),
-    Kind("ranges of two activations swapped", ranges_swapped, (QUANTIZED,)),
-    Kind("every range of activations halved", all_cut_off, (QUANTIZED,)),
-    Kind("activations that are not quantized", not_quantized, (QUANTIZED,)),
-    Kind("activations restored by another step", restored_otherwise, ("onnx|coreml", QUANTIZED)),
-    Kind("a range halved on both sides", halved_on_both_sides, ("onnx|coreml", QUANTIZED)),
-    Kind("a range of results", numbers("step of a result", times(1.5)), (IMAGE, "litert|executorch", QUANTIZED)),
-    Kind("activations measured over other dimensions", measured_otherwise, (TEXT, "executorch", MEASURED)),
+    Kind("a range of activations", lambda p: p.change(*quantizing(p), times(1.5)), "quantized"),
+    Kind("a zero point of activations", zero_of_activations, "quantized"),
+    Kind("ranges of two activations swapped", ranges_swapped, "quantized"),
+    Kind("every range of activations halved", all_cut_off, "quantized"),
+    Kind("activations that are not quantized", not_quantized, "quantized"),
+    Kind("activations restored by another step", restored_otherwise, "restored"),
+    Kind("a range halved on both sides", halved_on_both_sides, "restored"),
+    Kind("a range of results", numbers("step of a result", times(1.5)), "results"),
+    Kind("activations measured over other dimensions", measured_otherwise, "measured"),
     # What operations compute
     Kind("another activation for GELU", retyped("gelu", "activation")),
     Kind("tanh-GELU", tanh_gelu),
     Kind("a GELU left out", left_out("gelu")),
-    Kind("tanh for sigmoid in squeeze-excite", retyped("sigmoid", "tanh"), (IMAGE,)),
-    Kind("a ReLU for sigmoid in squeeze-excite", retyped("sigmoid", "rectified"), (IMAGE,)),
-    Kind("a gate left out", left_out("sigmoid"), (IMAGE,)),
-    Kind("a sigmoid for ReLU", retyped("relu", "sigmoid"), (IMAGE, "onnx|coreml|coreai")),
-    Kind("a ReLU left out", left_out("relu"), (IMAGE, "onnx|coreml|coreai")),
-    Kind("the largest instead of the mean", retyped("mean", "largest", -1), (MEANS,)),
-    Kind("the sum instead of the mean", retyped("mean", "sum", -1), (MEANS,)),
-    Kind("a mean over another axis", numbers("axes", plus(-1)), (IMAGE, "onnx|coreml|coreai|litert")),
+    Kind("tanh for sigmoid in squeeze-excite", retyped("sigmoid", "tanh"), "image"),
+    Kind("a ReLU for sigmoid in squeeze-excite", retyped("sigmoid", "rectified"), "image"),
+    Kind("a gate left out", left_out("sigmoid"), "image"),
+    Kind("a sigmoid for ReLU", retyped("relu", "sigmoid"), "rectified"),
+    Kind("a ReLU left out", left_out("relu"), "rectified"),
+    Kind("the largest instead of the mean", retyped("mean", "largest", -1), "means"),
+    Kind("the sum instead of the mean", retyped("mean", "sum", -1), "means"),
+    Kind("a mean over another axis", numbers("axes", plus(-1)), "axes"),
     Kind(
         "dimensions of a mean",
         either("kept dimensions", np.logical_not, "mean", onnx=("keepdims", 0), litert=("keep_dims", False)),
-        (IMAGE, "onnx|coreml|litert"),
+        "dimensions",
     ),
     Kind("no sum to one", retyped("softmax", "sigmoid")),
     Kind("a softmax left out", left_out("softmax")),
-    Kind("softmax over another axis", softmax_turned, (IN_PARTS,)),
+    Kind("softmax over another axis", softmax_turned, "in parts"),
     said("a softmax that is flatter", "softmax", litert=("beta", 0.5)),
     Kind("attention scaled twice", before_softmax("multiplication", lambda _: np.float32([2]))),
-    Kind("attention not scaled", numbers("attention scale", np.ones_like, is_one), (IN_PARTS,)),
+    Kind("attention not scaled", numbers("attention scale", np.ones_like, is_one), "in parts"),
     Kind(
-        "a causal mask", before_softmax("addition", lambda _: np.triu(np.full((77, 77), -1e4, np.float32), 1)), (TEXT,)
+        "a causal mask", before_softmax("addition", lambda _: np.triu(np.full((77, 77), -1e4, np.float32), 1)), "text"
     ),
     Kind("keys and queries the other way round", factors_exchanged),
     Kind("keys are the queries", taken_for(0, 1)),
@@ -734,31 +760,31 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "a factor turned",
         either("turned", np.logical_not, "attention", litert=("adjoint_y", True)),
-        (TEXT, "coreml|litert"),
+        "turned",
     ),
     Kind("difference instead of a sum", retyped("addition", "subtraction", -1)),
     Kind("a sum instead of a product", retyped("multiplication", "addition")),
-    Kind("a sum instead of a difference", retyped("subtraction", "addition"), (TEXT,)),
+    Kind("a sum instead of a difference", retyped("subtraction", "addition"), "text"),
     Kind("a residual dropped", one_side(1)),
     Kind("a branch dropped", one_side(0)),
     Kind("a value added to itself", with_itself),
-    Kind("another bound", retyped("bound", "unbound"), (TEXT,)),
-    Kind("the other bound on the other side", retyped("other bound", "bound"), (TEXT, "coreai")),
-    Kind("a number of a bound", numbers("limit", lambda one: one + 1), (TEXT, "onnx|coreml|coreai|litert")),
-    Kind("a root instead of its inverse", retyped("inverse root", "root"), (TEXT, "coreai|litert")),
-    Kind("a root left out", left_out("inverse root"), (TEXT, "coreai|litert")),
-    Kind("a difference that is not squared", retyped("square", "subtraction"), (TEXT, "litert")),
-    Kind("another epsilon", epsilon, (TEXT,)),
-    Kind("a norm declared with another epsilon", declared_epsilon, (TEXT, "coreai")),
-    Kind("a norm's gain and shift swapped", gain_and_shift, (TEXT,)),
-    Kind("the last norm dropped", left_out("norm"), (TEXT, "onnx|coreml|executorch")),
-    said("another factor of the projection", "projection", (FACTOR,), onnx=("alpha", 0.5)),
-    Kind("padding aside", padding_aside, (PADDED,)),
-    Kind("padding with a half", numbers("value of padding", plus(0.5)), ("coreai",)),
+    Kind("another bound", retyped("bound", "unbound"), "text"),
+    Kind("the other bound on the other side", retyped("other bound", "bound"), "Core AI text"),
+    Kind("a number of a bound", numbers("limit", lambda one: one + 1), "bounds"),
+    Kind("a root instead of its inverse", retyped("inverse root", "root"), "roots"),
+    Kind("a root left out", left_out("inverse root"), "roots"),
+    Kind("a difference that is not squared", retyped("square", "subtraction"), "squares"),
+    Kind("another epsilon", epsilon, "text"),
+    Kind("a norm declared with another epsilon", declared_epsilon, "Core AI text"),
+    Kind("a norm's gain and shift swapped", gain_and_shift, "text"),
+    Kind("the last norm dropped", left_out("norm"), "norms"),
+    said("another factor of the projection", "projection", "projected", onnx=("alpha", 0.5)),
+    Kind("padding aside", padding_aside, "padded"),
+    Kind("padding with a half", numbers("value of padding", plus(0.5)), "Core AI"),
     said(
         "padding by a rule",
         "convolution",
-        (IMAGE,),
+        "image",
         onnx=("auto_pad", "SAME_UPPER"),
         coreml=("pad_type", "same"),
         litert=("padding", 7),
@@ -771,7 +797,7 @@ KINDS: tuple[Kind, ...] = (
             litert=("stride_w", 3),
             executorch=("subsampling_width", 4),
         ),
-        (IMAGE,),
+        "image",
     ),
     Kind(
         "a dilated convolution",
@@ -781,22 +807,22 @@ KINDS: tuple[Kind, ...] = (
             litert=("dilation_w", 2),
             executorch=("dilation_width", 2),
         ),
-        (IMAGE,),
+        "image",
     ),
     said(
         "another dilation of a band",
         "depthwise",
-        (IMAGE,),
+        "image",
         -1,
         litert=("dilation_h", 2),
         executorch=("dilation_height", 5),
     ),
-    said("another depth multiplier", "depthwise", (IMAGE,), litert=("multiplier", 3)),
-    Kind("halves of a convolution swapped", join_turned, (IMAGE, "onnx|litert|executorch")),
-    said("an activation behind a convolution", "convolution", (IMAGE,), litert=("activation", 3), executorch=RECTIFIED),
-    said("an activation behind a sum", "addition", (), -1, litert=("activation", 1), executorch=RECTIFIED),
+    said("another depth multiplier", "depthwise", "image", litert=("multiplier", 3)),
+    Kind("halves of a convolution swapped", join_turned, "joined"),
+    said("an activation behind a convolution", "convolution", "image", litert=("activation", 3), executorch=RECTIFIED),
+    said("an activation behind a sum", "addition", index=-1, litert=("activation", 1), executorch=RECTIFIED),
     said("an activation behind a factor", "multiplication", litert=("activation", 1), executorch=RECTIFIED),
-    said("an activation behind a product", "product", (), -1, litert=("activation", 3), executorch=RECTIFIED),
+    said("an activation behind a product", "product", index=-1, litert=("activation", 3), executorch=RECTIFIED),
     said("inputs of a product rounded with a zero point", "product", litert=("asymmetric_inputs", True)),
     Kind(
         "axes in another order",
@@ -807,12 +833,12 @@ KINDS: tuple[Kind, ...] = (
     Kind("cut elsewhere", either("cut", plus(1), "split", executorch=("offsets", [0, 0, 1]))),
     Kind("cast between operations", in_half),
     # What goes in and out
-    Kind("1/255 missing", lambda p: p.change(*next(p.places("pixel scale")), np.ones_like), (IMAGE, "coreml")),
-    Kind("1/256 for 1/255", lambda p: p.change(*next(p.places("pixel scale")), times(255 / 256)), (IMAGE, "coreml")),
-    Kind("a mean subtracted", at_the_input("subtraction", np.float32(0.45)), (IMAGE,)),
-    Kind("normalised twice", at_the_input("multiplication", np.float32(1 / 0.27)), (IMAGE,)),
-    Kind("ids shifted", at_the_input("addition", np.int64(1)), (TEXT,)),
-    Kind("a branch that a rare word takes", rare_word, (TEXT,)),
+    Kind("1/255 missing", lambda p: p.change(*next(p.places("pixel scale")), np.ones_like), "Core ML image"),
+    Kind("1/256 for 1/255", lambda p: p.change(*next(p.places("pixel scale")), times(255 / 256)), "Core ML image"),
+    Kind("a mean subtracted", at_the_input("subtraction", np.float32(0.45)), "image"),
+    Kind("normalised twice", at_the_input("multiplication", np.float32(1 / 0.27)), "image"),
+    Kind("ids shifted", at_the_input("addition", np.int64(1)), "text"),
+    Kind("a branch that a rare word takes", rare_word, "text"),
     Kind("outputs times 100", at_the_end("multiplication", np.float32(100))),
     Kind("outputs normalised", normalised),
     Kind("an operation behind the output", at_the_end("bound")),
@@ -821,8 +847,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("the output renamed", renamed("outputs")),
     Kind("another type or colour of the input", other_type("inputs")),
     Kind("another type of the output", other_type("outputs")),
-    Kind("another specification version", of_file("specification version", "99"), ("coreml",)),
-    Kind("an updatable model", of_file("updatable", "True"), ("coreml",)),
+    Kind("another specification version", of_file("specification version", "99"), "Core ML"),
+    Kind("an updatable model", of_file("updatable", "True"), "Core ML"),
 )
 
 
