@@ -10,24 +10,19 @@ import pytest
 from command_line import refusal, run
 from targets.test_coreml_runner import StandIn
 from tiny import WORDS, known
-from writing import chosen, job_of
+from writing import chosen
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.precision import parse_precisions
-from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.graph import first_difference
-from mobileclip_deploy.targets.mil import load
 
-both_towers = pytest.mark.parametrize("tower", TOWERS)
-
-pytestmark = [pytest.mark.converts, pytest.mark.whole]  # test_conformance.py, of each tower
+pytestmark = [pytest.mark.converts, pytest.mark.whole]
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +32,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-def export(checkpoint: Path, output: Path, verify: bool) -> mcd.Bundle:
-    model, options = mcd.load_model(WORDS, checkpoint), {"multifunction": True}
-    return mcd.export(model, "coreml", "image=fp16,text=w6p", output, options=options, verify=verify)
-
-
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
-    return export(checkpoint, tmp_path_factory.mktemp("functions"), verify=False)
+    model, options = mcd.load_model(WORDS, checkpoint), {"multifunction": True}
+    folder = tmp_path_factory.mktemp("functions")
+    return mcd.export(model, "coreml", "image=fp16,text=w6p", folder, options=options, verify=False)
 
 
-def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_for_each_tower(
-    bundle: mcd.Bundle,
-) -> None:
+def test_the_bundle_holds_one_package_with_a_function_for_each_tower(bundle: mcd.Bundle) -> None:
     assert [path.name for path in bundle.path.glob("*.mlpackage")] == ["tiny_words.mlpackage"]
     entries = bundle.manifest.towers
     assert {tower: (entry.file, entry.function) for tower, entry in entries.items()} == {
@@ -59,36 +49,15 @@ def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_fo
     assert bundle.manifest.options == {"deployment_target": "iOS18", "multifunction": "on"}
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "`tiny_words.mlpackage`, function `text`" in card
-    mcd.Bundle.open(bundle.path)
 
 
-@both_towers
-def test_a_function_is_the_program_that_the_tower_alone_would_be(
-    bundle: mcd.Bundle, checkpoint: Path, tower: TowerName
+def test_verify_compares_each_function_with_torch_and_with_a_fresh_conversion(
+    bundle: mcd.Bundle, checkpoint: Path
 ) -> None:
-    model = mcd.load_model(WORDS, checkpoint)
-    fold(model)
-    alone = bundle.path.parent / f"{tower}.mlpackage"
-    precision = bundle.manifest.towers[tower].precision
-    chosen("coreml", deployment_target="iOS18").write(job_of(model, tower, precision), alone)
-    function, single = load(bundle.artifact(tower), tower), load(alone)
-    coreml = get_target("coreml")
-    assert first_difference(coreml.open(bundle.artifact(tower), tower).graph, coreml.open(alone).graph) is None
-    assert (function.inputs, function.outputs) == (single.inputs, single.outputs)
-    assert function.metadata["license"] == single.metadata["license"]
-    assert function.functions == ("image", "text")
-
-
-def test_the_same_towers_give_the_same_bytes(bundle: mcd.Bundle, checkpoint: Path, tmp_path: Path) -> None:
-    again = export(checkpoint, tmp_path, verify=False)
-    assert artifact_sha256(again.artifact("image")) == artifact_sha256(bundle.artifact("image"))
-
-
-def test_verify_compares_each_function_with_a_fresh_conversion(bundle: mcd.Bundle, checkpoint: Path) -> None:
     report = mcd.verify(bundle, checkpoint=checkpoint)
     assert report.passed, report
-    reproduced = [check for check in report.checks if check.step == "reproduced"]
-    assert [check.tower for check in reproduced] == ["image", "text"]
+    for step in ("graph", "reproduced"):
+        assert [check.tower for check in report.checks if check.step == step] == [*TOWERS]
 
 
 def test_every_command_reads_it(bundle: mcd.Bundle) -> None:

@@ -158,7 +158,7 @@ def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> 
         quantize(ir.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"), Quantizing())
 
 
-@pytest.mark.whole  # test_coreml_compression.py's mix
+@pytest.mark.whole
 def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model()
     fold(model)
