@@ -1,21 +1,13 @@
-"""benchmarks/learning_efficiency.py: its factor on made-up curves, and a miniature of the whole."""
+"""benchmarks/learning_efficiency.py: its factor on made-up curves, and the pages that have it."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
-import yaml
-from emoji_pairs import write_pairs
 from programs import loaded
-
-import mobileclip_deploy as mcd
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learning_efficiency.py"
 
@@ -127,59 +119,6 @@ def test_the_size_of_the_effect_has_an_interval_and_the_pages_have_it(script: Mo
         )
         == ""
     )
-
-
-@pytest.mark.whole
-def test_the_whole_in_miniature(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pairs = write_pairs(tmp_path / "pairs", 16)
-    (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
-    mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "reinforced", augmentations=2)
-    page, results = tmp_path / "docs" / "figures" / "training.md", tmp_path / "benchmarks" / "results"
-    page.parent.mkdir(parents=True)
-    results.mkdir(parents=True)
-    begin, end = "<!-- begin: benchmarks/learning_efficiency.py -->", "<!-- end -->"
-    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
-    monkeypatch.setattr(sys.modules["measuring"], "ROOT", tmp_path)
-    monkeypatch.setattr(script, "PLOT", tmp_path / "plot.svg")
-    work = tmp_path / "work"
-    arguments = ["--data", str(tmp_path / "reinforced"), "--work", str(work), "--evaluation", str(tmp_path / "pairs")]
-    arguments += ["--steps", "2", "--batch", "4", "--seeds", "1"]
-    in_a_process = subprocess.run
-
-    def once_more(command: list[str], **options: Any) -> Any:
-        """The first arm in a process of its own; the other by the same program in this one, which has torch."""
-        if not command[-1].endswith("reinforced-0"):
-            return in_a_process(command, **options)
-        monkeypatch.setattr(sys, "argv", command[2:])
-        return exec(command[2], {})
-
-    monkeypatch.setattr(subprocess, "run", once_more)
-    threads = torch.get_num_threads()
-    script.main(arguments)
-    torch.set_num_threads(threads)
-    assert "training plain, seed 0\ntraining reinforced, seed 0" in capsys.readouterr().err
-
-    recipes = [yaml.safe_load(path.read_text()) for path in sorted(work.glob("*/*/recipe.yaml"))]
-    assert [recipe.pop("distillation") for recipe in recipes] == [0.0, 0.7]
-    assert recipes[0] == recipes[1]
-    result = script.KEPT.read()
-    assert [[row["samples"] for row in run["curve"]] for run in result["runs"]] == [[4, 8], [4, 8]]
-    for run in result["runs"]:  # the weights as written are those that were measured last
-        assert run["final"]["image_to_text_recall@1"] == pytest.approx(run["curve"][-1]["image_to_text_recall"])
-    plain, reinforced = (run["curve"][0]["loss"] for run in result["runs"])
-    assert plain != reinforced
-    assert (result["data"]["pairs"], result["data"]["teachers"][0]["variant"]) == (16, "nano")
-    assert page.read_text() == f"before\n{begin}\n{script.block(result)}\n{end}\nafter\n"
-    assert "it has the student's own architecture" in page.read_text()
-    drawn = (tmp_path / "plot.svg").read_bytes()
-    assert b"<svg" in drawn
-
-    script.main(arguments)
-    assert "training" not in capsys.readouterr().err, "what is finished is kept"
-    assert script.KEPT.read() == result
-    assert (tmp_path / "plot.svg").read_bytes() == drawn
 
 
 def test_the_published_block_and_factors_are_those_of_the_results(script: ModuleType) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from checkpoints.test_filled_towers import NAMES, PE_CORE, PROMPTS, with_base
+from checkpoints.test_filled_towers import NAMES, PE_CORE, PROMPTS
 from timm.layers import create_rope_embed
 
 from mobileclip_deploy.network.checkpoints.keymap import pairs_apart
@@ -32,11 +32,6 @@ def test_turns_are_timm_s_with_the_pairs_apart() -> None:
     for own, theirs in zip(ours, (cosines, sines), strict=True):
         assert torch.equal(own[1:], torch.cat((theirs[:, ::2], theirs[:, 1::2]), dim=-1))
     assert torch.equal(ours[0][0], torch.ones(64))
-
-
-def test_the_fault_of_another_base_is_one_of_the_base_alone() -> None:
-    for own, made in zip(rotary_turns(24, 24, 64, skipped=1), with_base(10000.0), strict=True):
-        assert torch.allclose(own, made, atol=1e-5)
 
 
 def test_turns_are_scaled_to_the_grid_that_was_trained() -> None:

@@ -8,12 +8,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import numpy as np
 import onnx
 import pytest
-from chromium import Page, open_page, served
+from chromium import Page, served
 from exports import Exports
 from firefox import FirefoxPage, open_firefox
 from PIL import Image
@@ -250,24 +249,3 @@ def test_the_client_s_pipeline_runs_a_joint_file_without_other_code(
     found = {one["label"]: one["score"] for one in json.loads(printed)}
     wanted = mcd.classify(alone, [image], LABELS, template=TEMPLATE)[0].probabilities
     assert found == pytest.approx(wanted, abs=1e-5 if precision == "fp32" else 1e-3)
-
-
-@pytest.mark.whole  # in Node above
-@pytest.mark.usefixtures("client")
-def test_the_client_s_pipeline_runs_a_joint_file_in_chromium(exports: Exports, image: Path, tmp_path: Path) -> None:
-    alone = exports.unverified("onnx", "w8", "both")
-    folder = joint_alone(alone, tmp_path)
-    places = {
-        "/picture": str(image),
-        "/joint.html": f"{HERE}/joint.html",
-        "/client/": f"{CLIENT}/",
-        "/bundles/": f"{tmp_path}/",
-    }
-    query = [("name", folder.name), ("dtype", DTYPES["w8"]), ("template", TEMPLATE), *(("label", x) for x in LABELS)]
-    with served(places) as address, open_page() as page:
-        page.visit(f"{address}/joint.html?{urlencode(query)}")
-        page.wait("document.getElementById('answer')")
-        answer = json.loads(page.evaluate("document.getElementById('answer').textContent"))
-    assert isinstance(answer, list), answer
-    found = {score["label"]: score["score"] for score in answer}
-    assert found == pytest.approx(mcd.classify(alone, [image], LABELS, template=TEMPLATE)[0].probabilities, abs=1e-3)

@@ -68,7 +68,7 @@ def float64_deviation(model: MobileCLIP, golden: GoldenCheckpoint, towers: list[
 
 # Of S1, S2 and B the other layout holds the same networks: checkpoints/test_keymaps.py compares the names.
 NAMES = [name for name in GOLDEN_NAMES if name not in {f"mobileclip-{size}.openclip" for size in ("s1", "s2", "b")}]
-pytestmark = pytest.mark.once  # Apple's S0; checkpoints/test_against_open_clip.py has the other layout
+pytestmark = pytest.mark.once  # Apple's S0; checkpoints/test_keymaps.py has the other layout's names
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Towers to convert: MobileCLIP S0's image tower, and small open_clip transformers, with well-filled statistics."""
+"""Towers to convert: small open_clip transformers with well-filled norms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def filled(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Random statistics and affine parameters, so that no BatchNorm or LayerNorm is close to an identity."""
+    """Random affine parameters, so that no LayerNorm is close to an identity."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -16,27 +16,13 @@ def filled(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.running_mean.copy_(uniform(module.running_mean, -0.2, 0.2))
-                module.running_var.copy_(uniform(module.running_var, 0.75, 1.25))
-            if isinstance(module, (torch.nn.modules.batchnorm._BatchNorm, torch.nn.LayerNorm)):
+            if isinstance(module, torch.nn.LayerNorm):
                 module.weight.copy_(uniform(module.weight, 0.8, 1.2))
                 module.bias.copy_(uniform(module.bias, -0.2, 0.2))
         for name, parameter in model.named_parameters():
             if "layer_scale" in name:
                 parameter.copy_(uniform(parameter, 0.5, 1.0))
     return model.eval()
-
-
-def fastvit() -> torch.nn.Module:
-    """MobileCLIP S0's image tower, folded: float32 [1, 3, 256, 256] -> [1, 512]."""
-    from mobileclip_deploy.network.folding import fold_structure
-    from mobileclip_deploy.network.model.architecture import build_model
-    from mobileclip_deploy.network.model.variants import load_variant
-
-    torch.manual_seed(0)
-    model = filled(build_model(load_variant("mobileclip_s0"), towers=("image",)))
-    return fold_structure(model).image
 
 
 def text(**options: Any) -> torch.nn.Module:

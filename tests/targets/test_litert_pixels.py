@@ -14,7 +14,6 @@ from tiny import WORDS, known
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.network.samples import image_paths
-from mobileclip_deploy.targets import get_target
 
 pytestmark = pytest.mark.whole  # test_conformance.py runs a file that takes floats
 
@@ -61,18 +60,3 @@ def test_the_runtime_takes_a_bitmap_s_bytes_and_gives_the_same(pair: Pair) -> No
         bytes_of_a_bitmap = np.ascontiguousarray(row.transpose(1, 2, 0))[None]
         found = taken(image=bytes_of_a_bitmap)["embedding"][0]
         assert np.linalg.norm(found - answer) < 1e-5 * np.linalg.norm(answer)
-
-
-def test_it_costs_no_operator_but_two_for_the_one_that_turned_floats(pair: Pair) -> None:
-    before, after = (get_target("litert").open(one.artifact("image")).operators for one in (pair.floats, pair.bitmap))
-    assert after["TRANSPOSE"] == before["TRANSPOSE"] - 1
-    assert sum(after.values()) == sum(before.values()) + 1
-
-
-def test_channels_in_another_order_are_seen(pair: Pair) -> None:
-    """A file whose input is taken as floats are, three planes in a row, gives other embeddings."""
-    pixels = mcd.preprocess(image_paths()[:2], pair.bitmap)
-    runner = mcd.load_runner(pair.bitmap, "image")
-    planes = pixels.reshape(2, 64, 64, 3).transpose(0, 3, 1, 2)  # the same bytes, taken in the wrong order
-    right, wrong = runner(pixels), runner(planes)
-    assert (np.linalg.norm(right - wrong, axis=1) / np.linalg.norm(right, axis=1)).min() > 0.1

@@ -33,8 +33,6 @@ from mobileclip_deploy.verify.instruments.matching import matched_weights
 require_mlx()
 
 PRECISIONS = ("fp32", "fp16", "w8", "w4")
-NEAR = {"fp32": 1 - 1e-9, "fp16": 0.9999, "w8": 0.999, "w4": 0.98}
-"""Cosines of answers of drawn weights."""
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +44,6 @@ def model() -> MobileCLIP:
 def files(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> dict[TowerName, dict[str, Path]]:
     folder = tmp_path_factory.mktemp("mlx")
     return {tower: write(model, tower, folder, *PRECISIONS) for tower in TOWERS}
-
-
-@pytest.mark.whole  # test_conformance.py has the text tower at w8
-@pytest.mark.parametrize("tower", TOWERS)
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_file_answers_as_the_tower_does(
-    model: MobileCLIP, files: dict[TowerName, dict[str, Path]], tower: TowerName, precision: str
-) -> None:
-    found, rows = MlxArtifact(files[tower][precision]), inputs(tower)
-    exact, runner = wanted(model, tower), found.runner()
-    assert compare(exact, runner(rows)).cosine > NEAR[precision]
-    assert compare(exact, found.plain_runner()(rows)).cosine > NEAR[precision]
-    assert runner.engine.startswith("MLX 0.")
-    assert found.ports[0].shape == (1, *rows.shape[1:])
 
 
 @pytest.mark.whole
@@ -125,7 +109,7 @@ def test_an_app_imports_a_file_for_the_cpu_as_it_stands(model: MobileCLIP, tmp_p
     function, metadata = mx.import_function(str(path), return_metadata=True)
     rows = inputs("image")[:1]
     (found,) = function(mx.array(rows))
-    assert compare(wanted(model, "image")[:1], np.array(found)).cosine > NEAR["fp32"]
+    assert compare(wanted(model, "image")[:1], np.array(found)).cosine > 1 - 1e-9
     assert "image fp32" in metadata
 
 

@@ -13,19 +13,15 @@ import onnx
 import onnxruntime
 import pytest
 from exports import Exports
-from golden_checkpoints import GoldenCheckpoint, folded_golden
-from writing import job_of
+from golden_checkpoints import folded_golden
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.parity import Gates, compare
-from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
-from mobileclip_deploy.targets.values import Shared
 
 FILES = {
     "fp32": ["onnx/text_model.onnx", "onnx/vision_model.onnx"],
@@ -99,18 +95,6 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
 
 
 S0 = "mobileclip-s0.apple"
-
-
-@pytest.mark.whole  # golden/ has the answers of torch, test_conformance.py those of a file
-def test_a_golden_checkpoint_answers_as_apples_code_does(tmp_path: Path) -> None:
-    golden, target, shared = GoldenCheckpoint(S0), get_target("onnx"), Shared()
-    whole, half = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
-    for path in (whole, half):  # they share what they begin with, as a bundle and its twin do
-        target.write(job_of(folded_golden(S0), "image", path.stem, shared=shared), path)
-    images = golden.images.numpy()
-    found = target.open(whole).runner()(images)
-    assert compare(golden.arrays["image_embeddings"], found).relative <= golden.image_bound
-    assert passes(compare(found, target.open(half).runner()(images)), Gates().shipped("fp16"))
 
 
 def size(tower: TowerName, precision: str) -> int:

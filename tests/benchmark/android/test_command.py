@@ -48,27 +48,6 @@ def test_nano_is_measured_on_the_phone_by_either_shell(phones: Phones, exports: 
     assert not output.with_name("phone.json.partial").exists()
 
 
-@pytest.mark.whole  # benchmark/test_host.py
-def test_wrong_answers_are_exit_code_1(exports: Exports, tmp_path: Path) -> None:
-    import onnx
-    from exports import rehash
-    from onnx import numpy_helper
-
-    bundle = exports.copy("onnx", "fp32", tmp_path)
-    file = bundle / "onnx/vision_model.onnx"
-    model = onnx.load(file)
-    weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.01, weight.name))
-    onnx.save(model, file)
-    rehash(bundle)
-    arguments = ("--quick", "--device", "android", "--tower", "image", "--json", tmp_path / "wrong.json")
-    found = run("benchmark", bundle, *arguments)
-    assert found.code == 1, found.stderr
-    assert "answers miss the gate relative <= 0.0001; relative " in found.stderr
-    (cell,) = read_result(tmp_path / "wrong.json").cells
-    assert (cell.status, cell.summary) == ("invalid", None)
-
-
 def test_without_a_phone_it_is_exit_code_3_and_one_line(phones: Phones, exports: Exports, tmp_path: Path) -> None:
     phones.disconnect()
     phones.adb("disconnect")
