@@ -26,13 +26,13 @@ demo: $(VENV)/.all
 
 # Every promise once; every case of each; and what the first leaves of the second (tests/levels.py).
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not whole" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev $(OPENVINO)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-rest: $(VENV)/.dev $(OPENVINO)
-	$(BIN)/python -m pytest -m whole $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # The packages of clients/, each by its language's own tests, with random cases and planted faults. Its last lines
 # are the sum, and what was skipped for want of a toolchain: what to install.
@@ -42,7 +42,7 @@ clients: $(VENV)/.test
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
 FIGURES := tests/end_to_end/test_nano.py::test_the_bundle_has_the_figures_last_accepted
 threads: $(VENV)/.test
-	OMP_NUM_THREADS=3 $(BIN)/python -m pytest -m "not whole" $(FIGURES) tests/parity
+	OMP_NUM_THREADS=3 $(BIN)/python -m pytest -m "not slow" $(FIGURES) tests/parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -28,7 +28,7 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeri
 
 import pytest
 from building import ROOT
-from levels import ALL, QUICK, all_rooms, mark_whole
+from levels import ALL, QUICK, all_rooms, mark_slow
 from swift_package import HARNESS_CORE
 
 if TYPE_CHECKING:  # the process that starts the others and sums up needs neither, and they wait for it
@@ -91,10 +91,10 @@ LONGEST = (
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files in that order, then the others; marked for the two levels."""
-    mark_whole(items)
+    mark_slow(items)
     config.stash[ALL] = all_rooms(items)
     config.stash[QUICK] = [
-        item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("whole") is None
+        item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("slow") is None
     ]
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))

@@ -1,10 +1,10 @@
 """The two levels of tests: `make test` proves every promise once, `make test-all` runs every case there is.
 
 A test with several lists of parameters runs in `make test` with as few of its cases as show every entry of each list;
-the others are marked `whole`. Towers are no entries: a test of both runs with one, half of the tests with the image
+the others are marked `slow`. Towers are no entries: a test of both runs with one, half of the tests with the image
 tower and half with the text tower. `@pytest.mark.once("edit", "tower")` says that every value of these two counts and
 nothing else does; `@pytest.mark.once(by=...)` names a function that takes a case's parameters and gives the value that
-counts; `@pytest.mark.once` leaves one case. A case that is marked `whole` by hand shows nothing in `make test`.
+counts; `@pytest.mark.once` leaves one case. A test that takes long and shows another behaviour is marked by hand.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def all_rooms(items: Iterable[pytest.Item]) -> bool:
     return {item.path.parent for item in items} == {path.parent for path in Path(__file__).parent.rglob("test_*.py")}
 
 
-def mark_whole(items: Iterable[pytest.Item]) -> None:
+def mark_slow(items: Iterable[pytest.Item]) -> None:
     """Mark the cases that `make test` does not need."""
     tests: defaultdict[str, list[tuple[pytest.Item, frozenset[Hashable]]]] = defaultdict(list)
     for item in items:
-        chosen = isinstance(item, pytest.Function) and item.get_closest_marker("whole") is None
+        chosen = isinstance(item, pytest.Function) and item.get_closest_marker("slow") is None
         if chosen and hasattr(item, "callspec"):
             tests[item.nodeid.partition("[")[0]].append((item, shown(item)))
     for name, cases in tests.items():
@@ -47,7 +47,7 @@ def mark_whole(items: Iterable[pytest.Item]) -> None:
                     seen |= values
         for number, (item, _) in enumerate(cases):
             if number not in needed:
-                item.add_marker(pytest.mark.whole)
+                item.add_marker(pytest.mark.slow)
 
 
 def shown(item: pytest.Function) -> frozenset[Hashable]:

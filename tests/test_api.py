@@ -155,7 +155,7 @@ def test_another_checkpoint_is_refused(exports: Exports, tmp_path: Path) -> None
         mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=tmp_path / "o.pt")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_folded_copy_of_the_checkpoint_is_the_checkpoint(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     mcd.reparameterize(model)
@@ -172,7 +172,7 @@ def test_inputs_of_ones_own_need_the_checkpoint(
         mcd.verify(exports.copy("onnx", "fp16", tmp_path), **{given: tmp_path})  # type: ignore[arg-type]
 
 
-@pytest.mark.whole  # end_to_end/test_nano.py holds nano to its own
+@pytest.mark.slow  # end_to_end/test_nano.py holds nano to its own
 def test_figures_are_accepted_and_held_to(exports: Exports, tmp_path: Path) -> None:
     bundle, lock = exports.bundle("onnx", "fp16"), tmp_path / "parity.lock.json"
     with pytest.raises(UsageError, match="name it with `baseline`"):

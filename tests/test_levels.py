@@ -9,11 +9,11 @@ import pytest
 pytest_plugins = ["pytester"]
 CONFTEST = """
 import pytest
-from levels import mark_whole
+from levels import mark_slow
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    mark_whole(items)
+    mark_slow(items)
 """
 TESTS = """
 import pytest
@@ -45,8 +45,8 @@ def test_all(number): pass
 def test_make_test_runs_as_few_cases_as_show_every_entry(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test_of_it=TESTS)
-    marks = ("-o", "markers=once\nwhole", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist")
-    found = pytester.runpytest("--collect-only", "-q", "-m", "not whole", *marks).stdout.str()
+    marks = ("-o", "markers=once\nslow", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:xdist")
+    found = pytester.runpytest("--collect-only", "-q", "-m", "not slow", *marks).stdout.str()
     kept = dict[str, list[str]]()
     for name, case in re.findall(r"::test_(\w+)\[(.*)\]", found):
         kept.setdefault(name, []).append(case)

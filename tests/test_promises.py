@@ -1,6 +1,6 @@
 """What `make test` proves at least once: every target, check, command, kind of fault and language.
 
-A promise without a test in `make test` fails here, and so does a test that is named here and marked `whole`.
+A promise without a test in `make test` fails here, and so does a test that is named here and marked `slow`.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def test_help_lists_what_is_installed_and_a_missing_command_names_its_wing() -> 
     assert "`embed` belongs to the wing search, which is not installed" in refused.stderr
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_core_exports_verifies_inspects_and_classifies_without_its_wings(exports: Exports, tmp_path: Path) -> None:
     exported = without_wings("export", "--target", "onnx", "--tower", "image", "-o", tmp_path)
     assert exported.returncode == 0, exported.stderr

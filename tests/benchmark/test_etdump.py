@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.documents import read_result
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 
-@pytest.mark.whole  # a conversion with a profile's tables, 10 seconds
+@pytest.mark.slow  # a conversion with a profile's tables, 10 seconds
 def test_a_profile_of_a_pte_names_kernels_and_adds_up(tmp_path: Path) -> None:
     options = ("--quick", "--tower", "text", "--seed", "1", "--profile", "--json", tmp_path / "result.json")
     with known(tmp_path) as checkpoint:

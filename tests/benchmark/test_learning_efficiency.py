@@ -104,7 +104,7 @@ def test_a_factor_from_few_seeds_or_hits_is_said_to_mean_little(
     assert text.startswith("**Too little") == ("**" in said or recall == 0)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_size_of_the_effect_has_an_interval_and_the_pages_have_it(script: ModuleType) -> None:
     assert script.geometric([2.0, 8.0]) == pytest.approx((4.0, 4 / 2**12.706, 4 * 2**12.706))
     result = script.KEPT.read()

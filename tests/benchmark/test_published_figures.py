@@ -11,7 +11,7 @@ import pytest
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 
-pytestmark = pytest.mark.whole  # it reads all published results
+pytestmark = pytest.mark.slow  # it reads all published results
 
 ROOT = Path(__file__).parents[2]
 KEPT = sorted((ROOT / "benchmarks" / "results").glob("*-[0-9]*.json"))
@@ -20,7 +20,6 @@ RESULTS = [
 ]  # which is read by tests/benchmark/test_suites.py
 
 
-@pytest.mark.whole
 def test_the_page_is_what_its_command_makes_of_the_results(tmp_path: Path) -> None:
     subprocess.run([sys.executable, ROOT / "benchmarks" / "page.py", tmp_path / "page.md"], check=True)
     written = (tmp_path / "page.md").read_text(encoding="utf-8")

@@ -116,7 +116,7 @@ def test_a_png_shows_the_figure_and_every_point_of_it(sources: list[Path], tmp_p
         assert ImageColor.getrgb(GREY) in [picture.getpixel((across + 5 * SCALE + step, down)) for step in (-1, 0)]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_svg_marks_what_was_published_apart_and_hostile_names_stay_text(sources: list[Path], tmp_path: Path) -> None:
     assert run("report", sources[1], "-o", tmp_path / "f.svg").code == 0
     drawn = ElementTree.parse(tmp_path / "f.svg").getroot()

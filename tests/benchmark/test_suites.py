@@ -111,7 +111,7 @@ def pair_run(times: dict[str, tuple[list[int], list[int]]], profile: tuple[objec
     return SimpleNamespace(job=SimpleNamespace(cells=cells), cells=results)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_pair_is_both_towers_of_a_round_against_those_of_each_peer(suites: ModuleType) -> None:
     pairs = suites.pairs
     times = {
@@ -137,7 +137,7 @@ def test_a_pair_is_both_towers_of_a_round_against_those_of_each_peer(suites: Mod
         pairs.tables([run])
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_siglips_towers_have_the_parameters_that_open_clip_published(suites: ModuleType) -> None:
     subjects, cards = importlib.import_module("subjects"), importlib.import_module("card_tables")
     counts = cards.counted(subjects.siglip_variant())

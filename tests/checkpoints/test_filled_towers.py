@@ -21,7 +21,7 @@ from mobileclip_deploy.network.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 
 SEED, BOUND = 7, 1e-5
 NAMES = {

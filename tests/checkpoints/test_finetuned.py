@@ -246,7 +246,7 @@ def test_a_linear_probe_becomes_a_classifier(tmp_path: Path, weights: Weights, k
         Head(LabelSet(("a", "b"))).check(model, ("image",))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_probe_is_exported_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with known(tmp_path, CAUSAL) as file:
@@ -314,7 +314,7 @@ def next_line(path: Path) -> list[str]:
     return shlex.split(line)[2:]
 
 
-@pytest.mark.whole  # an export
+@pytest.mark.slow  # an export
 @pytest.mark.once
 @pytest.mark.parametrize("kind", ["epoch", "visual", "sharded"])
 def test_the_next_line_of_inspect_works(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +348,7 @@ REAL = os.environ.get("MOBILECLIP_DEPLOY_REAL_CHECKPOINTS")
 ALIKE = ("distributed.pt", "compiled.pt", "averaged.pt", "sharded", "visual.pt", "probe.pt", "wise_ft.pt")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.skipif(REAL is None, reason="needs MOBILECLIP_DEPLOY_REAL_CHECKPOINTS, see make_real_checkpoints.py")
 def test_the_libraries_own_files(tmp_path: Path) -> None:
     folder = Path(REAL or "")

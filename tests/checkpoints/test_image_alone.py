@@ -116,7 +116,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.whole  # towers/test_classifier.py
+@pytest.mark.slow  # towers/test_classifier.py
 def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: Path) -> None:
     model = mcd.load_model(checkpoint=weights)
     bundle = mcd.export(model, "onnx", "fp32", tmp_path)
@@ -278,7 +278,7 @@ def apple_name(key: str) -> str:
     return key
 
 
-@pytest.mark.whole  # of classes, above
+@pytest.mark.slow  # of classes, above
 @torch.no_grad()
 def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> None:
     """All names and values of Apple's own code agreed too, at full depth: docs/figures/variants.md."""

@@ -14,7 +14,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import load_variant
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", PE_CORE)
 def test_the_same_ids_of_prompts(variant: str) -> None:
     own = torch.from_numpy(encode(PROMPTS, load_variant(variant).tokens))

@@ -134,7 +134,7 @@ def test_what_is_made_of_it_keeps_it(tmp_path: Path) -> None:
     assert bare.provenance.embedding_space == folded.provenance.embedding_space
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_bundle_records_it_and_is_held_to_it(tmp_path: Path) -> None:
     (tmp_path / "cards").mkdir()
     with known(tmp_path / "cards") as path:

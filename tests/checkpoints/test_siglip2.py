@@ -22,7 +22,7 @@ from mobileclip_deploy.network.checkpoints.convert import convert
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.spaces.compacting import check_size
 
-pytestmark = pytest.mark.whole  # test_transformers.py and golden/ open the others
+pytestmark = pytest.mark.slow  # test_transformers.py and golden/ open the others
 
 SIZE = 900
 PROMPTS = [*texts("de", 3), *texts("ja", 3), "", "a very long prompt " * 40]

@@ -194,7 +194,7 @@ def test_averaged_weights_are_preferred_and_said(tmp_path: Path) -> None:
     assert "averaged weights (state_dict_ema); they are used, `state_dict` is not" in file.notes[0]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_optimizer_state_costs_no_memory(tmp_path: Path) -> None:
     state = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}, "param_groups": []}
     path = saved(tmp_path / "x.pt", {"epoch": 1, "state_dict": WEIGHTS, "optimizer": state})

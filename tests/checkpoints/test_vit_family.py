@@ -84,7 +84,7 @@ def test_names_and_shapes_are_open_clip_s(variant: str) -> None:
     assert variant in [one.variant.name for one in fitting("open_clip", shapes)]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize("variant", NETWORKS)
 @torch.no_grad()

@@ -71,7 +71,7 @@ main()
 """
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize("command", ["verify", "inspect", "classify"])
 def test_a_bundle_of_a_target_whose_extra_is_not_installed(exports: Exports, command: str) -> None:

@@ -42,7 +42,7 @@ def windows(tmp_path: Path) -> Windows:
     return Windows(tmp_path)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_bundle_is_read_searched_by_and_measured(exports: Exports, windows: Windows, tmp_path: Path) -> None:
     bundle, photos, index = exports.unverified("onnx", "fp16", "both").path, tmp_path / "photos", tmp_path / "a.mcdx"
     photos.mkdir()
@@ -66,7 +66,7 @@ def test_a_bundle_is_read_searched_by_and_measured(exports: Exports, windows: Wi
 
 
 @pytest.mark.usefixtures("without_phones")
-@pytest.mark.whole  # a conversion; the names that it needs are those of the test above
+@pytest.mark.slow  # a conversion; the names that it needs are those of the test above
 def test_a_checkpoint_is_exported_verified_and_told_of(windows: Windows, tmp_path: Path) -> None:
     windows("export", "--target", "onnx", "--tower", "image", "-o", tmp_path / "out", "--quiet")
     windows("inspect", tmp_path / "out" / "nano-onnx-fp16")

@@ -28,7 +28,7 @@ PICTURES = {"a pizza": "1f355", "a rocket": "1f680", "a cat face": "1f431"}
 SWIFT = EXAMPLES / "swift_search"
 SEARCH = SwiftPackage(SWIFT, (CLIENT_FOLDER, SWIFT), "example", with_tests=False)
 
-pytestmark = pytest.mark.whole  # each builds an app with the tools of another language
+pytestmark = pytest.mark.slow  # each builds an app with the tools of another language
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_files_are_decoded_to_pythons_pixels(client: JavaClient, tmp_path: Path)
         assert np.array_equal(np.fromfile(f"{file}.rgb", np.uint8), wanted.ravel()), file.name
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_jar_is_for_java_8_and_android_and_needs_nothing_else(client: JavaClient, tmp_path: Path) -> None:
     with zipfile.ZipFile(client.jar) as jar:
         names = jar.namelist()
@@ -187,7 +187,7 @@ TOGETHER = (
 )
 
 
-@pytest.mark.whole  # four times what the first test does
+@pytest.mark.slow  # four times what the first test does
 @pytest.mark.parametrize("faults", TOGETHER, ids="; ".join)
 def test_a_planted_fault_is_told(client: JavaClient, exports: Exports, tmp_path: Path, faults: tuple[str, ...]) -> None:
     assert sorted(sum(TOGETHER, ())) == sorted(FAULTS)

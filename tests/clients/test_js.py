@@ -175,7 +175,7 @@ TOGETHER = (
 )
 
 
-@pytest.mark.whole  # each runs the tests that should tell it once more
+@pytest.mark.slow  # each runs the tests that should tell it once more
 @pytest.mark.parametrize("faults", TOGETHER, ids="; ".join)
 def test_a_planted_fault_is_told(
     exports: Exports, require_tool: Callable[[str, str], str], tmp_path: Path, faults: tuple[str, ...]
@@ -251,7 +251,7 @@ def ran(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
 
 
-@pytest.mark.whole  # it installs TypeScript: the package's own tests run what is packed here
+@pytest.mark.slow  # it installs TypeScript: the package's own tests run what is packed here
 def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(project: Path) -> None:
     (block,) = re.findall(r"```javascript\n(.*?)```", PAGE, re.DOTALL)
     worker, _ = re.findall(r"```javascript\n(.*?)```", README, re.DOTALL)
@@ -270,7 +270,7 @@ def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(pro
         assert (project / "node_modules/mobileclip" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
-@pytest.mark.whole  # it starts a browser
+@pytest.mark.slow  # it starts a browser
 def test_pictures_are_upright_in_chromium(tmp_path: Path) -> None:
     picture = Image.fromarray(noise(7 * 5 * 3, 1).reshape(5, 7, 3))
     for kind in ("png", "webp"):
@@ -288,7 +288,7 @@ def test_pictures_are_upright_in_chromium(tmp_path: Path) -> None:
             assert np.array_equal(np.array(data, np.uint8).reshape(-1, width, 4)[..., :3], wanted), name
 
 
-@pytest.mark.whole  # it installs what a page loads
+@pytest.mark.slow  # it installs what a page loads
 @pytest.mark.parametrize("place", ["page", "worker", "vite"])
 def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exports: Exports, place: str) -> None:
     bundle = exports.bundle("onnx", "fp32")

@@ -90,7 +90,7 @@ def asked(
     return Asked(folder, bundle, words, done.stdout)
 
 
-@pytest.mark.whole  # as the next one
+@pytest.mark.slow  # as the next one
 def test_every_library_that_an_app_is_told_to_take_is_aligned_to_16_kb(path: tuple[Path, ...]) -> None:
     with zipfile.ZipFile(FETCHED / "onnxruntime.aar") as aar:
         found = {name: load_alignments(aar.read(name)) for name in aar.namelist() if name.endswith(".so")}
@@ -98,7 +98,7 @@ def test_every_library_that_an_app_is_told_to_take_is_aligned_to_16_kb(path: tup
     assert {name: one for name, one in found.items() if min(one) < PAGE} == {}
 
 
-@pytest.mark.whole  # it fetches Kotlin's compiler and ONNX Runtime's Java classes
+@pytest.mark.slow  # it fetches Kotlin's compiler and ONNX Runtime's Java classes
 def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> None:
     bundle = asked.bundle
     (classified,) = mcd.classify(bundle, IMAGES[:1], ["pizza", "rocket"])
@@ -131,7 +131,7 @@ def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> 
     assert told["refused"] == [f"{name} BUNDLE" for name in files]
 
 
-@pytest.mark.whole  # as the one above
+@pytest.mark.slow  # as the one above
 def test_the_jar_is_of_language_version_2_1_as_the_sample_s_oldest_kotlin_reads_it(path: tuple[Path, ...]) -> None:
     (jar,) = (one for one in path if one.name == "mobileclip-kotlin.jar")
     with zipfile.ZipFile(jar) as opened:
@@ -146,7 +146,7 @@ RULES = """
 """
 
 
-@pytest.mark.whole  # as the one above
+@pytest.mark.slow  # as the one above
 def test_a_shrunk_app_answers_the_same_by_the_rules_that_the_jar_brings(
     client: JavaClient, path: tuple[Path, ...], asked: Asked, require_tool: Callable[[str, str], str], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ if sys.platform == "linux":
     WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
-@pytest.mark.whole  # it builds the Java package once more
+@pytest.mark.slow  # it builds the Java package once more
 def test_java_and_python_keep_each_other_out(client: JavaClient, tmp_path: Path) -> None:
     path = tmp_path / "library.mcdx"
     header = Header(Store("int8", 8, 1 / 127), Description(embedding_space="s", variant="nano"))
@@ -42,7 +42,7 @@ def test_java_and_python_keep_each_other_out(client: JavaClient, tmp_path: Path)
         assert len(index) == 1
 
 
-@pytest.mark.whole  # as the one above
+@pytest.mark.slow  # as the one above
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose locks of a descriptor Java sees")
 def test_the_lock_file_of_an_output_keeps_java_out_and_is_javas_while_it_writes(
     client: JavaClient, tmp_path: Path

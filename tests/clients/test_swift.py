@@ -63,7 +63,7 @@ def bundle(exports: Exports) -> Bundle:
     return exports.bundle("onnx", "fp32")
 
 
-@pytest.mark.whole  # it builds them and the package
+@pytest.mark.slow  # it builds them and the package
 def test_the_packages_own_tests_pass_on_a_published_bundle(published: Published) -> None:
     told = CLIENT.test({"MOBILECLIP_BUNDLE": str(published.bundle), "MOBILECLIP_LOCK": str(published.lock)})
     assert int(re.findall(r"Executed (\d+) tests", told)[-1]) >= 30
@@ -103,7 +103,7 @@ def test_a_vocabulary_that_a_checkpoint_brings_is_read_as_in_python(
     assert [[int(one) for one in line.split()] for line in lines] == encode(texts, tokens).tolist()
 
 
-@pytest.mark.whole  # it builds the package
+@pytest.mark.slow  # it builds the package
 def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(onnx_client: Run, bundle: Bundle) -> None:
     honest = ["AT&amp;T, \u201ca long sentence\u201d, " * 3_000, "".join(map(chr, range(0x4E00, 0x9FA5)))]
     *found, entities, word = ids(onnx_client, bundle, [*honest, "&" + "amp;" * 20_000, "qwertz" * 100_000])
@@ -124,7 +124,7 @@ PICTURE = ROOT / "models" / "nano" / "evaluation" / "images" / "1f355.png"
 LABELS = ["pizza", "automobile", "rocket & moon"]
 
 
-@pytest.mark.whole  # it builds the package
+@pytest.mark.slow  # it builds the package
 def test_a_picture_is_classified_as_in_python(onnx_client: Run, bundle: Bundle, tmp_path: Path) -> None:
     load_image(PICTURE).save(tmp_path / "pizza.ppm")
     found = probabilities(onnx_client("classify", bundle.path, tmp_path / "pizza.ppm", ",".join(LABELS)))
@@ -133,7 +133,7 @@ def test_a_picture_is_classified_as_in_python(onnx_client: Run, bundle: Bundle, 
     assert list(found) == sorted(found, key=found.__getitem__, reverse=True)
 
 
-@pytest.mark.whole  # it builds the package
+@pytest.mark.slow  # it builds the package
 def test_an_index_that_swift_wrote_is_pythons(onnx_client: Run, bundle: Bundle, tmp_path: Path) -> None:
     names = ["1f355.png", "1f431.png", "1f697.png"]
     for name in names:
@@ -244,7 +244,7 @@ def test_a_unit_that_answers_wrongly_is_left_with_a_sentence(stand_in: Any, expo
     assert "no other unit answers rightly: do not use it here" in done.stdout
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["6", "5"])
 def test_apples_pictures_fit_what_is_known_of_apples_interfaces(tmp_path: Path, mode: str) -> None:
@@ -257,7 +257,7 @@ def test_apples_pictures_fit_what_is_known_of_apples_interfaces(tmp_path: Path, 
 PAGE = (ROOT / "docs" / "start_ios.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.whole  # it builds the package once more
+@pytest.mark.slow  # it builds the package once more
 def test_a_fresh_package_takes_a_clone_by_its_address_and_follows_the_page(bundle: Bundle, tmp_path: Path) -> None:
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
     clone = tmp_path / "mobileclip-deploy"

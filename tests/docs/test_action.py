@@ -67,7 +67,7 @@ def test_its_defaults_are_values_of_the_command() -> None:
             assert options[name].type.convert(said["default"], None, None) == options[name].default, name
 
 
-@pytest.mark.whole  # the step, once; that a fault ends it with 1 shows as much of it
+@pytest.mark.slow  # the step, once; that a fault ends it with 1 shows as much of it
 def test_a_bundle_that_is_its_checkpoint_passes_with_a_summary(exports: Exports, tmp_path: Path, program: Path) -> None:
     bundle = exports.bundle("onnx", "fp32").path
     ran = verify(
@@ -79,7 +79,7 @@ def test_a_bundle_that_is_its_checkpoint_passes_with_a_summary(exports: Exports,
     assert (tmp_path / "r/j.xml").is_file()
 
 
-@pytest.mark.whole  # what is no bundle, below
+@pytest.mark.slow  # what is no bundle, below
 def test_a_bundle_that_is_another_model_fails(exports: Exports, tmp_path: Path, program: Path) -> None:
     copied = exports.copy("onnx", "fp32", tmp_path / "out")
     file = copied / "onnx/vision_model.onnx"
@@ -104,7 +104,7 @@ def test_what_is_no_bundle_ends_with_2_and_a_summary_and_runs_nothing(
     assert "Invalid value" not in ran.log  # what the action gives where nothing is said is a value that there is
 
 
-@pytest.mark.whole  # the command's own tests are in tests/verify/test_foreign.py
+@pytest.mark.slow  # the command's own tests are in tests/verify/test_foreign.py
 def test_a_file_of_other_tools_is_judged_with_a_summary(exports: Exports, tmp_path: Path, program: Path) -> None:
     file = exports.bundle("onnx", "fp32").path / "onnx/vision_model.onnx"
     ran = verify(tmp_path, program, file=str(file), checkpoint=str(exports.checkpoint))

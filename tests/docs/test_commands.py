@@ -135,7 +135,7 @@ def plan(arguments: list[str]) -> None:
         cli.commands["export"].main(arguments, standalone_mode=False)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_phones")
 def test_the_commands_of_the_pages_run_on_nano(workspace: Path) -> None:
     done: set[str] = set()

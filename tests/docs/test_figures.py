@@ -44,7 +44,7 @@ def test_the_picture_of_the_first_commands_is_of_commands_that_there_are(monkeyp
     assert set(re.findall(r"https?://[^\"' )]+", drawn)) <= {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
 
 
-@pytest.mark.whole  # `make test` does without matplotlib
+@pytest.mark.slow  # `make test` does without matplotlib
 def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
     """Byte for byte with the version of matplotlib that the picture names; another one draws the same points."""
     import matplotlib
@@ -111,7 +111,7 @@ def test_a_table_of_a_page_is_that_of_the_code(name: str, monkeypatch: pytest.Mo
     assert own["KEPT"].shown() == own["table"](), f"type: python benchmarks/{name}.py"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_published_figures_have_sources_are_those_of_the_cards_and_the_page_is_made_of_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -120,7 +120,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "build" / "site"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_site_is_as_dark_as_the_reader_s_system(site: Path) -> None:
     lightness = """[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color].map(
         (colour) => colour.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3)"""
@@ -133,7 +133,7 @@ def test_the_site_is_as_dark_as_the_reader_s_system(site: Path) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.whole  # `make docs` builds the site; `make test` does without zensical
+@pytest.mark.slow  # `make docs` builds the site; `make test` does without zensical
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     pages = sorted(site.glob("*.html"))
     assert len(pages) > len(list(DOCS.glob("*.md")))  # and 404.html
@@ -141,7 +141,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     assert [match.group() for page in pages for match in loaded.finditer(page.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["nowhere.md", "index.md#nowhere"])
 def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path, link: str) -> None:
     (tmp_path / "docs").mkdir()

@@ -74,7 +74,7 @@ def test_the_image_is_built_from_all_that_the_wheel_holds() -> None:
     assert {source.partition("/")[0] for source in held} <= {line.removeprefix("!") for line in kept}
 
 
-@pytest.mark.whole  # a build of each, 25 MB; the wheel is used by `make wheel`
+@pytest.mark.slow  # a build of each, 25 MB; the wheel is used by `make wheel`
 def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp_path: Path) -> None:
     done = step("build_release.sh", tmp_path / "dist")
     assert done.returncode == 0, done.stderr
@@ -99,7 +99,7 @@ def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp
     assert "models/nano/recipes/run1.yaml: nothing in the package reads it" in checked.stderr
 
 
-@pytest.mark.whole  # tests/clients builds and checks the same
+@pytest.mark.slow  # tests/clients builds and checks the same
 def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version(
     tmp_path: Path, require_tool: Callable[[str, str], str]
 ) -> None:
@@ -129,7 +129,7 @@ def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version
     assert step("build_clients.sh", tmp_path / "dist").returncode == 1
 
 
-@pytest.mark.whole  # tests/docs/test_pages.py builds the same pages
+@pytest.mark.slow  # tests/docs/test_pages.py builds the same pages
 def test_the_site_is_built() -> None:
     done = step("build_site.sh")
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,7 @@ def told(cosines: list[float]) -> tuple[str, str]:
     return f"{np.median(cosines):.2f}", f"{min(cosines):.2f}"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_wrong_pictures_cost_what_the_pages_say() -> None:
     model = mcd.load_model()
     spec = model.variant.preprocess

@@ -67,7 +67,7 @@ def ids() -> npt.NDArray[np.int64]:
     return np.asarray(encode([LABELS[0]]))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
     [
@@ -88,7 +88,7 @@ def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
         assert (at_length_one(found) * wanted).sum(axis=1).min() > 0.999
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_sweep_makes_full_and_small_ones(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)  # in this process, where the card is known
     choice = f'file = "{small.checkpoint}"\nvariant = "{CAUSAL}"\n'
@@ -107,7 +107,7 @@ def test_a_sweep_makes_full_and_small_ones(small: Small, tmp_path: Path, monkeyp
     assert made[SIZE] == small.plain.manifest.embedding_space
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_smallest_that_passes_is_of_the_axes(small: Small, tmp_path: Path) -> None:
     pairs = tmp_path / "samples.csv"
     lines = ["image,label,text", *(f"{path},{path.stem},{path.stem}" for path in image_paths())]
@@ -130,7 +130,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_passes_its_checks(form: str, small: Small, tmp_path: Path) -> None:
     bundle = small.export(tmp_path, **{"target": None, "precision": None} | FORMS[form])

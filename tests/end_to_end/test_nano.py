@@ -83,7 +83,7 @@ def test_export_writes_a_verified_bundle(out: Path) -> None:
     assert_verified(out / "nano-onnx-fp16")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_table_card_and_report_name_the_same_rows_for_both_towers(
     exports: Exports, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,7 +124,7 @@ mcd.export(mcd.load_model(None, checkpoint), target, "fp16", ".", tower=tower, v
 """
 
 
-@pytest.mark.whole  # faults/test_reproduction.py; test_conformance.py writes twice
+@pytest.mark.slow  # faults/test_reproduction.py; test_conformance.py writes twice
 def test_exporting_again_elsewhere_gives_the_same_bytes(exports: Exports, tmp_path: Path) -> None:
     words = (AGAIN, exports.checkpoint, "onnx", "image")
     printed = output(sys.executable, "-c", *words, cwd=tmp_path, env=os.environ | ELSEWHERE)

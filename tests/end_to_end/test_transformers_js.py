@@ -101,7 +101,7 @@ def reference(image: Path) -> Reference:
     return Reference.compute(model, sample_inputs(model, [image], TEXTS))
 
 
-@pytest.mark.whole  # the client's own pipeline, below
+@pytest.mark.slow  # the client's own pipeline, below
 @pytest.mark.usefixtures("client")
 def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
     exports: Exports, image: Path, require_tool: Callable[[str, str], str]
@@ -185,7 +185,7 @@ def near(bundle: mcd.Bundle, answer: dict[str, Any], image: Path) -> None:
         assert compare(native, np.array(answer[tower], dtype=np.float32)).cosine > 0.9999
 
 
-@pytest.mark.whole  # tests/benchmark/browser measures in Firefox
+@pytest.mark.slow  # tests/benchmark/browser measures in Firefox
 def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, exports: Exports, image: Path) -> None:
     bundle = exports.unverified("onnx", "w4", "both")
     with open_firefox() as page:

@@ -170,7 +170,7 @@ def test_a_picture_is_read_into_as_many_bytes_as_it_has(tmp_path: Path) -> None:
     assert taken(lambda: read_regular(tmp_path / "a.bmp", IMAGE_BYTES)) < 100_000
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_embedding_takes_the_same_memory_whatever_the_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

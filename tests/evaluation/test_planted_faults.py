@@ -74,7 +74,7 @@ def test_the_sound_bundle_loses_nothing(sound: Sound) -> None:
         pytest.param(
             *("text", lambda ids: np.where(ids == 49406, 0, ids)),
             id="no start of text",
-            marks=pytest.mark.whole,  # the preprocessing of another model, above
+            marks=pytest.mark.slow,  # the preprocessing of another model, above
         ),
     ],
 )

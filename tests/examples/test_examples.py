@@ -34,7 +34,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_checkpoint_is_exported_and_every_check_printed(
     exports: Exports, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

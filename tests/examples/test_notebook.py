@@ -21,7 +21,7 @@ def test_it_holds_no_outputs() -> None:
     assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
 
 
-@pytest.mark.whole  # a kernel, and an export of its own
+@pytest.mark.slow  # a kernel, and an export of its own
 def test_it_runs_and_finds_a_pizza(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient", reason="pip install 'mobileclip-deploy[dev]'")
     nbformat = pytest.importorskip("nbformat", reason="pip install 'mobileclip-deploy[dev]'")

@@ -68,7 +68,7 @@ def whole(words: Path) -> mcd.Bundle:
     return mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", words.parent / "whole", verify=False)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_both_towers_end_on_the_axes(words: Path, bundle: mcd.Bundle) -> None:
     manifest, model = bundle.manifest, mcd.load_model(WORDS, words)
     told, space = manifest.checkpoint.compacted, mcd.load_model(WORDS, words).provenance.embedding_space
@@ -246,7 +246,7 @@ def test_no_axes_are_refused(
         mcd.verify(folder, checkpoint=words)
 
 
-@pytest.mark.whole  # other axes are seen, above
+@pytest.mark.slow  # other axes are seen, above
 def test_a_logit_scale_that_was_not_fitted_and_another_int8_scale_are_seen(
     words: Path, bundle: mcd.Bundle, whole: mcd.Bundle, tmp_path: Path
 ) -> None:
@@ -268,7 +268,7 @@ def test_what_the_manifest_says_of_the_space_is_held(words: Path, bundle: mcd.Bu
     rehash(folder)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_full_and_small_embeddings_are_compared_each_in_its_space(
     words: Path, bundle: mcd.Bundle, whole: mcd.Bundle
 ) -> None:
@@ -282,7 +282,7 @@ def test_full_and_small_embeddings_are_compared_each_in_its_space(
     assert "compacted" not in json.dumps(whole.manifest.as_dict())
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_library_is_cut_without_its_pictures(
     words: Path, bundle: mcd.Bundle, whole: mcd.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +316,7 @@ def test_a_library_is_cut_without_its_pictures(
         mcd.bridge(full, by=bundle, output=tmp_path / "map.safetensors")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_axes_are_fitted_again_to_the_same_pictures(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
     photos = words.parent / "pictures"
     checks = {check.step: check for check in mcd.verify(bundle, checkpoint=words, fit=photos, thorough=False).checks}

@@ -18,7 +18,7 @@ WIDE = mcd.Gates(cosine=0.5, snr=1)
 """Weights from a formula prove nothing about what 4 bits cost: the structure is the claim."""
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tower"), [(WORDPIECES, "both"), (ROTARY_WORDS, "image")])
 def test_what_was_recovered_is_exported_and_proven(name: str, tower: TowerName, tmp_path: Path) -> None:
     with known(tmp_path, name) as path:
@@ -28,7 +28,7 @@ def test_what_was_recovered_is_exported_and_proven(name: str, tower: TowerName, 
         assert {check.status for check in bundle.parity} == {"passed"}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_rounding_is_learned_on_texts_of_its_own_vocabulary(tmp_path: Path) -> None:
     captions = dict.fromkeys(" ".join(text.split()) for language in PHRASES for text in texts(language, 150))
     (tmp_path / "texts").mkdir()

@@ -13,7 +13,7 @@ from mobileclip_deploy.errors import ExportError, GateFailed, MobileClipDeployEr
 from mobileclip_deploy.export import steps
 from mobileclip_deploy.export.steps import ExportGateFailed, ExportState, NotWritten, Written
 
-pytestmark = pytest.mark.whole  # test_api.py exports lists
+pytestmark = pytest.mark.slow  # test_api.py exports lists
 
 TARGETS = ("onnx", "coreml", "litert")
 NAMES = [f"nano-{target}-fp16" for target in TARGETS]
@@ -45,7 +45,6 @@ def broken(work: ExportState) -> MobileClipDeployError:
     return ExportError(f"{work.plan.target.name} cannot be converted")
 
 
-@pytest.mark.whole
 def test_a_failing_gate_does_not_stop_the_other_targets(failing: Plant, tmp_path: Path) -> None:
     failing(onnx=gate)
     found = run("export", "--target", ",".join(TARGETS), "--precision", "fp16", "--tower", "image", "-o", tmp_path)

@@ -57,7 +57,7 @@ FILES: list[tuple[str, TowerName, str]] = [
 
 def levels(target: str, tower: TowerName, precision: str) -> list[pytest.MarkDecorator]:
     """Marks of a case that plants in this file."""
-    return [] if (target, tower, precision) in QUICK else [pytest.mark.whole]
+    return [] if (target, tower, precision) in QUICK else [pytest.mark.slow]
 
 
 def require(target: str) -> None:

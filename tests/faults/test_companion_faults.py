@@ -297,7 +297,7 @@ def test_every_fault_beside_the_artifacts_fails(sound: Sound, name: str, tmp_pat
     assert all("\n" not in line for line in found)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.once(by=lambda given: str(given["name"]).rpartition(".json")[2])
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_says_the_same_in_other_words_passes(sound: Sound, name: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from mobileclip_deploy.verify.checks.weights import check_weights
     ("tower", "plant", "failed"),
     [
         ("image", lambda _: None, []),
-        pytest.param("text", lambda _: None, [], marks=pytest.mark.whole),
+        pytest.param("text", lambda _: None, [], marks=pytest.mark.slow),
         ("image", range_halved, ["ranges"]),
         ("image", range_widened, ["activations"]),
     ],

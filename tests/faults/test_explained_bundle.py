@@ -98,7 +98,7 @@ def test_a_package_that_cannot_be_read_is_said_to_be_so(half: Healthy, tmp_path:
     assert "Manifest.json" in found.describe()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_artifact_of_another_target_is_explained_by_its_graph(exports: Exports, tmp_path: Path) -> None:
     path = exports.copy("onnx", "fp32", tmp_path)
     assert {found.finding for found in mcd.explain(path, checkpoint=exports.checkpoint)} == {"none"}

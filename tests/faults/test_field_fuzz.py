@@ -18,7 +18,7 @@ from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets import Artifact, get_target
 from mobileclip_deploy.targets.flatbuffer import Decoder, Schema, Table, read, root, schema
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 
 
 @dataclass

@@ -30,7 +30,7 @@ def test_every_field_of_the_models_has_a_row() -> None:
     assert not ROWS.keys() & ELSEWHERE.keys()
 
 
-@pytest.mark.whole  # some of them, below
+@pytest.mark.slow  # some of them, below
 def test_the_check_of_each_row_sees_its_field_change(trial: Trial) -> None:
     seen = {name: changed for name, changed, _ in trial.table(ROWS)}
     wanted = {name: "nothing" if ROWS[name] in WITHOUT_A_CHECK else ROWS[name] for name in seen}

@@ -19,7 +19,7 @@ from faults.files import Files, require
 from mobileclip_deploy.targets import Artifact, get_target
 from mobileclip_deploy.targets.coreai.asset import operations
 
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 
 Address = tuple[tuple[str, Any], ...]
 """From a message down to a field: names, each with the place in a list, the key of a map, or None."""

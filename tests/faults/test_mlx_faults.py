@@ -21,7 +21,7 @@ from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, 
 from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 
 require_mlx()
-pytestmark = pytest.mark.whole  # test_conformance.py plants a wrong number in `make test`
+pytestmark = pytest.mark.slow  # test_conformance.py plants a wrong number in `make test`
 
 Edit = Callable[[MlxFunction], MlxFunction]
 PRODUCT = "QuantizedMatmul"

@@ -24,7 +24,7 @@ from mobileclip_deploy.targets.qnn.emulator import FILLED, compile_for
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.tables import looked_up
 
-pytestmark = pytest.mark.whole  # test_conformance.py spoils weights for every target
+pytestmark = pytest.mark.slow  # test_conformance.py spoils weights for every target
 
 require_qnn()
 
@@ -200,7 +200,7 @@ TABLES = {"own": FAULTS, "lengths": LENGTH_FAULTS}
 @pytest.mark.parametrize(
     ("sound", "fault"),
     [
-        pytest.param(sound, fault, marks=[] if sound == "own" else pytest.mark.whole)  # lengths are compiled
+        pytest.param(sound, fault, marks=[] if sound == "own" else pytest.mark.slow)  # lengths are compiled
         for sound, faults in TABLES.items()
         for fault in faults
     ],
@@ -216,7 +216,6 @@ def test_what_is_not_an_artifacts_own_is_refused(
     assert "\n" not in refused.value.line
 
 
-@pytest.mark.whole  # another graph of the binary, above
 def test_another_towers_binary_is_refused(own: Path, tmp_path: Path) -> None:
     path, text = copied(own, tmp_path), write(network(), "text", "v75", tmp_path)
     shutil.copy(text / "tiny_text.v75.bin", path / BINARY)
@@ -309,7 +308,6 @@ def test_a_binary_of_several_chips_is_left_to_the_version_that_wrote_it(own: Pat
     assert (QnnArtifact(own).unasked, found.unlike(QnnArtifact(own))) == (None, None)
 
 
-@pytest.mark.whole
 def test_a_length_that_is_missing_or_too_much_is_seen_by_compiling_again(lengths: Path, tmp_path: Path) -> None:
     path = copied(lengths, tmp_path)
     without("v75-4", "v79-4")(path)

@@ -55,7 +55,7 @@ def test_a_difference_is_not_judged_where_other_versions_wrote_the_package(
     assert "coremltools 8.3, here" in str(check.detail)
 
 
-@pytest.mark.whole  # the built-in ones, above
+@pytest.mark.slow  # the built-in ones, above
 def test_a_package_calibrated_on_images_of_ones_own_needs_them(half: Healthy, tmp_path: Path) -> None:
     own = tmp_path / "like-mine"
     own.mkdir()

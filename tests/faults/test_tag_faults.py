@@ -58,7 +58,7 @@ def step_that_fails(folder: Path, graph: bool = False) -> str:
     return next((check.step for check in checks if check.status == "failed"), "nothing")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_every_field_of_learned_labels_is_seen_to_change(bundle: Bundle, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle.path, tmp_path / "copy")
     assert step_that_fails(folder, graph=True) == "nothing"
@@ -95,7 +95,7 @@ def planted(bundle: Bundle, folder: Path, head: LabelHead) -> Path:
     return folder
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_rows_that_the_artifact_does_not_have_are_found(bundle: Bundle, tmp_path: Path) -> None:
     assert bundle.manifest.classifier is not None
     head = LabelHead.read(bundle.path / "labels.safetensors")
@@ -123,14 +123,14 @@ def test_pictures_that_were_learned_from_are_not_evaluated_on(bundle: Bundle, tm
     assert (result.images, len(result.skipped)) == (2, 10)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_another_dimension_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     head = LabelHead.read(bundle.path / "labels.safetensors")
     narrow = replace(head, weights=head.weights[:, :100].copy())
     assert step_that_fails(planted(bundle, tmp_path / "narrow", narrow)) == "opening"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_page_of_a_search_shows_the_pictures_that_were_labelled_wrongly(bundle: Bundle, tmp_path: Path) -> None:
     source = models_dir() / "nano" / "evaluation" / "images"
     for label, names in {"cat": ("1f63c", "1f68c"), "car": ("1f693",), NONE: ("1f69a", "1f355")}.items():

@@ -141,7 +141,7 @@ def test_every_temporary_folder_is_claimed_and_goes_with_a_killed_process_too(
     assert names(tmp_path) == []
 
 
-@pytest.mark.whole  # what a killed process leaves, above
+@pytest.mark.slow  # what a killed process leaves, above
 def test_an_export_that_was_killed_at_any_moment_leaves_nothing_to_the_next(
     exports: Exports,
     tmp_path: Path,

@@ -128,7 +128,7 @@ REPLACED(fcntl64)
 """
 
 
-@pytest.mark.whole  # it compiles, and starts the program
+@pytest.mark.slow  # it compiles, and starts the program
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose loader replaces functions")
 def test_a_disk_without_locks_is_named_before_anything_is_embedded(exports: Exports, tmp_path: Path) -> None:
     (tmp_path / "no_locks.c").write_text(NO_LOCKS.replace("NUMBER", str(errno.EOPNOTSUPP)))
@@ -155,7 +155,7 @@ def test_a_name_that_is_too_long_for_what_is_kept_next_to_it_is_refused_at_once(
     [
         ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx", "--incremental")),
         *(
-            pytest.param(output, arguments, marks=pytest.mark.whole)
+            pytest.param(output, arguments, marks=pytest.mark.slow)
             for output, arguments in (
                 ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx")),
                 ("e.npy", ("embed", "BUNDLE", "EMOJI", "-o", "e.npy", "--force")),
@@ -188,7 +188,7 @@ def test_no_command_touches_what_another_is_writing(
         assert sorted(map(str, Path().rglob("*"))) == before
 
 
-@pytest.mark.whole  # one kill and one second writer: above
+@pytest.mark.slow  # one kill and one second writer: above
 def test_killed_and_racing_writers_leave_whole_outputs() -> None:
     found = kills(10, 1)
     assert found["as before"] + found["new"] == 10

@@ -232,7 +232,7 @@ def damage(path: Path, seed: int) -> None:
 @pytest.mark.once("name")
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.whole] * (name in ("executorch", "litert"))) for name in READERS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("executorch", "litert"))) for name in READERS]
 )
 def test_a_damaged_file_is_read_or_refused_in_one_line(name: str, seed: int, exports: Exports, tmp_path: Path) -> None:
     make, read = READERS[name]

@@ -62,7 +62,7 @@ def test_the_forms_of_the_sdk_differ_as_apples_do(tmp_path: Path, form: str, mod
     assert ("mach_task_self_' is not concurrency-safe" in done.stderr) != compiles
 
 
-@pytest.mark.whole  # the harness itself is built in `make test`
+@pytest.mark.slow  # the harness itself is built in `make test`
 @pytest.mark.parametrize(
     ("package", "system", "form", "mode"), [("harness", "iOS", "15.4", "6"), ("client", "macOS", "before", "5")]
 )

@@ -27,12 +27,12 @@ CORE_TARGETS = (
 APP_SOURCES = sorted((APP / "MobileCLIPBench").glob("*.swift"))
 
 
-@pytest.mark.whole  # it builds them; the programs themselves are run in benchmark/ios
+@pytest.mark.slow  # it builds them; the programs themselves are run in benchmark/ios
 def test_the_packages_own_tests_pass() -> None:
     HARNESS_CORE.test()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize("target", CORE_TARGETS)
 def test_every_target_passes_in_the_mode_that_it_is_not_built_in(swift: Path, target: str) -> None:
@@ -54,7 +54,7 @@ def test_the_apps_sources_pass_the_parser() -> None:
     output(swift_tool("swiftc"), "-frontend", "-parse", *APP_SOURCES)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["6", "5"])
 def test_the_app_fits_harness_core(swift: Path, tmp_path: Path, mode: str) -> None:

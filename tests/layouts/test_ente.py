@@ -62,7 +62,7 @@ def bundle(exports: Exports) -> mcd.Bundle:
     return exports.layout("ente")
 
 
-@pytest.mark.whole  # test_picquery.py, of another app
+@pytest.mark.slow  # test_picquery.py, of another app
 def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle) -> None:
     ente, model = Ente(bundle.path), mcd.load_model()
     for found, wanted, bound in (
@@ -115,7 +115,7 @@ RESIZINGS: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
 """The bound of photographs lets the last two through, and a picture of one colour shows them."""
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [*RESIZINGS, None])
 def test_another_resizing_fails(fault: str | None, bundle: mcd.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     runner, spec = get_target("onnx").open(bundle.artifact("image")).plain_runner(), bundle.manifest.preprocess
@@ -141,7 +141,7 @@ def test_another_resizing_fails(fault: str | None, bundle: mcd.Bundle, monkeypat
     assert check.status == ("passed" if fault is None else "failed"), check.describe()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_every_later_step_reads_it_from_the_manifest(bundle: mcd.Bundle, tmp_path: Path) -> None:
     labels = ["cat", "dog"]
     found = mcd.classify(bundle, [path for path in image_paths() if path.stem == "cat"], labels)

@@ -24,7 +24,7 @@ from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import image_paths, prompts
 
-pytestmark = pytest.mark.whole  # test_layouts.py has its names, test_picquery.py an app of ONNX
+pytestmark = pytest.mark.slow  # test_layouts.py has its names, test_picquery.py an app of ONNX
 
 Floats = npt.NDArray[np.float32]
 

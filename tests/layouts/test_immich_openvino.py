@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[2] / "build" / "openvino"
 NEEDS = "needs build/openvino (Linux x86-64, Python up to 3.13): type: make build/openvino"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_openvino_answers_as_the_checkpoint_and_leaves_no_operation(exports: Exports, tmp_path: Path) -> None:
     if not FOLDER.is_dir():
         missing(NEEDS, here=(sys.platform, platform.machine()) == ("linux", "x86_64"))

@@ -24,7 +24,7 @@ from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 require_litert()
-pytestmark = pytest.mark.whole  # of layouts; test_picquery.py reads the other module's files
+pytestmark = pytest.mark.slow  # of layouts; test_picquery.py reads the other module's files
 
 
 class App:

@@ -24,7 +24,7 @@ from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 
-pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the packages of Core ML
+pytestmark = pytest.mark.slow  # test_layouts.py has its names, targets/ the packages of Core ML
 TEXTS = ["a photo of a cat", "two dogs on a beach", "red bicycle"]
 
 

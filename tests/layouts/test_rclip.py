@@ -77,7 +77,7 @@ def unit(values: npt.ArrayLike) -> Floats:
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_rclip_s_pixels_and_tokens_give_the_checkpoint_s_embeddings(bundle: mcd.Bundle, checkpoint: Path) -> None:
     model, size = mcd.load_model(WORDS, checkpoint), bundle.manifest.preprocess.size
     pictures = image_paths()[:4]
@@ -90,7 +90,7 @@ def test_rclip_s_pixels_and_tokens_give_the_checkpoint_s_embeddings(bundle: mcd.
     assert np.abs(unit(found) - unit(embed_texts(model, ids))).max() < 1e-5
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_two_nodes_in_front_undo_the_normalisation_and_the_manifest_has_its_range(bundle: mcd.Bundle) -> None:
     graph = onnx.load(bundle.path / "visual.onnx").graph
     assert [node.op_type for node in graph.node[:2]] == ["Mul", "Add"]
@@ -120,7 +120,7 @@ def change_both(model: onnx.ModelProto) -> None:
     change_shift(model)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_verify_passes_it_and_fails_another_mean_in_the_file(
     bundle: mcd.Bundle, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -137,12 +137,12 @@ def test_verify_passes_it_and_fails_another_mean_in_the_file(
     manifest.write_bytes(sound[1])
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_another_precision_undoes_it_too(checkpoint: Path, tmp_path: Path) -> None:
     assert not mcd.verify(export("rclip", checkpoint, tmp_path, "w8"), checkpoint=checkpoint).failed
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_ente_s_mobile_app_takes_the_first_input_and_output(checkpoint: Path, tmp_path: Path) -> None:
     bundle, model = export("ente-mobile", checkpoint, tmp_path), mcd.load_model(WORDS, checkpoint)
     image, text = (

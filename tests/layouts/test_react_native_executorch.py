@@ -35,7 +35,7 @@ from mobileclip_deploy.targets.executorch.model_schema import model_schema
 from mobileclip_deploy.targets.values import TensorInfo
 from mobileclip_deploy.web.demo import client_sources
 
-pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the files of ExecuTorch
+pytestmark = pytest.mark.slow  # test_layouts.py has its names, targets/ the files of ExecuTorch
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

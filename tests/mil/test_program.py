@@ -140,7 +140,7 @@ def test_constants_are_kept_within_the_budget(tmp_path: Path) -> None:
         assert kept == min(budget, 4 * 300 * 300 * 4)
 
 
-@pytest.mark.parametrize("after", ["nothing", pytest.param("coremltools", marks=pytest.mark.whole)])
+@pytest.mark.parametrize("after", ["nothing", pytest.param("coremltools", marks=pytest.mark.slow)])
 def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path, after: str) -> None:
     """And coremltools still works when it is imported after its protobuf classes were used (before: in all tests)."""
     code = (

@@ -205,7 +205,7 @@ def test_what_is_not_a_list_of_strings_is_refused() -> None:
         encode(["a", None])  # type: ignore[list-item]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_tokenizing_imports_neither_torch_nor_open_clip() -> None:
     code = """if True:
         import sys

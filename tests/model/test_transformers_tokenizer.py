@@ -17,7 +17,7 @@ from mobileclip_deploy.artifacts.bundle.model_card import write_preprocessor_con
 from mobileclip_deploy.artifacts.layouts import read_layout, write_side_files
 from mobileclip_deploy.network.model.variants import load_variant
 
-pytestmark = pytest.mark.whole  # test_tokenizer.py has the files
+pytestmark = pytest.mark.slow  # test_tokenizer.py has the files
 
 VECTORS = Path(__file__).parents[2] / "clients" / "vectors" / "tokenizer.json"
 COUNT = 200

@@ -71,7 +71,7 @@ def test_a_checkpoint_that_answers_different_inputs_alike_is_named() -> None:
     assert reference(collapsed(0), 0 * ids).collapsed("text") is None
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_collapsed_network_fails_at_half_precision_and_its_float32_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,7 @@ def test_another_checkpoint_than_the_exported_one_fails(exports: Exports, tmp_pa
     assert failed(report) >= {("text", "twin"), ("text", "shipped")}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_mean_and_std_forgotten_in_the_graph_fail_the_export(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +186,7 @@ def test_without_the_checkpoint_the_semantic_step_is_not_run_and_nothing_passes(
     assert (report.passed, report.failed) == (False, ())
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_images_and_prompts_of_ones_own_are_what_is_compared(exports: Exports, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(image_paths()[0], tmp_path / "photos")

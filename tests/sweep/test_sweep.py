@@ -51,7 +51,7 @@ def write(folder: Path, text: str = SWEEP) -> Path:
     return file
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.usefixtures("here", "without_phones")
 def test_what_failed_keeps_its_error_and_is_tried_again_and_what_is_done_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -65,7 +65,7 @@ def with_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ("name", "tower", "precisions", "thorough"),
     [
         *((*case, False) for case in CASES),
-        *(pytest.param(*case, True, marks=pytest.mark.whole) for case in OTHERS),
+        *(pytest.param(*case, True, marks=pytest.mark.slow) for case in OTHERS),
     ],
 )
 def test_a_target_keeps_its_promises(
@@ -100,7 +100,7 @@ def test_the_smallest_target_is_shown_in_thirty_lines() -> None:
     assert textwrap.indent("\n\n\n".join(classes[:2]), "    ") in (interface.__doc__ or "")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_smallest_target_keeps_its_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     entry, known = EntryPoint("plain", "smallest_target:PlainTarget", registry.GROUP), registry._registered_in
@@ -112,7 +112,7 @@ def test_the_smallest_target_keeps_its_promises(monkeypatch: pytest.MonkeyPatch)
         registry.targets.cache_clear()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "precision"), [*((name, None) for name, _, _ in CASES), ("executorch", "w8a8"), ("litert", "w8a8")]
 )
@@ -134,7 +134,7 @@ PRECISIONS = {"executorch": "fp32", "litert": "fp32"}
 """Where it is not fp16."""
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [name for name, _, _ in CASES])
 def test_a_text_tower_as_siglip2_s_is_proven(target: str, store: Store, tmp_path: Path) -> None:
     """GELU by tanh, pooling at the last token, a projection with a bias: some converters know the exact GELU alone."""

@@ -38,7 +38,7 @@ def assets(store: Store) -> Assets:
     return Assets(store.folder / "coreai")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["w6p", "w4"])
 def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Assets, precision: str) -> None:
     """What the runner leaves out of every inference is what Apple's operations compute, to the last bit."""
@@ -86,7 +86,7 @@ def two_towers(assets: Assets, path: Path) -> None:
     converter.to_coreai().save_asset(path, metadata_of("both towers", "any", {"variant": "tiny_mci"}))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_file_of_both_towers_is_read_and_run_by_its_functions(assets: Assets, tmp_path: Path) -> None:
     target, path = get_target("coreai"), tmp_path / "both.aimodel"
     two_towers(assets, path)

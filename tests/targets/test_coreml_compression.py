@@ -62,7 +62,7 @@ def embedding(program: Program) -> str:
     return next(weight.kind for weight in program.weights if weight.name == table.name)
 
 
-@pytest.mark.whole  # test_conformance.py stores at w8
+@pytest.mark.slow  # test_conformance.py stores at w8
 @pytest.mark.once  # test_weights.py reads those of every grid, and of both towers, back
 @pytest.mark.parametrize(("precision", "target"), CASES)
 @pytest.mark.usefixtures("sharing")

@@ -40,7 +40,7 @@ GOLDENS = dict.fromkeys(("mobileclip2-s0.openclip", *NAMES), BOTH) | {NAMES[0]: 
 if os.environ.get("MOBILECLIP_TEST_GOLDENS") != "all":
     GOLDENS = {NAMES[0]: ("fp32", "fp16", "w8")}
 Record = Callable[[str, Any], None]
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 
 

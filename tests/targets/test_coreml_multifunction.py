@@ -22,7 +22,7 @@ from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 
-pytestmark = [pytest.mark.converts, pytest.mark.whole]
+pytestmark = [pytest.mark.converts, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def image(bundle: Path) -> Path:
     return bundle / f"{WORDS}_image.xnnpack.pte"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path, image: Path) -> None:
     told = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["towers"]["image"]["contents"]
     assert told["delegates"] == {"XnnpackBackend": 1}
@@ -47,13 +47,13 @@ def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path
     assert sum(told["bytes"].values()) == pytest.approx(image.stat().st_size, rel=0.02)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_no_attention_is_left_to_the_portable_kernels(bundle: Path) -> None:
     outside = set(ExecuTorchArtifact(bundle / f"{WORDS}_text.xnnpack.pte", readable=False).file.operators)
     assert not {name for name in outside if "softmax" in name or "bmm" in name or "linear" in name or "conv" in name}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
     from executorch.extension.pybindings import portable_lib
 
@@ -63,7 +63,7 @@ def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
         assert f"{threads} thread" in runner.engine
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_backend_that_the_runtime_lacks_is_not_run(image: Path, tmp_path: Path) -> None:
     data = image.read_bytes()
     assert data.count(b"XnnpackBackend") >= 1
@@ -100,7 +100,7 @@ def test_what_would_be_slow_or_wrong_is_refused_with_the_reason(precision: str, 
     assert reason in refusal(run("export", "--target", "executorch", "--precision", precision))
 
 
-@pytest.mark.whole  # test_conformance.py has Core ML
+@pytest.mark.slow  # test_conformance.py has Core ML
 def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -> None:
     bundle = small_bundle(WORDS, "executorch-coreml", "fp16", tmp_path, tower="text")
     assert bundle.path.name == f"{WORDS}-executorch-coreml-fp16"
@@ -114,7 +114,7 @@ def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -
     assert str(Path.cwd()).encode() not in program.delegates[0][1]
 
 
-@pytest.mark.whole  # of a backend that the runtime lacks, above
+@pytest.mark.slow  # of a backend that the runtime lacks, above
 def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
     with known(tmp_path) as checkpoint:
         model = mcd.load_model(WORDS, checkpoint)

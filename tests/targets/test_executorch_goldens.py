@@ -32,7 +32,7 @@ def goldens() -> ModuleType:
         return importlib.import_module(SCRIPT.stem)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "precision"), [("xnnpack", "fp32")])
 def test_s0_is_within_the_goldens_bound_or_its_gate(
     goldens: ModuleType, backend: str, precision: str, tmp_path: Path
@@ -43,7 +43,7 @@ def test_s0_is_within_the_goldens_bound_or_its_gate(
     assert precision == "fp16" or found.relative <= GoldenCheckpoint(S0).bound("image")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize(("tower", "precision", "megabytes"), [("image", "w8a8", 16), ("text", "w8", 60)])
 def test_s0_is_small_when_quantized(tower: TowerName, precision: str, megabytes: float) -> None:
     """By its storage: that files hold what theirs says, to the layer and in size, test_storage shows on nano."""

@@ -17,7 +17,7 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 
-pytestmark = pytest.mark.whole  # a conversion with free batches; test_conformance.py runs a program
+pytestmark = pytest.mark.slow  # a conversion with free batches; test_conformance.py runs a program
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

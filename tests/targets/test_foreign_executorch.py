@@ -41,7 +41,7 @@ def lowered(how: AbstractContextManager[None], network: nn.Module | None = None)
         return bytes(edge.to_executorch().buffer)
 
 
-@pytest.mark.whole  # of the pinned version, whose symbols test_foreign.py holds
+@pytest.mark.slow  # of the pinned version, whose symbols test_foreign.py holds
 def test_the_bytes_are_those_that_all_passes_give() -> None:
     """nano's and S0's own bytes were compared when the passes were left out."""
     assert lowered(without_idle_passes()) == lowered(contextlib.nullcontext())
@@ -57,7 +57,7 @@ def test_what_is_replaced_is_put_back() -> None:
     assert _passes.DecomposeBatchNorm.call is before
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_weights_go_after_they_are_lowered() -> None:
     kept = []
     for how in (contextlib.nullcontext(), released_weights()):
@@ -80,7 +80,7 @@ def test_executorchs_table_of_operations_is_read_as_it_reads_it() -> None:
     assert read == _ops._load_edge_dialect_info()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_executorchs_own_parser_is_not_asked() -> None:
     refused = "from ruamel.yaml import YAML; YAML.load = None; "
     ours = "from mobileclip_deploy.targets.foreign.executorch import import_exir; import_exir(); "

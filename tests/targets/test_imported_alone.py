@@ -27,7 +27,7 @@ from coremltools.converters.mil.mil import Builder
 """
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [False, True])
 def test_what_is_left_out_of_an_import_is_neither_imported_nor_in_the_way_later(before: bool) -> None:
     output(sys.executable, "-c", f"before = {before}{PROGRAM}")

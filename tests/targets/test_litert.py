@@ -71,7 +71,7 @@ def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(f
     assert len(target.capabilities.storing.fixed(module)) == {"image": 5, "text": 7}[tower]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: Path) -> None:
     """Products whose norms stand in them, at 4 and at 8 bits, and the table of words."""
     target, model, drawn = get_target("litert"), copy.deepcopy(files.model), torch.Generator().manual_seed(0)
@@ -106,7 +106,7 @@ def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: F
     assert {shape for shape, height in windows if height == 2 and shape[1] == 7} == {(7, 7)}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel(files: Files) -> None:
     model = LiteRTArtifact(files.path("image", "fp32")).model
     large = [
@@ -164,7 +164,7 @@ def test_without_the_converter_files_are_read_and_run_and_an_export_says_which_e
             target.require({"text": "fp32"})
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path) -> None:
     """LiteRT's packages write some fifteen lines to the process's own streams."""
     script = (

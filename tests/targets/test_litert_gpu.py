@@ -50,7 +50,7 @@ def ids() -> np.ndarray:
     return np.array([[90, 5, 6, 7, 91, 0, 0, 0]])
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.usefixtures("vulkan")
 def test_a_tower_pooled_by_attention_runs_whole_on_the_gpu(tmp_path: Path) -> None:
     """Its query is a constant, and a product of matrices with one in front is none that the GPU has."""
@@ -61,7 +61,7 @@ def test_a_tower_pooled_by_attention_runs_whole_on_the_gpu(tmp_path: Path) -> No
     assert any(operation.type == "BATCH_MATMUL" for operation in report.operations)
 
 
-@pytest.mark.whole  # what it cannot take is named, below
+@pytest.mark.slow  # what it cannot take is named, below
 @pytest.mark.usefixtures("vulkan")
 @pytest.mark.parametrize("precision", ["fp16", "w8"])
 def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: Files, precision: str) -> None:
@@ -177,7 +177,7 @@ def test_a_mean_that_adds_up_more_than_float16_holds_fails() -> None:
     assert checked(found)[1] == ("gpu range", "failed", "largest_sum in tower.se")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_sums_behind_means_are_those_of_torch(files: Files) -> None:
     """Those of squeeze-and-excite here: the maps before the final mean are smaller."""
     pixels = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)

@@ -15,7 +15,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.network.samples import image_paths
 
-pytestmark = pytest.mark.whole  # test_conformance.py runs a file that takes floats
+pytestmark = pytest.mark.slow  # test_conformance.py runs a file that takes floats
 
 
 @dataclass(frozen=True)

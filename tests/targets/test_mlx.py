@@ -46,7 +46,7 @@ def files(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> dict[T
     return {tower: write(model, tower, folder, *PRECISIONS) for tower in TOWERS}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_weight_is_read_back_on_its_grid(
     model: MobileCLIP, files: dict[TowerName, dict[str, Path]], precision: str
@@ -65,7 +65,7 @@ def test_every_weight_is_read_back_on_its_grid(
         assert wanted_bits <= bits <= wanted_bits | ({8, 16, 32} if precision.startswith("w") else set())
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_trained_integers_are_those_that_the_file_holds(model: MobileCLIP, tmp_path: Path) -> None:
     target, trained_model, drawn = get_target("mlx"), copy.deepcopy(model), torch.Generator().manual_seed(0)
     trainee = attach(trained_model, "text", "w4", target)
@@ -85,7 +85,7 @@ def test_trained_integers_are_those_that_the_file_holds(model: MobileCLIP, tmp_p
             assert compare(*rows).relative < 1e-3  # scales are float16 in the file
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_device_and_the_form_stand_in_the_file(model: MobileCLIP, tmp_path: Path) -> None:
     (usual,) = write(model, "text", tmp_path, "fp32").values()
     (tmp_path / "cpu").mkdir()
@@ -101,7 +101,7 @@ def test_the_device_and_the_form_stand_in_the_file(model: MobileCLIP, tmp_path: 
     assert np.array_equal(MlxArtifact(usual).runner()(rows), MlxArtifact(other).runner()(rows))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_app_imports_a_file_for_the_cpu_as_it_stands(model: MobileCLIP, tmp_path: Path) -> None:
     import mlx.core as mx
 
@@ -113,7 +113,7 @@ def test_an_app_imports_a_file_for_the_cpu_as_it_stands(model: MobileCLIP, tmp_p
     assert "image fp32" in metadata
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_another_thread_may_ask(files: dict[TowerName, dict[str, Path]]) -> None:
     runner, rows, found = MlxArtifact(files["text"]["fp16"]).runner(), inputs("text"), []
     thread = threading.Thread(target=lambda: found.append(runner(rows)))

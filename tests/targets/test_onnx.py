@@ -103,7 +103,7 @@ def size(tower: TowerName, precision: str) -> int:
     return total_bytes(module, storage_of(get_target("onnx"), tower, module, precision))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32() -> None:
     assert max(size("text", "w8a8"), size("text", "w8")) <= 0.26 * size("text", "fp32")
 

@@ -22,7 +22,7 @@ from mobileclip_deploy.network.model.architecture.text import TextTransformer
 SHORT, LONGER = "a cat", "a photo of " + "dog " * 20  # 4 and 25 tokens
 
 
-@pytest.mark.whole  # the check of it, below
+@pytest.mark.slow  # the check of it, below
 def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = mcd.export(causal_model(tmp_path, monkeypatch), "onnx", "fp32", tmp_path, contexts=(32, 16), verify=False)
     assert bundle.path.name == "tiny_causal-onnx-fp32-contexts"
@@ -58,7 +58,7 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
     assert [cell.golden.inputs.shape for cell in cells if cell.golden] == [(24, 77), (16, 32), (9, 16)]
 
 
-@pytest.mark.whole  # each format says lengths in its own way: an enumeration, a dynamic dimension
+@pytest.mark.slow  # each format says lengths in its own way: an enumeration, a dynamic dimension
 @pytest.mark.parametrize(("target", "precision", "bound"), [("coreml", "fp16", 0.01), ("executorch", "fp32", 1e-5)])
 def test_other_formats_answer_short_prompts_too(
     target: str, precision: str, bound: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

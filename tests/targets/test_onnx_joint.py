@@ -99,7 +99,7 @@ def turn_logits(graph: onnx.GraphProto) -> None:
 FAULTS: tuple[Callable[[onnx.GraphProto], None], ...] = (halve_scale, move_weight, leave_length, turn_logits)
 
 
-@pytest.mark.parametrize("fault", [FAULTS[0], *(pytest.param(fault, marks=pytest.mark.whole) for fault in FAULTS[1:])])
+@pytest.mark.parametrize("fault", [FAULTS[0], *(pytest.param(fault, marks=pytest.mark.slow) for fault in FAULTS[1:])])
 def test_a_planted_fault_fails_the_check(
     bundle: mcd.Bundle, checkpoint: Path, fault: Callable[[onnx.GraphProto], None], tmp_path: Path
 ) -> None:
@@ -112,12 +112,12 @@ def test_a_planted_fault_fails_the_check(
     assert "failed" in found(mcd.Bundle.open(copy.path), checkpoint).values()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_check_passes_a_sound_bundle(bundle: mcd.Bundle, checkpoint: Path) -> None:
     assert [*found(bundle, checkpoint).values()] == ["passed"] * 6
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_file_alone_is_checked_as_its_towers_are(checkpoint: Path, tmp_path: Path) -> None:
     alone = export(checkpoint, tmp_path / "only", "w8", joint="only", opset="20")
     apart = export(checkpoint, tmp_path / "apart", "w8")

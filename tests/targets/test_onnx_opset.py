@@ -18,7 +18,7 @@ from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.target import OnnxOptions
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 # The lowest opset lacks most operations; a higher one is shown once.
 @pytest.mark.parametrize(
     ("precision", "opset"), [("fp32", "15"), ("fp16", "15"), ("w8", "15"), ("fp16", "17"), ("w8", "19")]
@@ -53,7 +53,7 @@ def test_what_an_opset_cannot_hold_is_refused_with_the_lowest_that_can(opset: st
         target.settled({"image": "fp32", "text": precision})
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_onnx_runtime_s_own_quantizer_takes_the_float32_file(tmp_path: Path) -> None:
     from onnxruntime.quantization import quantize_dynamic
 

@@ -75,7 +75,7 @@ def test_files_are_valid_take_any_batch_and_never_hold_a_dynamically_quantized_c
     assert runner(np.zeros((5, *shape), np.float32 if tower == "image" else np.int64)).shape == (5, 128)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_static_int8_image_tower_loses_less_than_a_point_of_top_1(exports: Exports) -> None:
     runner = mcd.load_runner(exports.unverified("onnx", "w8a8", "both"), "image")
     embedder = replace(model_embedder(mcd.load_model()), images=runner)
@@ -132,7 +132,7 @@ def test_w4_holds_products_and_table_in_four_bits_and_convolutions_and_projectio
     assert (image["MatMulNBits"], image["Conv"], image["Gemm"]) == (2, 52, 1)  # four of them are two: see `doubling`
 
 
-@pytest.mark.whole  # of nano's layers none is a Gemm with a bias that is stored in four bits
+@pytest.mark.slow  # of nano's layers none is a Gemm with a bias that is stored in four bits
 def test_a_bias_of_a_layer_of_one_vector_stands_behind_its_product_of_four_bits(tmp_path: Path) -> None:
     """The layers behind a pooling take [N, C] and are Gemms, whose bias is an operand."""
     bundle = small_bundle(PIECES, "onnx", "w4", tmp_path, tower="image", allow_failing=True)
@@ -158,7 +158,7 @@ def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> 
         quantize(ir.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"), Quantizing())
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model()
     fold(model)

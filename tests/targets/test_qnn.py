@@ -52,7 +52,7 @@ from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import TensorInfo
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 
-pytestmark = pytest.mark.whole  # test_conformance.py writes and runs a tower
+pytestmark = pytest.mark.slow  # test_conformance.py writes and runs a tower
 
 require_qnn()
 
@@ -69,7 +69,6 @@ def image(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(model, "image", "galaxy-s24-ultra", tmp_path_factory.mktemp("qnn"))
 
 
-@pytest.mark.whole
 def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> None:
     assert sorted(path.name for path in image.iterdir()) == [
         "tiny_image.onnx",
@@ -86,7 +85,6 @@ def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> N
     assert found.ports[0] == TensorInfo("pixel_values", "float32", (1, 3, 64, 64))
 
 
-@pytest.mark.whole  # test_conformance.py: fp16
 @pytest.mark.parametrize(
     ("tower", "precision", "cosine"),
     [("image", "w8a16", 0.999), ("text", "w8a8", 0.98)],
@@ -122,7 +120,6 @@ def step_of(path: Path, kind: str, place: int, changed: Path) -> OnnxArtifact:
     return OnnxArtifact(changed)
 
 
-@pytest.mark.whole
 def test_a_table_is_read_with_its_step_and_the_scales_of_its_rows(
     model: MobileCLIP, sixteen: Path, tmp_path: Path
 ) -> None:
@@ -209,7 +206,6 @@ def test_norms_of_16_tokens_get_a_dimension_more_and_no_other_does() -> None:
     assert np.array_equal(*answers)
 
 
-@pytest.mark.whole
 def test_the_product_behind_a_norm_of_16_tokens_is_computed_right_because_of_that_dimension(tmp_path: Path) -> None:
     """Where the first line fails, Qualcomm mended its compiler, and `lift_norms` may go."""
     decibels = []
@@ -224,13 +220,11 @@ def test_the_product_behind_a_norm_of_16_tokens_is_computed_right_because_of_tha
     assert decibels[1] > 40
 
 
-@pytest.mark.whole
 def test_towers_of_16_tokens_pass_their_usual_gates_at_16_bits(tmp_path: Path) -> None:
     bundle = small_bundle(PIECES, "qnn", "w8a16", tmp_path, options={"chip": "v75"})
     assert {check.status for check in bundle.parity} == {"passed"}
 
 
-@pytest.mark.whole
 def test_what_the_npu_does_not_take_is_refused_by_name_and_left_to_the_cpu_where_that_is_wanted(
     model: MobileCLIP, tmp_path: Path
 ) -> None:
@@ -294,7 +288,6 @@ def test_the_emulator_is_never_timed(device: str, reason: str) -> None:
         get_target("qnn").places(device, {})
 
 
-@pytest.mark.whole
 def test_an_npu_of_this_machine_is_timed_and_runs_the_first_binary_that_it_takes(
     model: MobileCLIP, image: Path, tmp_path: Path
 ) -> None:
@@ -318,7 +311,6 @@ def test_an_npu_of_this_machine_is_timed_and_runs_the_first_binary_that_it_takes
 IN_FLOAT = "encoder.stages.3.blocks.0.token_mixer.proj"
 
 
-@pytest.mark.whole
 def test_a_layer_whose_step_is_coarse_is_found_and_one_that_stays_in_float_is_float(
     model: MobileCLIP, tmp_path: Path
 ) -> None:

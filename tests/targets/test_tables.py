@@ -45,12 +45,12 @@ def few_words() -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).integers(0, 92, (4, 8))
 
 
-@pytest.mark.whole  # faults/test_reading.py reads a file of two
+@pytest.mark.slow  # faults/test_reading.py reads a file of two
 @pytest.mark.once("name")
 @pytest.mark.parametrize(
     ("name", "precision"),
     # ExecuTorch's files are those of the test below.
-    [pytest.param(*case, marks=[pytest.mark.whole] * (case[0] == "executorch")) for case in CASES],
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] == "executorch")) for case in CASES],
 )
 def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     model: mcd.MobileCLIP, name: str, precision: str, tmp_path: Path
@@ -75,7 +75,7 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     assert [match.layer for match in found if match.wrong(alone[match.layer], half) is not None] == [TABLE]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ def test_inspect_tells_bundle_and_artifact(bundle: Path) -> None:
     assert told["by_type"]["aten::_convolution"] > 0
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_its_accuracy_is_measured_and_compared(bundle: Path, dataset: Path, exports: Exports) -> None:
     assert done(run("evaluate", bundle, "--dataset", dataset, "--json")).json["classes"] == len(image_paths())
     other = exports.bundle("onnx", "fp32").path
@@ -73,7 +73,7 @@ def test_its_accuracy_is_measured_and_compared(bundle: Path, dataset: Path, expo
     assert [(row["target"], row["status"]) for row in rows] == [("torchscript", "passed"), ("onnx", "passed")]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_it_is_timed_on_the_host(bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "times.json"
     done(run("benchmark", bundle, "--device", "host", "--quick", "--json", output))
@@ -89,7 +89,7 @@ def test_doctor_and_the_refusals_know_it(with_target: None) -> None:
     assert "torchscript, all" in refused
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_the_layout_of_yoloe_is_loaded_as_that_package_loads_it(
     with_target: None, exports: Exports, dtype: torch.dtype

@@ -31,7 +31,7 @@ LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 
 
 # LiteRT's: embeddings/test_forms.py, with smaller embeddings.
-@pytest.fixture(scope="module", params=["onnx", pytest.param("coreml", marks=pytest.mark.whole)])
+@pytest.fixture(scope="module", params=["onnx", pytest.param("coreml", marks=pytest.mark.slow)])
 def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """A verified classifier of each target; the checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("classifiers")
@@ -88,7 +88,7 @@ def test_classify_needs_no_labels_and_takes_none(bundle: mcd.Bundle) -> None:
     assert "leave --labels out" in refusal(run("classify", bundle.path, image, "--labels", "a,b"))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, tmp_path: Path) -> None:
     if bundle.manifest.target != "onnx":
         return
@@ -117,7 +117,7 @@ def test_it_has_no_embeddings_to_write(bundle: mcd.Bundle, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_benchmark_holds_it_to_the_checkpoints_probabilities(bundle: mcd.Bundle, tmp_path: Path) -> None:
     if bundle.manifest.target == "coreml":
         driver, protocol = get_driver("ios"), get_protocol("standard")

@@ -20,7 +20,7 @@ from mobileclip_deploy.network.samples import image_paths
 BUNDLES = (
     ("onnx", "fp32"),
     ("coreml", "fp16"),
-    pytest.param("executorch", "fp32", marks=pytest.mark.whole),  # a conversion of both towers
+    pytest.param("executorch", "fp32", marks=pytest.mark.slow),  # a conversion of both towers
 )
 SIZE = load_variant("nano").preprocess.size
 PIXELS: Any = load_batch(image_paths()[:2], load_variant("nano").preprocess)

@@ -95,7 +95,7 @@ def slow_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "capabilities", replace(kind.capabilities, places=places))
 
 
-@pytest.mark.whole  # where another fails, below
+@pytest.mark.slow  # where another fails, below
 @pytest.mark.usefixtures("slow_onnx")
 def test_the_first_slow_bundle_is_written_before_the_others_and_checked_after_them(tmp_path: Path) -> None:
     model, told = mcd.load_model("nano"), list[str]()

@@ -38,7 +38,7 @@ def app_rows(model: mcd.MobileCLIP, photos: list[Path], mistake: str) -> np.ndar
     return embeddings(model, "image", np.stack([app(photo) for photo in photos]).astype(np.float32))
 
 
-@pytest.mark.parametrize("mistake", [*QUICK, *(pytest.param(name, marks=pytest.mark.whole) for name in MORE)])
+@pytest.mark.parametrize("mistake", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
 def test_a_mistake_of_preprocessing_is_named(
     mistake: str, model: mcd.MobileCLIP, photos: list[Path], tmp_path: Path
 ) -> None:
@@ -52,7 +52,7 @@ def test_a_mistake_of_preprocessing_is_named(
     assert report["precision"] == "fp32"
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("w8", marks=pytest.mark.whole)])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("w8", marks=pytest.mark.slow)])
 def test_what_a_bundle_embeds_is_the_same(precision: str, exports: Exports, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -72,14 +72,14 @@ def test_a_mistake_of_ids_is_named(model: mcd.MobileCLIP, tmp_path: Path) -> Non
     assert words in text_causes(embeddings(model, "text", change(mcd.tokenize(TEXTS))), tmp_path)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_mistake_of_prompts_is_named(model: mcd.MobileCLIP, tmp_path: Path) -> None:
     words, change = PROMPTS["template left out"]
     ids = mcd.tokenize([change(text) for text in TEXTS])
     assert words in text_causes(embeddings(model, "text", ids), tmp_path)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_capitals_that_an_app_keeps_are_named(model: mcd.MobileCLIP, tmp_path: Path) -> None:
     assert "capitals kept" in text_causes(embeddings(model, "text", cased(TEXTS)), tmp_path)
 
@@ -143,7 +143,7 @@ def test_a_mistake_of_arithmetic_is_named(
     assert words in outcome.stdout
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_other_weights_have_no_usual_cause(model: mcd.MobileCLIP, photos: list[Path], tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(4, 128))
     np.save(tmp_path / "theirs.npy", rows)

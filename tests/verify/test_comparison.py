@@ -58,7 +58,7 @@ def test_each_bundle_is_compared_with_its_checkpoint(exports: Exports, dataset: 
     assert "in 5 views), undecided: nothing changed, but 16 pictures are too few" in rounded["reasons"][0]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_bundles_of_different_spaces_are_said_to_be_and_not_compared(
     exports: Exports, dataset: Path, tmp_path: Path
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_gate_that_fails_is_named_and_is_the_exit_code_and_markdown_has_a_row_
     assert "| nano checkpoint | undecided (accuracy: top1 drops" in rows[0]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_slow_runtime_is_asked_the_golden_inputs_and_what_computes_the_same_all_pictures(
     exports: Exports, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

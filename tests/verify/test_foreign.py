@@ -117,7 +117,7 @@ def causal(tower: Any) -> None:
     tower.causal_mask = torch.full((77, 77), -1e4).triu(1)
 
 
-@pytest.mark.whole  # the others are in foreign/judge_subjects.py, a script
+@pytest.mark.slow  # the others are in foreign/judge_subjects.py, a script
 @pytest.mark.parametrize(
     ("side", "change", "cause"),
     [
@@ -135,7 +135,7 @@ def test_a_planted_fault_is_named(
     assert (report.verdict, report.towers[0].cause) == ("defect", cause)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_normalisation_that_the_checkpoint_does_not_have_is_named(model: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "theirs.onnx", model.image, PIXELS, before=lambda x: (x - MEAN) / STD)
     tower = mcd.verify_file(path).towers[0]
@@ -143,7 +143,7 @@ def test_a_normalisation_that_the_checkpoint_does_not_have_is_named(model: Any, 
     assert "ImageNet" in str(tower.cause_text)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_weights_of_another_training_are_not_called_a_defect(model: Any, tmp_path: Path) -> None:
     tower = copy.deepcopy(model.image)
     generator = torch.Generator().manual_seed(3)
@@ -153,7 +153,7 @@ def test_weights_of_another_training_are_not_called_a_defect(model: Any, tmp_pat
     assert report.verdict == "other weights"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_one_changed_layer_is_named(model: Any, tmp_path: Path) -> None:
     tower = copy.deepcopy(model.image)
     tower.stages[1].blocks[0].ffn.fc1.weight.data *= 1.0005
@@ -162,7 +162,7 @@ def test_one_changed_layer_is_named(model: Any, tmp_path: Path) -> None:
     assert report.towers[0].weights.different == ("stages.1.blocks.0.ffn.fc1.weight",)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_both_towers_of_a_joint_graph_are_judged(model: Any, ids: Tensor, tmp_path: Path) -> None:
     path = tmp_path / "joint.onnx"
     with warnings.catch_warnings():
@@ -189,7 +189,7 @@ def trained_on(tower: Any) -> None:
     weight += 0.03 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "verdict", "cause", "different"),
     [
@@ -230,7 +230,7 @@ def test_an_older_format_of_core_ml_is_named(tmp_path: Path) -> None:
         mcd.verify_file(tmp_path / "theirs.mlmodel")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_output_that_is_no_embedding_is_named(model: Any, tmp_path: Path) -> None:
     path = write(tmp_path / "classes.onnx", model.image, PIXELS, after=lambda x: F.softmax(x[:, :10], dim=1))
     report = mcd.verify_file(path)
@@ -263,7 +263,7 @@ def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:
     assert _evidence("folded", tensors, keyed).changed == ("fused",)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_export_has_the_names_and_types_of_the_file_that_it_replaces(
     model: Any, ids: Tensor, tmp_path: Path
 ) -> None:

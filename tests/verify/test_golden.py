@@ -20,8 +20,8 @@ from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
     [
         (calibration_prompts(), "passed"),  # as bundles until 0.3 have them
         ([*prompts()[:23], "a photo of a dog"], "failed"),
-        pytest.param(prompts(), "passed", marks=pytest.mark.whole),
-        pytest.param(calibration_prompts()[:23], "failed", marks=pytest.mark.whole),
+        pytest.param(prompts(), "passed", marks=pytest.mark.slow),
+        pytest.param(calibration_prompts()[:23], "failed", marks=pytest.mark.slow),
     ],
     ids=["until 0.3", "another", "today's", "one is missing"],
 )

@@ -60,7 +60,7 @@ def test_minutes_are_told_before_they_are_spent() -> None:
     assert duration_notice(get_target("onnx"), "mobileclip_s0", 256, s0) is None
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_report_says_how_many_inputs_were_asked_and_what_stood_in(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

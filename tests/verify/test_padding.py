@@ -43,7 +43,7 @@ def checked(bundle: mcd.Bundle, file: Path, pads_inside: bool | None) -> list[Ch
     return list(check_padding(tower))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_however_ids_are_padded_the_answers_are_the_same(bundle: mcd.Bundle) -> None:
     file = bundle.artifact("text")
     assert bundle.manifest.towers["text"].pads_inside
@@ -66,7 +66,7 @@ def test_a_file_of_an_earlier_version_is_found_out(bundle: mcd.Bundle, tmp_path:
     assert "no end token" in {str(check.detail).partition(",")[0] for check in claimed if check.status == "failed"}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_fixed_length_stays_where_a_layout_states_it(exports: Exports) -> None:
     immich = exports.layout("immich", verify=False)
     (ids,) = get_target("onnx").open(immich.artifact("text")).inputs

@@ -151,7 +151,7 @@ def learned(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return path, Source.of(model).folded()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_threshold_is_learned_again_from_the_background(learned: tuple[Path, Source]) -> None:
     path, source = learned
     (check,) = check_relevance(subject := opened(path, source))

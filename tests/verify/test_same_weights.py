@@ -31,7 +31,7 @@ def of_an_earlier_version(bundle: Path) -> mcd.Bundle:
     return mcd.Bundle.open(bundle)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_same_weights_in_another_file_verify_and_compare(exports: Exports, other_file: Path) -> None:
     bundle = exports.bundle("onnx", "fp16")
     found = run("verify", bundle.path, "--checkpoint", other_file, "--checks", "quick", "--json")

@@ -28,7 +28,7 @@ def lacking(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return exports.copy("onnx", "fp16", tmp_path)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_exit_code_is_the_worst_and_each_has_its_suite(exports: Exports, lacking: Path, tmp_path: Path) -> None:
     good = exports.bundle("onnx", "fp16").path
     damaged = exports.copy("onnx", "fp32", tmp_path)

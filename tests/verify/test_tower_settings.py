@@ -56,7 +56,7 @@ class Read:
 
 @pytest.fixture(
     scope="module",
-    params=["onnx", *(pytest.param(name, marks=pytest.mark.whole) for name in FORMATS if name != "onnx")],
+    params=["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS if name != "onnx")],
 )
 def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
     require(request.param)

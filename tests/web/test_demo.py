@@ -165,7 +165,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_complained_about(shown:
     assert shown.page.complaints == []
 
 
-@pytest.mark.whole  # tests/benchmark/browser measures in Firefox
+@pytest.mark.slow  # tests/benchmark/browser measures in Firefox
 def test_firefox_answers_alike(exports: Exports, library: Path, npm: None, pizza: Path) -> None:
     bundle = exports.bundle("onnx", "fp32")
     wanted = mcd.classify(bundle, [pizza], labels=LABELS)[0].probabilities
@@ -215,7 +215,7 @@ def test_a_written_page_holds_all_that_it_loads_and_the_licences(
     assert not (tmp_path / "site/images").exists()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(npm: None, tmp_path: Path) -> None:
     found = run("demo", "--static", tmp_path / "site")
     assert (found.code, found.stdout) == (0, f"wrote {tmp_path / 'site'}\n")
@@ -234,7 +234,7 @@ def keep_at_most(page: Page, size: int, server: PageServer) -> None:
     page.call("Storage.overrideQuotaForOrigin", origin=f"http://127.0.0.1:{server.server_port}", quotaSize=size)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_written_page_opens_again_without_a_network(exports: Exports, npm: None, tmp_path: Path) -> None:
     site = write_demo(exports.bundle("onnx", "fp32"), tmp_path / "site")
     files = {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
@@ -262,7 +262,7 @@ def test_a_written_page_opens_again_without_a_network(exports: Exports, npm: Non
             page.wait("document.getElementById('kept').textContent.includes('Quota exceeded')")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, tmp_path: Path, cached: None) -> None:
     command = [*PROGRAM, "demo", str(exports.bundle("onnx", "fp32").path), "--open"]
     opener, opened = tmp_path / "xdg-open", tmp_path / "opened"

@@ -21,7 +21,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.web.publishing import CARD, repository_of
 
 NAME = "owner/nano"
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def job(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return written(bundle, tmp_path)
 
 
-@pytest.mark.whole  # it fetches ONNX Runtime's Java classes
+@pytest.mark.slow  # it fetches ONNX Runtime's Java classes
 def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_reads_it(
     use: Use, served: str, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_re
     assert (again[0], len(again)) == (first, 4)
 
 
-@pytest.mark.whole  # as the one before
+@pytest.mark.slow  # as the one before
 def test_what_the_app_refuses_stands_on_its_screen(use: Use, served: str, job: Path, tmp_path: Path) -> None:
     with edited_json(job / "job.json") as document:
         document["protocol"]["cool_seconds"] = 60.0
@@ -207,7 +207,7 @@ def test_what_the_app_refuses_stands_on_its_screen(use: Use, served: str, job: P
     assert "the link has to begin with https:// or http://" in told[6]
 
 
-@pytest.mark.whole  # it fetches ONNX Runtime's AAR
+@pytest.mark.slow  # it fetches ONNX Runtime's AAR
 def test_the_workflow_s_script_builds_an_apk_with_a_job_in_it(
     require_tool: Callable[[str, str], str], exports: Exports, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ def test_devices_lists_the_phone(phones: Phones) -> None:
 
 
 @pytest.mark.parametrize(
-    "phones", [{}, pytest.param({"own_shell": True}, marks=pytest.mark.whole)], indirect=True, ids=["Debian", "Android"]
+    "phones", [{}, pytest.param({"own_shell": True}, marks=pytest.mark.slow)], indirect=True, ids=["Debian", "Android"]
 )
 def test_nano_is_measured_on_the_phone_by_either_shell(phones: Phones, exports: Exports, tmp_path: Path) -> None:
     bundle, output = exports.bundle("onnx", "fp32").path, tmp_path / "phone.json"

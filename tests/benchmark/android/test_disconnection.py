@@ -22,7 +22,7 @@ from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import RuntimeFailed
 
-pytestmark = pytest.mark.whole  # test_driver.py measures
+pytestmark = pytest.mark.slow  # test_driver.py measures
 
 WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1/../waits"; sleep 600; fi\n' + GOOD
 
@@ -32,7 +32,6 @@ def run(phones: Phones, runners: Path, plan: Plan, reconnect_seconds: float = 0)
     return assemble(AndroidDriver(settings=settings).run(plan, silent))
 
 
-@pytest.mark.whole  # during a push and during a run, below
 def test_a_cable_pulled_before_any_step_is_one_line_and_the_run_goes_on_afterwards(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
@@ -95,7 +94,6 @@ def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, bui
     assert phones.running() == []
 
 
-@pytest.mark.whole
 def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", 'test "$3" = 0 || sleep 600\n' + GOOD)
     plan = tiny.plan(tmp_path / "plan")
@@ -113,7 +111,6 @@ def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: 
     assert phones.running() == []
 
 
-@pytest.mark.whole
 def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", GOOD)
     plan = tiny.plan(tmp_path / "plan")
@@ -132,7 +129,6 @@ def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Pat
 small = pytest.mark.parametrize("phones", [{"storage_megabytes": 16}], indirect=True, ids=["16 MB"])
 
 
-@pytest.mark.whole
 @small
 def test_storage_that_is_full_during_a_push_is_told(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin")
@@ -143,7 +139,6 @@ def test_storage_that_is_full_during_a_push_is_told(phones: Phones, built: Path,
     assert "libonnxruntime" not in storage
 
 
-@pytest.mark.whole
 @small
 def test_storage_that_fills_up_during_a_run_keeps_what_was_finished(
     phones: Phones, built: Path, tmp_path: Path

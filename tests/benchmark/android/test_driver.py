@@ -82,7 +82,7 @@ def test_the_fixed_performance_mode_is_asked_for_recorded_and_its_clocks_are_not
     assert phones.stays_on() == "2"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: Path, tmp_path: Path) -> None:
     script = 'grep Cpus_allowed_list /proc/self/status >"$1/../cores.$2"\n' + GOOD
     plan = tiny.plan(tmp_path / "plan", threads=(1, 2))
@@ -122,7 +122,7 @@ def _changes(phones: Phones) -> dict[Path, int]:
     return {path: path.stat().st_ctime_ns for path in phones.storage.rglob("*") if path.is_file()}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_only_what_changed_is_pushed(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin")
     run(phones, runners, tiny.plan(tmp_path / "first"))
@@ -233,7 +233,7 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
     assert [str(cell.error).partition(":")[0] for cell in result.cells[1:]] == ["ONNX Runtime"] * 2
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_of_two_benchmarks_that_begin_together_the_second_touches_nothing(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
@@ -256,14 +256,14 @@ def test_of_two_benchmarks_that_begin_together_the_second_touches_nothing(
     assert run(phones, runners, second).cells[0].status == "done"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: Path, tmp_path: Path) -> None:
     phones.program("flock", "exit 127")
     result = run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))
     assert result.cells[0].status == "done"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("phones", [{"count": 2}], indirect=True, ids=["two"])
 def test_two_phones_are_measured_at_once(phones: Phones, built: Path, tmp_path: Path) -> None:
     both = " && ".join(f'[ -e "$1/../../{number}/begun" ]' for number in (1, 2))  # the folders of `driver`

@@ -40,7 +40,7 @@ def packed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return (job, *building().build(job, place / "apks"))
 
 
-@pytest.mark.whole  # it signs two APKs; what the farm runs is below
+@pytest.mark.slow  # it signs two APKs; what the farm runs is below
 def test_both_apks_are_signed_by_one_key_and_the_test_carries_the_job(packed: tuple[Path, Path, Path]) -> None:
     job, app, test = packed
     certificates = {

@@ -146,7 +146,7 @@ def test_wrong_use_is_told(built: Path, tmp_path: Path) -> None:
         assert said in done.stderr
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
     assert "100% tests passed" in harness.unit_tests(arm)
 

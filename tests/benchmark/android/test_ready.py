@@ -40,13 +40,13 @@ from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
-pytestmark = pytest.mark.whole  # test_driver.py measures
+pytestmark = pytest.mark.slow  # test_driver.py measures
 
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
 
 ARM = "aarch64"
-both_machines = pytest.mark.parametrize("machine", ["x86_64", pytest.param(ARM, marks=pytest.mark.whole)])
+both_machines = pytest.mark.parametrize("machine", ["x86_64", pytest.param(ARM, marks=pytest.mark.slow)])
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,6 @@ def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return installed.files
 
 
-@pytest.mark.whole  # an environment of its own; below, this one
 @pytest.mark.parametrize("machine", [ARM])
 @pytest.mark.parametrize("phones", [{"arm": True}], indirect=True, ids=["arm"])
 def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
@@ -318,7 +317,6 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
     }
 
 
-@pytest.mark.whole
 def test_the_lines_of_the_emulators_job_measure_on_a_phone(
     installed: Package, phones: Phones, built: Path, tmp_path: Path
 ) -> None:

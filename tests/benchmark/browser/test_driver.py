@@ -295,7 +295,7 @@ def test_the_page_says_that_it_cannot_keep_the_screen_awake(tmp_path: Path) -> N
     assert driving._notice(opened, 0) == ""
 
 
-@pytest.mark.whole  # a browser is started
+@pytest.mark.slow  # a browser is started
 def test_chromium_keeps_the_screen_awake_and_says_when_its_page_is_hidden() -> None:
     words: list[dict[str, bool]] = []
     over = threading.Event()
@@ -380,7 +380,7 @@ def test_another_file_in_the_place_of_the_runtime_is_refused(monkeypatch: pytest
     [
         ("chromium", "chromium", "Blink"),
         # What is Firefox's own is how it is started and named: `devices` and its command line, above.
-        pytest.param("firefox", "firefox-esr", "Gecko", marks=pytest.mark.whole),
+        pytest.param("firefox", "firefox-esr", "Gecko", marks=pytest.mark.slow),
     ],
 )
 def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
@@ -413,7 +413,7 @@ def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
     assert f"secure and isolated, clock in {browser.clock_step_ns / 1e3:g} us" in page
 
 
-@pytest.mark.whole  # the driver runs it, above; test_host.py has the command line
+@pytest.mark.slow  # the driver runs it, above; test_host.py has the command line
 def test_the_command_line_starts_chromium(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str, str], str]
 ) -> None:

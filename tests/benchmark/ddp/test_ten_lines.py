@@ -66,7 +66,7 @@ def section(monkeypatch: pytest.MonkeyPatch) -> Any:
     return runpy.run_path(str(ROOT / "benchmarks" / "devices.py"))["section"]
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_ten_lines_lead_to_a_row_for_each_phone(
     desk: Path, built: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +123,7 @@ PAID = {
 }
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", PAID)
 def test_a_line_that_was_forgotten_ends_the_measurement(
     missing: str, desk: Path, built: Path, exports: Exports

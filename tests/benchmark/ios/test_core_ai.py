@@ -34,7 +34,7 @@ def bundle(exports: Exports) -> Path:
     return exports.unverified("coreai", "fp32", "text").path
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_bundles_of_both_frameworks_are_measured_in_one_run_and_a_wrong_unit_has_no_latency(
     bundle: Path, phone: FolderPhone, answers: list[dict[str, Any]], exports: Exports, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import RuntimeFailed
 
-pytestmark = pytest.mark.whole  # test_round_trip.py measures, and refuses wrong answers
+pytestmark = pytest.mark.slow  # test_round_trip.py measures, and refuses wrong answers
 
 
 def error(domain: str, code: int, text: str = "It failed.", cause: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -316,7 +316,6 @@ def test_a_long_run_is_looked_at_when_it_can_be_finished(monkeypatch: pytest.Mon
         assert len(looked_at) <= len(looks) - 1
 
 
-@pytest.mark.whole
 def test_an_xcode_that_can_wait_asks_nothing_of_the_phone_while_it_measures(
     benchmark: IphoneBenchmark, phone: FolderPhone
 ) -> None:
@@ -380,7 +379,6 @@ def test_a_run_that_stands_still_is_given_up(
     assert "has made no progress" in refused(benchmark("--tower", "text"))
 
 
-@pytest.mark.whole
 def test_a_killed_app_keeps_its_rounds_and_goes_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.core_ml(answers=benchmark.answers, killAtInference=33)
     line = refused(benchmark("--tower", "text"))
@@ -402,7 +400,6 @@ def normal(line: str) -> str:
     return RoundResult.model_validate_json(line).model_dump_json(exclude_none=True)
 
 
-@pytest.mark.whole  # test_a_run_that_stands_still_is_given_up
 def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.core_ml(answers=benchmark.answers, killAtInference=33)
     refused(benchmark("--tower", "text"))
@@ -420,7 +417,6 @@ def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBench
     assert {normal(line) for line in kept} <= set(rounds)
 
 
-@pytest.mark.whole
 def test_a_truncated_result_is_refused_and_fetched_anew(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.settings(truncated=[".run.json"])
     assert "--resume" in refused(benchmark("--tower", "text"))

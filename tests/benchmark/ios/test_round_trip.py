@@ -37,7 +37,7 @@ def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenc
     assert not benchmark.output.with_name("result.json.partial").exists()
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_nothing_of_a_stand_in_can_be_taken_for_a_phones_which_is_left_as_it_was_but_for_the_app(
     benchmark: IphoneBenchmark, phone: FolderPhone
 ) -> None:
@@ -57,7 +57,7 @@ def test_nothing_of_a_stand_in_can_be_taken_for_a_phones_which_is_left_as_it_was
         assert "SIMULATED" in page.read_text(encoding="utf-8")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +69,7 @@ def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     assert any("weight.bin.part001of" in word for call in sent for word in call)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_and_report_reads_what_it_sends(
     benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

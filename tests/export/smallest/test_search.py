@@ -113,7 +113,7 @@ def test_the_smallest_is_written_when_it_passes(
     assert mcd.Bundle.open(found.bundle.path).manifest == found.bundle.manifest
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_accuracy(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -143,7 +143,7 @@ def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_acc
     assert 0 < compare(written, embedder.images(pixels)).relative < 1e-3 < 2 * compare(exact, written).relative
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
     assert sizes == sorted(sizes)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_accuracy_decides_among_those_that_hold_their_gates(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -172,7 +172,7 @@ def test_accuracy_decides_among_those_that_hold_their_gates(
     assert str(found.log.trials[0].reason).startswith("top1 drops +100.00")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -196,7 +196,7 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     assert {lost.examples for lost in task.losses.values()} == {16}
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -215,7 +215,7 @@ def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     assert re.search(r"; about [\d,]+ more pictures would decide image ", note)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_without_anything_that_passes_the_default_precision_is_written_where_it_is_small_enough(
     model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -228,7 +228,7 @@ def test_without_anything_that_passes_the_default_precision_is_written_where_it_
         search(mcd.load_model(WORDS, checkpoint), tmp_path / "b", dataset, limits=Limits(1, max_size=size - 1e-6))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_default_precision_that_fails_leaves_the_place_to_what_passed(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -256,7 +256,7 @@ def test_nothing_is_written_when_nothing_passes(
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_what_the_full_verification_refuses_is_passed_over(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -308,7 +308,7 @@ def test_what_holds_its_gates_when_the_budget_ends_is_not_said_to_have_passed(
     )
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_nothing_above_the_size_that_was_given_is_tried_and_the_refusal_says_what_it_came_to(
     model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

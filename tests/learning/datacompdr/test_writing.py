@@ -109,7 +109,7 @@ def test_what_was_written_is_trained_on_with_the_teachers_of_its_index(folder: P
     assert dataset.teachers[0].scale == pytest.approx(mcd.load_model().logit_factor)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes(folder: Path, made: Path) -> None:
     program = (
         "import os, signal, mobileclip_deploy.training.datacompdr.writing as w\n"

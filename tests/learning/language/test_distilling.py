@@ -18,7 +18,7 @@ from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.training.language.distilling import distillation_loss
 
-pytestmark = pytest.mark.whole  # a text tower is learned
+pytestmark = pytest.mark.slow  # a text tower is learned
 
 RECIPE = {
     "version": 1,
@@ -86,7 +86,6 @@ def test_the_checkpoint_brings_its_vocabulary_and_has_the_space_of_its_teacher(t
     assert ids.max() == model.variant.tokens.eot
 
 
-@pytest.mark.whole
 def test_an_export_and_its_verification_know_the_vocabulary(tower: Path, tmp_path: Path) -> None:
     model = mcd.load_model(checkpoint=tower)
     bundle = mcd.export(model, target="onnx", precision="fp32", tower="text", output=tmp_path, verify=False)
@@ -102,7 +101,6 @@ def test_an_export_and_its_verification_know_the_vocabulary(tower: Path, tmp_pat
         mcd.Bundle.open(bundle.path)
 
 
-@pytest.mark.whole
 def test_a_smaller_form_is_learned_folded_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """nano's text tower with one transformer layer of two; a larger one is refused."""
     card = json.loads((models_dir() / "nano.json").read_text(encoding="utf-8"))
@@ -135,7 +133,6 @@ def test_another_image_tower_is_refused(tower: Path, tmp_path: Path) -> None:
         mcd.load_model(checkpoint=tmp_path / "other.safetensors")
 
 
-@pytest.mark.whole
 def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -> None:
     """The fault: the English side in another order. The same sentences in their order pass (`tower`)."""
     rows = divided()[0]
@@ -146,7 +143,6 @@ def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
-@pytest.mark.whole
 def test_a_training_goes_on_from_a_checkpoint_with_its_vocabulary(tower: Path, tmp_path: Path) -> None:
     recipe = written(tmp_path, divided(100)[0], steps=2, start=str(tower))
     told = mcd.train_text_tower(recipe, tmp_path / "run")

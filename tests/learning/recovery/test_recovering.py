@@ -117,7 +117,7 @@ def verified(results: Results, tmp_path_factory: pytest.TempPathFactory) -> mcd.
     return mcd.export(model, "coreml", "w4", tmp_path_factory.mktemp("verified"), tower="image")
 
 
-@pytest.mark.whole  # grids/test_train.py: what is trained is what is encoded
+@pytest.mark.slow  # grids/test_train.py: what is trained is what is encoded
 def test_core_ml_stores_the_integers_that_were_trained(results: Results, verified: mcd.Bundle) -> None:
     (weights,) = (one.weights for one in results["w4", "image"][1].towers)
     assert len(weights) > 8
@@ -125,7 +125,7 @@ def test_core_ml_stores_the_integers_that_were_trained(results: Results, verifie
     assert [weight.name for weight in weights if weight.sha256 not in stored] == []
 
 
-@pytest.mark.whole  # grids/test_train.py
+@pytest.mark.slow  # grids/test_train.py
 def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(results: Results) -> None:
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
@@ -165,7 +165,7 @@ def test_training_brings_a_tower_closer_to_its_original(results: Results, name: 
     assert told.trained.mean > told.without.mean
 
 
-@pytest.mark.whole  # rounding/ has it of learned rounding
+@pytest.mark.slow  # rounding/ has it of learned rounding
 def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path: Path) -> None:
     wild = Settings(steps=3, batch=12, images=40, augmentations=1, learning_rate=1.0)
     output = tmp_path / "wild.safetensors"
@@ -188,7 +188,7 @@ def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(results: 
     assert model.embedding_space == source.embedding_space
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_export_of_it_is_verified_against_what_was_trained(verified: mcd.Bundle) -> None:
     shipped = next(check for check in verified.parity if check.step == "shipped")
     assert shipped.deviation.cosine > 0.999
@@ -200,7 +200,7 @@ def test_an_export_of_it_is_verified_against_what_was_trained(verified: mcd.Bund
     )
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_activations_are_rounded_while_w8a8_is_trained(pairs: Path, tmp_path: Path) -> None:
     output = tmp_path / "w8a8.safetensors"
     (image,) = mcd.recover(mcd.load_model(), "w8a8", pairs, output, tower="image", settings=FEW).towers
@@ -208,9 +208,7 @@ def test_activations_are_rounded_while_w8a8_is_trained(pairs: Path, tmp_path: Pa
     assert {weight.grid for weight in image.weights} == {"int8, a scale an output"}
 
 
-@pytest.mark.parametrize(
-    ("precision", "tower"), [("w4", "image"), pytest.param("w4p", "text", marks=pytest.mark.whole)]
-)
+@pytest.mark.parametrize(("precision", "tower"), [("w4", "image"), pytest.param("w4p", "text", marks=pytest.mark.slow)])
 def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: Results, precision: str, tower: TowerName) -> None:
     (weights,) = (one.weights for one in results[precision, tower][1].towers)
     grids = {weight.name: weight.grid for weight in weights}
@@ -219,7 +217,7 @@ def test_what_no_residual_branch_passes_by_keeps_eight_bits(results: Results, pr
     assert tower == "image" or not grids["token_embedding"].startswith("int8")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_same_recovery_gives_the_same_bytes(pairs: Path, results: Results, tmp_path: Path) -> None:
     again = tmp_path / "again.safetensors"
     mcd.recover(mcd.load_model(), "w4", pairs, again, tower="image", settings=GENTLE)
@@ -252,7 +250,7 @@ def test_a_precision_that_the_target_lacks_is_refused(target: str, precision: st
     assert f"{target} has no precision w4" in refusal(run("recover", *arguments))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_an_export_to_another_target_says_what_the_weights_were_trained_for(results: Results, tmp_path: Path) -> None:
     arguments = ["--checkpoint", results["w4", "image"][0], "--precision", "w4", "--tower", "image", "--no-verify"]
     done = run("export", "--target", "onnx", *arguments, "-o", tmp_path)
@@ -286,7 +284,7 @@ def test_too_little_data_is_refused_before_anything_is_written(tmp_path: Path) -
 QUICK = ("--precision", "w8", "--tower", "image", "--steps", "1", "--batch", "4", "--images", "10", "--json")
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_figures_are_of_the_pictures_that_are_named_whatever_was_stored_before(tmp_path: Path) -> None:
     mine, other = write_pairs(tmp_path / "mine", 10), invert(write_pairs(tmp_path / "other", 10))
     (tmp_path / "a").mkdir()
@@ -306,7 +304,7 @@ def test_figures_are_of_the_pictures_that_are_named_whatever_was_stored_before(t
     assert figures(mine, again) == first
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_folder_of_embeddings_that_was_named_is_replaced_only_when_asked_for(tmp_path: Path) -> None:
     mine, few = write_pairs(tmp_path / "mine", 12), write_pairs(tmp_path / "few", 10)
     mcd.reinforce(mine, [mcd.load_model()], tmp_path / "work")

@@ -17,7 +17,7 @@ from mobileclip_deploy.training.reinforcement.teachers import Teacher, loaded, s
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
 
 
-@pytest.mark.whole  # tests/scheduling kills processes of such a cluster
+@pytest.mark.slow  # tests/scheduling kills processes of such a cluster
 def test_two_processes_one_of_which_is_killed_write_what_one_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

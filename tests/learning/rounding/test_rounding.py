@@ -35,7 +35,7 @@ from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.verify.instruments.learned_rounding import stored_sha256, unlike_learned
 
-pytestmark = pytest.mark.whole  # other files of this folder learn a rounding
+pytestmark = pytest.mark.slow  # other files of this folder learn a rounding
 
 CALIBRATION = models_dir() / "nano" / "calibration"
 
@@ -67,7 +67,6 @@ def checks(bundle: Path) -> dict[str, mcd.Check]:
     return {check.step: check for check in report.checks if check.tower == "text"}
 
 
-@pytest.mark.whole  # a column that is off is refused, below
 def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> None:
     assert not list(bundle.parent.glob("*.learned"))
     entry = mcd.Bundle.open(bundle).manifest.rounding
@@ -152,7 +151,6 @@ def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp
 CASES = [("coreml", "image", "w4p", 31), ("executorch", "image", "w8a8", 17)]
 
 
-@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize(("name", "tower", "precision", "layers"), CASES)
 def test_learned_towers_are_nearer_and_their_source_stays(
@@ -197,7 +195,6 @@ def small(tmp_path: Path) -> Iterator[Source]:
         yield Source.of(mcd.load_model(WORDS, checkpoint)).folded()
 
 
-@pytest.mark.whole
 def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(
     data: CalibrationSet, small: Source, tmp_path: Path
 ) -> None:
@@ -224,7 +221,6 @@ def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(
     assert [path.name for path in (tmp_path / "bundle.learned").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.whole
 def test_tuning_takes_the_table_of_words_along(data: CalibrationSet, small: Source) -> None:
     steps = TuningSettings(steps=6, batch=12)
     with (

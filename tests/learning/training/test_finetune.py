@@ -220,7 +220,7 @@ def test_the_mix_is_the_best_that_loses_nothing(folder: Path, monkeypatch: pytes
         mixing.choose_ratio(original, other, many["old"], many["new"])
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_fine_tune_is_mixed_and_compared_by_commands(folder: Path, tmp_path: Path) -> None:
     fields = {"version": 1, "variant": "nano", "preset": "finetune", "data": str(folder / "pairs"), "steps": 2}
     fields |= {"batch": 4, "start": str(builtin_checkpoint()), "evaluation": str(folder / "pairs")}

@@ -90,7 +90,7 @@ def test_the_evaluation_set_has_a_picture_and_a_caption_a_concept_that_the_tower
     assert len({row.tobytes() for row in ids}) == len(pairs)
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 @pytest.mark.usefixtures("recipe_modules")
 def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLIP) -> None:
     from publish import figures

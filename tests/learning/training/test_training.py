@@ -71,7 +71,7 @@ def trained(folder: Path, finished: Outcome) -> Path:
     return folder / "whole"
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_what_was_trained_is_a_checkpoint_like_any_other(trained: Path) -> None:
     model = mcd.load_model(None, trained / "weights.safetensors")
     assert (model.variant.name, model.provenance.layout if model.provenance else None) == ("nano", "apple")
@@ -93,7 +93,7 @@ def trained_plainly(folder: Path) -> Path:
     return mcd.train(write(folder, PLAIN, "plain.yaml"), folder / "plain").folder
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_to_the_same_bits(folder: Path, trained_plainly: Path) -> None:
     stopped = folder / "killed"
     program = (
@@ -183,7 +183,7 @@ def test_pairs_without_captions_are_not_trained_on(tmp_path: Path) -> None:
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-@pytest.mark.whole  # test_processes.py: shares of a batch have the gradients of the whole
+@pytest.mark.slow  # test_processes.py: shares of a batch have the gradients of the whole
 def test_two_processes_go_on_from_one_to_the_weights_of_one(
     folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
