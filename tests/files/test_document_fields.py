@@ -57,7 +57,6 @@ READ: tuple[type[BaseModel], ...] = (
 READ_ELSEWHERE = {
     "Variant": "a card: the user's own or packaged",
     "Specification": "the user's own",
-    "UserCredentials": "the user's own",
     "Pair": "captions of a dataset",
     "Suite": "packaged",
     "Terms": "packaged",

@@ -7,9 +7,7 @@ folder names it, so that `resume` fetches its result instead of paying for anoth
 from __future__ import annotations
 
 import copy
-import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +24,6 @@ from mobileclip_deploy.benchmark.android.session import write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, parsing_device_output
 from mobileclip_deploy.benchmark.ddp.gcloud import Gcloud
-from mobileclip_deploy.benchmark.ddp.rest import Rest
 from mobileclip_deploy.benchmark.ddp.service import (
     LEAST_SECONDS,
     MOST_PUSHED,
@@ -36,7 +33,6 @@ from mobileclip_deploy.benchmark.ddp.service import (
     PROVIDER,
     CatalogDevice,
     JobReport,
-    Service,
     Session,
     Started,
     Submission,
@@ -80,7 +76,7 @@ class DdpDriver(Driver):
     def __init__(self, selector: str | None = None) -> None:
         super().__init__(selector)
         self._settings = AndroidSettings.of()
-        self._service: Service | None = None
+        self._service: Gcloud | None = None
         self._device: CatalogDevice
 
     def each(self) -> tuple[Driver, ...]:
@@ -180,11 +176,9 @@ class DdpDriver(Driver):
             (plan.folder / SESSION).unlink()
             raise
 
-    def _connected(self) -> Service:
-        """Returns a client: gcloud if it is installed, else REST with the application-default credentials."""
+    def _connected(self) -> Gcloud:
         if self._service is None:
-            program = shutil.which("gcloud")
-            self._service = Gcloud(program) if program else Rest(credentials_file(os.environ))
+            self._service = Gcloud()
         return self._service
 
     def _seconds(self, plan: Plan) -> int:
@@ -239,9 +233,7 @@ class DdpDriver(Driver):
         measured = self._measured(device, started, properties, facts)
         if (run.device.kind, run.device.model) != ("android", measured.model):
             raise SessionFailed(f"{started.device} measured as {run.device.model}, and is {measured.model}; run again")
-        simulated = (
-            measured.simulated or run.device.simulated or service.simulated or device.hardware_type != "PHYSICAL"
-        )
+        simulated = measured.simulated or run.device.simulated or device.hardware_type != "PHYSICAL"
         rental = Rental(provider=PROVIDER, model=device.id, date=report.start_time[:10], session=started.session)
         message = f"the session {started.session} sent no properties of a phone; run again"
         with reraising(message, ValidationError, into=SessionFailed):
@@ -269,16 +261,6 @@ class DdpDriver(Driver):
         lines = self._connected().download(results["log.txt"], SAID_BYTES).decode(errors="replace").split("\n")
         printed = [line for line in lines if line.strip() and not line.startswith("mobileclip-shell-ended")]
         return one_line(printed[-1], 200) if printed else ""
-
-
-def credentials_file(environment: Mapping[str, str]) -> Path:
-    """Returns the path of the application-default credentials, as gcloud chooses it."""
-    if named := environment.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        return Path(named)
-    folder = environment.get("CLOUDSDK_CONFIG")
-    windows = environment.get("APPDATA")
-    default = Path(windows) / "gcloud" if windows else Path.home() / ".config" / "gcloud"
-    return (Path(folder) if folder else default) / "application_default_credentials.json"
 
 
 def _object(name: str, path: Path) -> str:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from mobileclip_deploy.base.files import link_or_copy
 from mobileclip_deploy.base.files.staging import temporary_folder
-from mobileclip_deploy.benchmark.bounded import SAID_BYTES, run_bounded
+from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, run_bounded
 from mobileclip_deploy.benchmark.ddp.service import (
+    BUCKET,
+    BUCKET_VARIABLE,
+    FAULTS,
     LOCATION,
+    PROJECT,
     PROJECT_VARIABLE,
     SESSION,
     CatalogDevice,
     Devices,
-    Service,
     Session,
     Started,
     Submission,
@@ -33,22 +37,38 @@ SLOWEST = 50_000
 CREATED = re.compile(rf"Creating session \[({SESSION})\]")
 
 
-class Gcloud(Service):
-    """Client by the program at the path `program`."""
+class Gcloud:
+    """Client by the program gcloud on PATH. `bucket`: of the files; it must exist.
 
-    login = "gcloud auth login"
-    who = "gcloud is"
+    Its methods raise RuntimeFailed with a remedy, and Unreachable if a later call may succeed.
 
-    def __init__(self, program: str) -> None:
-        self._program = program
-        chosen = os.environ.get(PROJECT_VARIABLE) or self._output("config", "get", "project").strip()
-        self.project = self.checked_project(chosen, "type: gcloud config set project PROJECT")
+    Raises:
+        RuntimeFailed: gcloud is not installed, or it has no project, or the bucket's name is not one.
+    """
+
+    def __init__(self) -> None:
+        program = shutil.which("gcloud")
+        if program is None:
+            raise RuntimeFailed("gcloud is not installed; install it: https://cloud.google.com/sdk/docs/install")
+        self._program, self.project, self.bucket = program, "PROJECT", "BUCKET"
+        project = os.environ.get(PROJECT_VARIABLE) or self._output("config", "get", "project").strip()
+        if not PROJECT.fullmatch(project):
+            raise RuntimeFailed(
+                "no project of Google Cloud is chosen; type: gcloud config set project PROJECT, or set "
+                f"{PROJECT_VARIABLE}"
+            )
+        bucket = os.environ.get(BUCKET_VARIABLE) or f"{project}-devicerun"
+        if not BUCKET.fullmatch(bucket):
+            raise RuntimeFailed(f"{BUCKET_VARIABLE}={bucket!r} is not a bucket's name; leave out gs:// and any path")
+        self.project, self.bucket = project, bucket
 
     def devices(self) -> tuple[CatalogDevice, ...]:
+        """Returns the catalog."""
         listing = self._output(*self._words("devices", "list"), "--format=json")
         return parsed(Devices, b'{"devices": %s}' % (listing.encode() or b"[]")).devices
 
     def upload(self, files: Mapping[str, Path]) -> None:
+        """Uploads files (object's name -> local file) that the bucket does not have. A name contains the hash."""
         size = sum(path.stat().st_size for path in files.values())
         with temporary_folder() as stage:
             for name, local in files.items():
@@ -59,6 +79,7 @@ class Gcloud(Service):
             self._output(*words, seconds=SECONDS + size / SLOWEST)
 
     def submit(self, submission: Submission) -> Started:
+        """Starts a session of one job, which Google bills."""
         pushed = ",".join(f"gs://{self.bucket}/{name}={place}" for place, name in submission.pushed.items())
         done = self._output(
             *self._words("sessions", "submit", "android-executable"),
@@ -83,12 +104,14 @@ class Gcloud(Service):
         return Started(session=created[1], device=submission.device, project=self.project, seconds=submission.seconds)
 
     def report(self, started: Started) -> Session | None:
+        """Returns the session if it has ended; None while it runs."""
         words = ("beta", "device-run", "sessions", "describe", started.session, "--full", "--format=json")
         reply = self._output(*words, f"--project={started.project}", f"--location={LOCATION}")
         session = parsed(Session, reply.encode())
         return session if session.status == "DONE" else None
 
     def download(self, path: str, limit: int) -> bytes:
+        """Returns an object's content; refuses one of more than `limit` bytes."""
         return self._bytes(("storage", "cat", path), SECONDS + limit / SLOWEST, limit).stdout
 
     def _words(self, *command: str) -> tuple[str, ...]:
@@ -112,5 +135,13 @@ class Gcloud(Service):
             text = done.stderr.decode(errors="replace")
             if re.search(r"HTTPError 5\d\d|UNAVAILABLE|Connection|timed out|Max retries", text):
                 raise Unreachable(f"gcloud does not reach Google Cloud ({text.strip()[-200:]}); try again")
-            raise self.failure(text)
+            raise self._failure(text)
         return done
+
+    def _failure(self, text: str) -> RuntimeFailed:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        detail = one_line(lines[-1] if lines else "no reason given", 200)
+        for pattern, message in FAULTS:
+            if re.search(pattern, text):
+                return RuntimeFailed(message.format(project=self.project, bucket=self.bucket, detail=detail))
+        return RuntimeFailed(f"Google's Device Run refused ({detail}); correct that, or try again")

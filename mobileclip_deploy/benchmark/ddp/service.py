@@ -1,16 +1,13 @@
-"""Device Run, the service of Google's Developer Device Platform: its values, its errors, and what a client does.
+"""Device Run, the service of Google's Developer Device Platform: its values and its errors.
 
-Requests and replies are those of the API `devicerun` v1alpha, which Google calls a preview.
+Replies are those of the API `devicerun` v1alpha, which Google calls a preview.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +15,6 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import LongPath, Name, Prose
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.benchmark.job import Frozen
 from mobileclip_deploy.errors import REASON, RuntimeFailed, reraising
 
 R = TypeVar("R", bound="Reply")
@@ -36,8 +32,8 @@ SESSION, DEVICE = r"[a-z][a-z0-9-]{2,61}[a-z0-9]", r"[A-Za-z0-9][A-Za-z0-9_.-]{0
 # Pattern in an error of the service or of gcloud -> text of our error. The first pattern that matches counts.
 FAULTS = (
     (
-        r"invalid_grant|UNAUTHENTICATED|[Rr]eauthentication|active account|auth login|default-login|401",
-        "{who} not signed in to Google Cloud; type: {login}",
+        r"invalid_grant|UNAUTHENTICATED|[Rr]eauthentication|active account|auth login|401",
+        "gcloud is not signed in to Google Cloud; type: gcloud auth login",
     ),
     (
         r"SERVICE_DISABLED|has not been used in project|is disabled",
@@ -113,10 +109,9 @@ class CatalogDevice(Reply):
 
 
 class Devices(Reply):
-    """A page of the catalog."""
+    """The catalog."""
 
     devices: tuple[CatalogDevice, ...] = Field((), max_length=5000)
-    next_page: LongPath = Field("", validation_alias="nextPageToken")
 
 
 class OutputFile(Reply):
@@ -147,14 +142,13 @@ class Session(Reply):
     jobs: tuple[JobReport, ...] = Field((), validation_alias=AliasPath("sessionReport", "jobReports"), max_length=100)
 
 
-class Started(Frozen):
-    """A session that runs, or has run: what a later process needs to find it. `operation`: of REST only."""
+class Started(Reply):
+    """A session that runs, or has run: what a later process needs to find it."""
 
     session: Annotated[str, Field(pattern=f"^{SESSION}$")]
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")]
     project: Annotated[str, Field(pattern=f"^{PROJECT.pattern}$")]
     seconds: Annotated[int, Field(ge=LEAST_SECONDS, le=MOST_SECONDS)]
-    operation: Annotated[str, Field(pattern=r"^[0-9A-Za-z/_-]*$", max_length=300)] = ""
 
 
 @dataclass(frozen=True)
@@ -178,68 +172,6 @@ class Submission:
     pushed: Mapping[str, str]
     pulled: tuple[str, ...]
     seconds: int
-
-
-class Service(ABC):
-    """A client of the service. Its methods raise RuntimeFailed with a remedy, and Unreachable if it may reply later."""
-
-    login: str
-    """Command that signs in."""
-    who: str
-    """Subject of an error about a missing login."""
-    simulated = False
-    """True if another program than Google's replies."""
-    project: str
-
-    @property
-    def bucket(self) -> str:
-        """Bucket of the files, which must exist."""
-        name = os.environ.get(BUCKET_VARIABLE) or f"{self.project}-devicerun"
-        if not BUCKET.fullmatch(name):
-            raise RuntimeFailed(f"{BUCKET_VARIABLE}={name!r} is not a bucket's name; leave out gs:// and any path")
-        return name
-
-    def checked_project(self, text: str, remedy: str) -> str:
-        """Returns a project's name.
-
-        Raises:
-            RuntimeFailed: it is not one.
-        """
-        if not PROJECT.fullmatch(text):
-            raise RuntimeFailed(f"no project of Google Cloud is chosen; {remedy}, or set {PROJECT_VARIABLE}")
-        return text
-
-    def failure(self, text: str) -> RuntimeFailed:
-        """Returns the error for an error text of the service or of gcloud."""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        detail = one_line(lines[-1] if lines else "no reason given", 200)
-        for pattern, message in FAULTS:
-            if re.search(pattern, text):
-                project = getattr(self, "project", "PROJECT")
-                bucket = self.bucket if hasattr(self, "project") else "BUCKET"
-                words = {"who": self.who, "login": self.login, "project": project, "bucket": bucket, "detail": detail}
-                return RuntimeFailed(message.format(**words))
-        return RuntimeFailed(f"Google's Device Run refused ({detail}); correct that, or try again")
-
-    @abstractmethod
-    def devices(self) -> tuple[CatalogDevice, ...]:
-        """Returns the catalog."""
-
-    @abstractmethod
-    def upload(self, files: Mapping[str, Path]) -> None:
-        """Uploads files (object's name -> local file) that the bucket does not have. A name contains the hash."""
-
-    @abstractmethod
-    def submit(self, submission: Submission) -> Started:
-        """Starts a session of one job, which Google bills."""
-
-    @abstractmethod
-    def report(self, started: Started) -> Session | None:
-        """Returns the session if it has ended; None while it runs."""
-
-    @abstractmethod
-    def download(self, path: str, limit: int) -> bytes:
-        """Returns an object's content; refuses one of more than `limit` bytes."""
 
 
 def parsed(kind: type[R], content: bytes) -> R:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +10,17 @@ from benchmark.android import harness
 from benchmark.android.conftest import arm as arm
 from benchmark.android.conftest import built as built
 from benchmark.android.scripted import scripted_runners
-from benchmark.ddp.standin import Cloud, device_run, sign_in
+from benchmark.ddp.standin import Cloud, device_run, install_gcloud
 
 from mobileclip_deploy.benchmark.ddp import driver
 
 
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """The service, and a user who is not signed in."""
+    """The service, without gcloud."""
     harness.needs("mksh", headers=False)
-    for name in ("GOOGLE_CLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "MOBILECLIP_DDP_BUCKET"):
+    for name in ("GOOGLE_CLOUD_PROJECT", "MOBILECLIP_DDP_BUCKET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(driver, "POLL_SECONDS", 0.01)
     with device_run(tmp_path / "cloud") as found:
         yield found
@@ -30,11 +28,10 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 @pytest.fixture
 def cloud(service: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """The service for a signed-in user without gcloud."""
-    shown = shutil.which
-    monkeypatch.setattr(shutil, "which", lambda name, *more: None if name == "gcloud" else shown(name, *more))
-    monkeypatch.setenv("MOBILECLIP_DDP_SERVER", service.address)
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(sign_in(tmp_path / "home" / "adc.json")))
+    """The service, and a gcloud that is signed in."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(install_gcloud(tools, service, ready=True)), prepend=":")
     return service
 
 

@@ -1,7 +1,7 @@
 """The stand-in for `gcloud` that standin.py installs: its commands, flags and messages; the sources are named there.
 
 It refuses what gcloud refuses: a command or flag that is not there, to work without `gcloud auth login`, a missing
-bucket. Its sessions are those of the stand-in service, which it reaches as the signed-in account.
+bucket, a time limit out of range. Its sessions are those of the stand-in service.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NoReturn
 
-ACCESS = "ya29.access-of-a-user"
-
 
 def main() -> None:
     file, words = Path(sys.argv[1]), [word for word in sys.argv[2:] if word != "--quiet"]
     state = json.loads(file.read_text())
     commands = {
         ("auth", "login"): login,
-        ("auth", "application-default"): adc,
         ("config", "get"): config_get,
         ("projects", "create"): create_project,
         ("billing", "projects"): link_billing,
@@ -53,11 +50,6 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 def login(state: dict[str, Any], _: list[str]) -> None:
     state["account"] = True
-
-
-def adc(state: dict[str, Any], words: list[str]) -> None:
-    if words != ["login"]:
-        fail(f"(gcloud.auth.application-default) Invalid choice: '{words[0]}'.", 2)
 
 
 def config_get(state: dict[str, Any], words: list[str]) -> None:
@@ -89,7 +81,7 @@ def create_bucket(state: dict[str, Any], words: list[str]) -> None:
 
 
 def copy(state: dict[str, Any], words: list[str]) -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--recursive", action="store_true")
     parser.add_argument("--no-clobber", action="store_true")
     parser.add_argument("places", nargs="+")
@@ -117,26 +109,17 @@ def cat(state: dict[str, Any], words: list[str]) -> None:
 def run(state: dict[str, Any], words: list[str]) -> None:
     if not state["enabled"]:
         fail(f"(gcloud.beta.device-run) Device Run API has not been used in project {state['project']} before.")
-    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--project", required=True)
     parser.add_argument("--location", choices=["global"])
     parser.add_argument("--format")
     if words[:2] == ["devices", "list"]:
-        chosen = parser.parse_args(words[2:])
-        entries: list[Any] = []
-        page = {"nextPageToken": "0"}
-        while "nextPageToken" in page:
-            query = f"pageToken={page['nextPageToken']}"
-            page = call(state, "GET", f"projects/{chosen.project}/locations/global/devices?{query}")
-            entries += page["devices"]
-        print(json.dumps(entries))
+        parser.parse_args(words[2:])
+        print(json.dumps(call(state, "GET", "devices")))
     elif words[:2] == ["sessions", "describe"]:
         parser.add_argument("session")
         parser.add_argument("--full", action="store_true", required=True)
-        chosen = parser.parse_args(words[2:])
-        reply = call(state, "GET", f"projects/{chosen.project}/locations/global/operations/operation-{chosen.session}")
-        running = {"name": reply["metadata"]["target"], "sessionReport": {"status": {"statusType": "RUNNING"}}}
-        print(json.dumps(reply.get("response", running)))
+        print(json.dumps(call(state, "GET", f"sessions/{parser.parse_args(words[2:]).session}")))
     elif words[:3] == ["sessions", "submit", "android-executable"]:
         submit(state, parser, words[3:])
     else:
@@ -151,53 +134,45 @@ def submit(state: dict[str, Any], parser: argparse.ArgumentParser, words: list[s
     parser.add_argument("--flaky-test-attempts", type=int)
     parser.add_argument("--async", action="store_true", required=True)
     chosen = parser.parse_args(words)
+    command = "(gcloud.beta.device-run.sessions.submit.android-executable)"
     if "/" in chosen.bucket_name:
-        fail("(gcloud.beta.device-run.sessions.submit.android-executable) Must be a bucket name only")
+        fail(f"{command} Invalid value for [--bucket-name]: Must be a bucket name only")
+    if not 60 <= int(chosen.executable_timeout.removesuffix("s")) <= 10_800:
+        fail(f"{command} argument --executable-timeout: value must be from 1m to 3h", 2)
+    if chosen.flaky_test_attempts < 1:
+        fail(f"{command} Invalid value for [--flaky-test-attempts]: Must be at least 1.")
+    if chosen.bucket_name != Path(state["bucket"]).name or not Path(state["bucket"]).is_dir():
+        fail(f"{command} Bucket [gs://{chosen.bucket_name}] does not exist or is not accessible. Create it with:")
     if not state["billing"]:
-        fail("(gcloud.beta.device-run.sessions.submit) PERMISSION_DENIED: This API method requires billing.")
-    if not Path(state["bucket"]).is_dir():
-        fail(f"(gcloud.beta.device-run.sessions.submit) Bucket [{chosen.bucket_name}] does not exist.")
-    pushed = dict(item.split("=", 1) for item in chosen.other_files_to_push.split(","))
-
-    def stored(path: str) -> dict[str, Any]:
-        return {"gcsInputFile": {"path": path}}
-
-    files = [{"sourceFile": stored(source), "destinationPath": place} for source, place in sorted(pushed.items())]
-    actions: list[Any] = [{"androidLogcat": {}}, {"androidPushFiles": {"fileConfigs": files}}]
-    actions.append({"androidPullFiles": {"paths": chosen.paths_to_pull.split(",")}})
-    binary = {
-        "androidNativeBinary": stored(chosen.executable),
-        "args": chosen.executable_args.split(","),
-        "executionTimeout": chosen.executable_timeout,
+        fail(f"{command} PERMISSION_DENIED: This API method requires billing.")
+    job = {
+        "device": chosen.device,
+        "executable": chosen.executable,
+        "arguments": chosen.executable_args.split(","),
+        "pushed": dictionary(chosen.other_files_to_push),
+        "pulled": chosen.paths_to_pull.split(","),
+        "labels": dictionary(chosen.labels),
+        "attempts": chosen.flaky_test_attempts,
     }
-    retries = {"flakyTestRetryStrategy": {"flakyTestAttempts": chosen.flaky_test_attempts}}
-    jobs = [
-        {
-            "allocationConfig": {"deviceConfigs": [{"requirement": {"deviceId": device}, "actions": actions}]},
-            "action": {"androidNativeBinary": binary},
-            "labels": dict(item.split("=", 1) for item in chosen.labels.split(",")),
-            "settings": {"retrySettings": retries},
-        }
-        for device in chosen.device.split(",")
-    ]
-    directory = {"gcsOutputDirectory": {"path": f"gs://{chosen.bucket_name}/automation/sessions"}}
-    config = {"displayName": "android-executable-session", "jobConfigs": jobs, "outputDirectoryConfig": directory}
-    reply = call(state, "POST", f"projects/{chosen.project}/locations/global/sessions", {"sessionConfig": config})
-    operation, session = (reply["name"].rpartition("/")[2], reply["metadata"]["target"].rpartition("/")[2])
-    print(f"\nInitiated long-running operation [{operation}] to create session.", file=sys.stderr)
+    session = call(state, "POST", "sessions", job)["name"].rpartition("/")[2]
+    print(f"\nInitiated long-running operation [operation-{session}] to create session.", file=sys.stderr)
     print(f"Creating session [{session}] in location [global].", file=sys.stderr)
     print(
         f"Result files will be stored at [gs://{chosen.bucket_name}/automation/sessions/{session}/].", file=sys.stderr
     )
 
 
+def dictionary(text: str) -> dict[str, str]:
+    """A flag's items, divided by commas, each a key and a value, divided by the first = or space."""
+    items = [re.fullmatch(r"([^= ]+)[= ](.*)", item) for item in text.split(",")]
+    if not all(items):
+        fail(f"(gcloud.beta.device-run) Bad syntax for dict arg: [{text}].", 2)
+    return {item[1]: item[2] for item in items if item}
+
+
 def call(state: dict[str, Any], method: str, path: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        f"{state['address']}/v1alpha/{path}",
-        None if body is None else json.dumps(body).encode(),
-        {"Authorization": f"Bearer {ACCESS}"},
-        method=method,
-    )
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{state['address']}/{path}", data, method=method)
     try:
         with urllib.request.urlopen(request, timeout=150) as reply:
             return json.load(reply)

@@ -28,7 +28,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def desk(service: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(service: Cloud, without_phones: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with a `gcloud` on PATH, nobody signed in, and no bucket."""
     tools, checkout = tmp_path / "tools", tmp_path / "checkout"
     tools.mkdir()
