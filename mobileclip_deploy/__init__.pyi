@@ -75,11 +75,8 @@ from mobileclip_deploy.spaces.tags.door import learn_labels as learn_labels
 from mobileclip_deploy.training.door import (
     AugmentationPolicy as AugmentationPolicy,
     DistilledTower as DistilledTower,
-    Recovery as Recovery,
-    RecoverySettings as RecoverySettings,
     Reinforced as Reinforced,
     Trained as Trained,
-    recover as recover,
     reinforce as reinforce,
     train as train,
     train_text_tower as train_text_tower,

@@ -90,7 +90,7 @@ def test_every_parameter_refuses_what_its_annotation_does_not_say(name: str, tmp
         function(*range(30))
 
 
-@pytest.mark.parametrize("settings", [mcd.Gates, mcd.RecoverySettings])
+@pytest.mark.parametrize("settings", [mcd.Gates])
 def test_settings_are_arguments_like_any_other(settings: Any) -> None:
     hints = typing.get_type_hints(settings, include_extras=True)
     assert settings() == settings(**vars(settings()))
@@ -141,8 +141,6 @@ def test_an_augmentation_policy_is_refused_in_one_sentence(fields: dict[str, Any
         (lambda _, weights: mcd.export(mcd.load_model(), "onxx"), "did you mean onnx"),
         (lambda _, weights: mcd.export(mcd.load_model(), "onnx", "smallest", max_drop=-1), "`max_drop`"),
         (lambda _, weights: mcd.export(mcd.load_model(), "onnx", "smallest", budget=0), "`budget`"),
-        (lambda _, weights: mcd.recover(mcd.load_model(), "w44", weights, "a.safetensors"), "w44"),
-        (lambda _, weights: mcd.recover(mcd.load_model(), "w4", weights, "a.safetensors", target="onxx"), "onnx"),
         (lambda _, weights: mcd.reinforce(image_paths()[0].parent, [], "reinforced"), "teacher"),
         (lambda _, weights: mcd.report([]), "no result was given"),
         (lambda here, _: mcd.inspect("x" * 5000), "name too long"),

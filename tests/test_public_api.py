@@ -44,8 +44,6 @@ TYPES = [
     "MobileCLIP",
     "MobileClipDeployError",
     "ParityReport",
-    "Recovery",
-    "RecoverySettings",
     "Reinforced",
     "Runner",
     "SearchResult",

@@ -28,19 +28,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds of a number: from `low` to `high`, both included; or above `low`."""
+    """Bounds of a number: from `low` to `high`, both included."""
 
     low: float
     high: float = math.inf
-    above: bool = False
 
     def hold(self, number: float) -> bool:
         """Returns whether a number is within the bounds; a NaN is not."""
-        return (number > self.low if self.above else number >= self.low) and number <= self.high
+        return self.low <= number <= self.high
 
     def __str__(self) -> str:
-        if self.above:
-            return f" above {self.low:,}"
         return f" from {self.low:,} {'up' if self.high == math.inf else f'to {self.high:,}'}"
 
 

@@ -93,7 +93,6 @@ def in_order() -> Iterator[click.Command]:
         "bridge",
         "reinforce",
         "train",
-        "recover",
         "devices",
         "benchmark",
         "report",

@@ -140,9 +140,6 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     if request.head.labels is not None and not request.head.own and (tags is None or tags.with_texts):
         labels, variant = request.head.labels, source.variant
         notes += check_label_prompts(labels.names, labels.template_for(variant), variant.tokens)
-    if (recovered := source.provenance.recovered) is not None:  # for the grids of one target
-        advised = map(recovered.advice, dict.fromkeys(target.name for target, _ in choices.pairs))
-        notes = (*(advice for advice in advised if advice is not None), *notes)
     if request.writing.verify:
         notes += _times(source, bundles.values())
     background = None
@@ -196,11 +193,6 @@ def _fitted_to(request: ExportRequest, source: Source, judged_by: Callable[[], D
     if compact is None:
         return None
     check_size(compact.size, source.variant, source.model.towers)
-    if source.provenance.recovered is not None:
-        raise UsageError(
-            f"{source.provenance.file} has quantized weights, which `embedding_size` would change; leave it out, or "
-            "give the original checkpoint"
-        )
     return read_fitting_set(compact.size, compact.pictures, compact.captions, source.variant, judged_by())
 
 
@@ -212,11 +204,6 @@ def _learned_on(
     if not request.learns:
         return None
     assert request.calibration is not None
-    if source.provenance.recovered is not None:
-        raise UsageError(
-            f"{source.provenance.file} was recovered and has quantized weights; leave `rounding` out, or give the "
-            "original checkpoint"
-        )
     dataset = judged_by() if request.writing.verify else None
     return read_calibration_set(request.calibration, source.variant, towers, dataset)
 

@@ -28,7 +28,7 @@ from mobileclip_deploy.export.contents import (
 )
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.precision import PRECISIONS, RECOVERABLE, precision_label, precision_of
+from mobileclip_deploy.network.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.rounding.kept import forget
@@ -297,11 +297,8 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     steps = [f"try {' or '.join(finer)}"] if finer else []
     steps += ["let `precision='smallest'` search"]
     rests = {precision_of(name).rest for name in plan.precisions.values()}  # a table of words may have any
-    learns = plan.target.capabilities.storing.recoverable or plan.target.capabilities.storing.learns_rounding
-    if learns and plan.learned_on is None and rests & set(LEARNABLE):
+    if plan.target.capabilities.storing.learns_rounding and plan.learned_on is None and rests & set(LEARNABLE):
         steps += ["learn its rounding (`rounding='gptq'`)"]
-    if plan.target.capabilities.storing.recoverable and rests & set(RECOVERABLE):
-        steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 
 

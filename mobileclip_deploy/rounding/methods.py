@@ -19,11 +19,7 @@ LEARNABLE = ("w8", "w8a8", "w8a16", "w6p", "w4p", "w4")
 
 def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
     """Raises UsageError if the target's exporter cannot keep learned integers, or no precision has any."""
-    supported = [
-        name
-        for name, target_class in targets().items()
-        if target_class.capabilities.storing.recoverable or target_class.capabilities.storing.learns_rounding
-    ]
+    supported = [name for name, known in targets().items() if known.capabilities.storing.learns_rounding]
     if target.label not in supported:
         raise UsageError(f"{target.label} has no learned rounding ({', '.join(supported)} have); leave `rounding` out")
     if not {precision_of(precision).rest for precision in precisions.values()} & set(LEARNABLE):

@@ -111,11 +111,10 @@ class Storing:
         refused: by tower and precision, the reason for refusing a precision that it could, or seems to be able to,
             write.
         mixes: True if each layer can have bits of its own (precision "mixed", see `TowerJob.four_bit`).
-        recoverable: True if `recover` can train on its storage: the exporter then finds the exact integers of a trained
-            weight again.
-        learns_rounding: True if `export(rounding=)` works although `recover` does not.
-        absorbs_layer_scales, absorbs_norms: True if weights are trained with the layer scales, or the preceding norms'
-            scales, multiplied into them.
+        learns_rounding: True if `export(rounding=)` works: the exporter finds the exact integers of a learned weight
+            again.
+        absorbs_layer_scales, absorbs_norms: True if rounding is learned with the layer scales, or the preceding norms'
+            scales, multiplied into the weights.
         rules: how the format stores weights; None if the target does not define it.
     """
 
@@ -124,7 +123,6 @@ class Storing:
     tables: tuple[str, ...] = ()
     refused: Mapping[tuple[TowerName, str], str] = field(default_factory=dict)
     mixes: bool = False
-    recoverable: bool = False
     learns_rounding: bool = False
     absorbs_layer_scales: bool = False
     absorbs_norms: bool = False

@@ -7,7 +7,7 @@ measured it: no other path makes up for its error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +17,6 @@ from mobileclip_deploy.targets.grids.grid import Grid, integers
 if TYPE_CHECKING:  # every target's capabilities contain the rules, and must not wait for torch
     from torch import nn
 
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
     from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer, Storage
 
@@ -94,18 +93,6 @@ def storage_of(
 ) -> Storage:
     """Returns how a target stores a tower or classifier: see `stored`."""
     return stored(target.rules(precision), tower, module, precision, four_bit)
-
-
-def quantized_layers(
-    target: HasRules, tower: TowerName, model: MobileCLIP, precision: str
-) -> Iterator[tuple[nn.Module, Grid]]:
-    """Yields a tower's layers whose weights an export quantizes, with their grids."""
-    from mobileclip_deploy.artifacts.towers.tower import make_tower
-
-    exported = make_tower(model, tower)
-    for name, grid in storage_of(target, tower, exported, precision).items():
-        if grid.kind != "float":
-            yield exported.get_submodule(name.removesuffix(".weight")), grid
 
 
 def stored(

@@ -1,7 +1,7 @@
 """Storage: the grid of every weight of a tower in an artifact, decided before anything is converted.
 
-`rules.py` decides how each weight is stored. The exporter obeys it, recovery trains on it, and the search for the
-smallest bundle sums its bytes.
+`rules.py` decides how each weight is stored. The exporter obeys it, learned rounding too, and the search for
+the smallest bundle sums its bytes.
 """
 
 from __future__ import annotations

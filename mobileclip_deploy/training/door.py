@@ -1,5 +1,5 @@
 """Public functions of this room. `reinforce` makes reinforced datasets, and `train` trains students on them.
-`train_text_tower` distils text towers for other languages. `recover` trains towers for a precision."""
+`train_text_tower` distils text towers for other languages."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.training.datacompdr.writing import BFLOAT16, FLOAT32
 from mobileclip_deploy.training.language.distilling import DistilledTower, TowerRow, distil
 from mobileclip_deploy.training.language.recipe import read_tower_recipe
-from mobileclip_deploy.training.recovery.plan import RecoveryRequest, plan_recovery
-from mobileclip_deploy.training.recovery.plan import Settings as RecoverySettings
-from mobileclip_deploy.training.recovery.recovering import Recovery
-from mobileclip_deploy.training.recovery.recovering import recover as _recover
-from mobileclip_deploy.training.reinforcement.building import SAFETENSORS, Existing, Reinforced, ReinforcementSettings
+from mobileclip_deploy.training.reinforcement.building import SAFETENSORS, Reinforced, ReinforcementSettings
 from mobileclip_deploy.training.reinforcement.building import reinforce as _reinforce
 from mobileclip_deploy.training.reinforcement.captioning import CaptionSettings, caption_pairs, load_captioner
 from mobileclip_deploy.training.reinforcement.index import INDEX
@@ -42,11 +38,8 @@ from mobileclip_deploy.training.trainer.running import train as _train
 __all__ = [
     "AugmentationPolicy",
     "DistilledTower",
-    "Recovery",
-    "RecoverySettings",
     "Reinforced",
     "Trained",
-    "recover",
     "reinforce",
     "train",
     "train_text_tower",
@@ -87,7 +80,7 @@ def reinforce(
         seed: of the augmentations.
         shard_rows: pairs in a file.
         write: "safetensors", or the form in which Apple publishes such datasets: "datacompdr" (float32) or
-            "datacompdr-bf16". `train` reads that form, `recover` does not. Its augmentations are the published ones.
+            "datacompdr-bf16". Its augmentations are the published ones.
         captioner: a CoCa model of open_clip that writes `synthetic` captions for each image: "coca_ViT-L-14:FILE",
             "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME". They are stored after the captions that a pair has.
         scheduler: "local", for as many processes as the cores and the memory of this machine allow. Or the address of a
@@ -110,8 +103,7 @@ def reinforce(
     form = FORMS[write]
     if policy is not None and form is not SAFETENSORS:
         raise UsageError(f"{write} always uses the published augmentations; leave `policy` out")
-    existing: Existing = "discard" if force else "continue"
-    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form, existing)
+    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form, force)
     require_tls(scheduler, insecure_scheduler)
     progress(f"reading {pairs}")
     read = read_pairs(Path(pairs))
@@ -222,48 +214,3 @@ def train_text_tower(
     options = optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
     read = _raise_on_first_rank(lambda: read_tower_recipe(*options))
     return distil(read, Path(output), progress, measured, announce)
-
-
-def recover(
-    model: MobileCLIP,
-    precision: str,
-    data: StrPath,
-    output: StrPath,
-    *,
-    tower: str = "both",
-    target: str = "coreml",
-    work: StrPath | None = None,
-    settings: RecoverySettings | None = None,
-    force: bool = False,
-    progress: Progress = silent,
-) -> Recovery:
-    """Trains towers on the grid of a precision to reproduce their float embeddings (docs/reinforcement.md).
-
-    Args:
-        model: from `load_model`; a training form is folded in place.
-        precision: one for both towers, or "image=w4,text=w4p".
-        data: images and captions like those of the app, as for `reinforce`, or a dataset that this checkpoint
-            reinforced.
-        output: .safetensors, a folded checkpoint to export at that precision.
-        tower: "image", "text" or "both".
-        target: whose grids to train on, such as "coreml", "onnx" or "executorch" (XNNPACK); export for it then.
-        work: folder for the original's embeddings; next to the output when None.
-        settings: length of the training.
-        force: replace the output, embed again the data stored next to it, and replace a dataset of other data in
-            `work`.
-
-    Raises:
-        UsageError: the target or precision cannot be recovered for, the checkpoint lacks a tower, or the output exists.
-        InvalidInput: the data or the output cannot be used.
-    """
-    request = RecoveryRequest(
-        precision=precision,
-        data=Path(data),
-        output=Path(output),
-        tower=tower,
-        target=target,
-        work=optional_path(work),
-        settings=settings or RecoverySettings(),
-        force=force,
-    )
-    return _recover(plan_recovery(request, Source.of(model)), progress)

@@ -19,7 +19,6 @@ from mobileclip_deploy.cli import cli
         (["export", "--variant"], "mobileclip2_s", {"mobileclip2_s0", "mobileclip2_s4"}),
         (["export", "--chip"], "sm8650,galaxy-s2", {"sm8650,galaxy-s23", "sm8650,galaxy-s25"}),
         (["export", "--backend"], "xnn", {"xnnpack"}),
-        (["recover", "--target"], "OnN", {"onnx"}),
         (["convert", "--layout"], "", {"apple", "open_clip", "folded"}),
         (["benchmark", "--device"], "", {"host", "android", "ios", "mac", "browser", "ddp"}),
         (["lint", "--device"], "m", {"m1", "m4"}),

@@ -102,15 +102,6 @@ export --target onnx --background empty
 export --target onnx --background few
 export --target onnx --dataset text
 export --target onnx --dataset header.csv
-recover --precision w9 --data empty -o x.safetensors
-recover --precision fp32 --data empty -o x.safetensors
-recover --precision w4 --target tflite --data empty -o x.safetensors
-recover --precision w4 --data empty -o out.safetensors
-recover --precision w4 --data empty -o x.txt
-recover --precision w4 --data none -o x.safetensors
-recover --precision w4 --data empty -o x.safetensors
-recover --precision w4 --data few -o x.safetensors --checkpoint none
-recover --precision w4 --data few -o x.safetensors
 reparameterize -o out.safetensors
 reparameterize -o x.txt
 reparameterize -o x.safetensors --checkpoint none

@@ -52,7 +52,6 @@ def test_every_object_at_the_top_has_its_schema_version() -> None:
 ELSEWHERE = {
     "benchmark": "benchmark/test_host.py",
     "reinforce": "learning/reinforcement/test_building.py",
-    "recover": "learning/recovery/test_recovering.py",
     "train": "learning/training/test_training.py",
     "compare": "verify/test_comparison.py",
     "export": "cli/test_commands.py",

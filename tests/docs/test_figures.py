@@ -90,7 +90,6 @@ TABLES = [
     ("pictures", "pictures"),
     ("proof", "rows"),
     ("proof_cost", "rows"),
-    ("recovery", None),
     ("rounding_cost", "rows"),
     ("reinforcement_throughput", None),
     ("coreai_unseen", "rows"),

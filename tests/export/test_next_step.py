@@ -21,10 +21,10 @@ from mobileclip_deploy.targets import get_target
             "w4",
             "shipped",
             "try w8 or w8a8 or fp16 or fp32, or let `precision='smallest'` search, or learn its rounding "
-            "(`rounding='gptq'`), or train it for w4 with `recover`; ",
+            "(`rounding='gptq'`); ",
         ),
         (
-            "coreai",  # which `recover` has no grids for
+            "coreai",
             "w4p",
             "task",
             "try w6p or w8 or fp16 or fp32, or let `precision='smallest'` search, or learn its rounding "

@@ -250,7 +250,6 @@ CHECKPOINTS = tuple(
     for words in (
         ("reparameterize", "--checkpoint", "c.safetensors", *OUT),
         ("export", "--target", "onnx", "--checkpoint", "c.safetensors", "-o", "out"),
-        ("recover", "--checkpoint", "c.safetensors", "--precision", "w4", "--data", PICTURES, *OUT),
         ("train", "recipe.yaml", "-o", "out"),
     )
 )

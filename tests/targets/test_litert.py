@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.runner import declared
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.training.recovery.student import attach, detach, grids
-from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 require_litert()
 
@@ -69,28 +67,6 @@ def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(f
     ]
     assert [value for value in fixed if value != 1] == ([0.0] if tower == "text" else [])
     assert len(target.capabilities.storing.fixed(module)) == {"image": 5, "text": 7}[tower]
-
-
-@pytest.mark.slow
-def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: Path) -> None:
-    """Products whose norms stand in them, at 4 and at 8 bits, and the table of words."""
-    target, model, drawn = get_target("litert"), copy.deepcopy(files.model), torch.Generator().manual_seed(0)
-    trainee = attach(model, "text", "w4", target)
-    fixed = target.capabilities.storing.fixed(trainee)
-    with torch.no_grad():
-        for name, parameter in trainee.named_parameters():
-            if name not in fixed:
-                parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=drawn))
-    trained = {f"encoder.{name}.weight": (grid, layer.weight.detach().numpy()) for name, layer, grid in grids(trainee)}
-    detach(trainee)
-    recovered = Files(tmp_path)
-    recovered.model = model
-    found, _ = matched_weights(make_tower(model, "text"), target.open(recovered.path("text", "w4")).weights)
-    held = {match.layer: match.stored for match in found}
-    assert [grid.bits for grid, _ in trained.values()].count(4) == 6
-    for name, (grid, values) in trained.items():
-        assert held[name].bits == grid.bits
-        assert compare(values.reshape(len(values), -1), held[name].values.reshape(len(values), -1)).relative < 1e-6
 
 
 def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: Files) -> None:

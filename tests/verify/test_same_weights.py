@@ -13,6 +13,8 @@ from json_files import edited_json
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
 from mobileclip_deploy.errors import CheckpointError, InvalidInput
+from mobileclip_deploy.network.checkpoints import folded
+from mobileclip_deploy.network.model.provenance import Recovered
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,24 @@ def test_a_bundle_of_an_earlier_version_opens_and_is_that_of_its_file(
         open_source(bundle, other_file)
     rows = mcd.compare([bundle, exports.bundle("onnx", "fp32")]).bundles
     assert len({row.embedding_space for row in rows}) == 1
+
+
+def test_recovered_weights_are_refused_with_the_version_that_reads_them(exports: Exports, tmp_path: Path) -> None:
+    source = mcd.load_model().provenance
+    recovered = {"precisions": {"image": "w4"}, "source_file": source.file, "source_sha256": source.sha256}
+    line = (
+        r"has weights that `recover` trained, which only version 0\.4\.0 reads and verifies; use that version, or "
+        r"export weights\.safetensors with `rounding='tuned'`"
+    )
+    copy = exports.copy("onnx", "fp16", tmp_path)
+    with edited_json(copy / "manifest.json") as manifest:
+        manifest["checkpoint"]["recovered"] = recovered
+    assert mcd.load_runner(mcd.Bundle.open(copy), tower="image") is not None
+    with pytest.raises(InvalidInput, match=line):
+        mcd.verify(copy)
+    model = mcd.load_model()
+    mcd.reparameterize(model)
+    model.provenance = source.model_copy(update={"recovered": Recovered(**recovered)})
+    folded.save(model, tmp_path / "recovered.safetensors")
+    with pytest.raises(CheckpointError, match=line):
+        mcd.load_model(None, tmp_path / "recovered.safetensors")

@@ -130,8 +130,6 @@ def changes_made(manifest: Manifest) -> tuple[str, ...]:
     ]
     if manifest.rounding is not None:
         changes.append(f"The rounding of the weights of {' and '.join(manifest.rounding.towers)} was learned.")
-    if checkpoint.recovered is not None:
-        changes.append(f"Trained further for {checkpoint.recovered.target}, from {checkpoint.recovered.source_file}.")
     if checkpoint.compacted is not None:
         size, full = checkpoint.compacted.size, checkpoint.compacted.full_size
         changes.append(f"Embeddings were reduced from {full} to {size} dimensions, on axes fitted to pictures.")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle.opening import Bundle
-from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.errors import CheckpointError, InvalidInput
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
@@ -49,9 +49,11 @@ def open_source(bundle: Bundle, checkpoint: Path | None = None, full: bool = Fal
 
     Raises:
         CheckpointError: the given file is another checkpoint, or cannot be read.
-        InvalidInput: the axes are damaged, or of another space.
+        InvalidInput: the axes are damaged, or of another space; or `recover` of an earlier version trained the weights.
     """
     expected = bundle.manifest.checkpoint
+    if expected.recovered is not None:
+        raise InvalidInput(expected.recovered.refusal(bundle.path))
     path = checkpoint if checkpoint is not None else find_checkpoint(bundle)
     if path is None:
         return None

@@ -11,7 +11,7 @@ from torch import nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
-from mobileclip_deploy.network.model.precision import RECOVERABLE, TABLE, TABLES, precision_of
+from mobileclip_deploy.network.model.precision import BEFORE_TABLE, TABLE, TABLES, precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.rules import storage_of
@@ -65,7 +65,7 @@ def tower_choices(
     only the first is returned: w8a8 rounds activations in addition to w8, and is not smaller.
     """
     choices = [TowerChoice(tower, name, 0) for name in target.capabilities.storing.precisions]
-    choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RECOVERABLE for table in TABLES]
+    choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in BEFORE_TABLE for table in TABLES]
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
     sized = {}
     for choice in choices:

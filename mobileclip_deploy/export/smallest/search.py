@@ -274,7 +274,7 @@ class _Search:
         reached = tried[-1].bytes or tried[-1].predicted_bytes
         return (
             f"{len(tried)} candidates{within} were tried, and all failed; the largest, {reached / 1e6:.2f} MB, failed "
-            f"with: {reasons}{after}; allow a larger `max_drop`, or train the towers for their precision with `recover`"
+            f"with: {reasons}{after}; allow a larger `max_drop`"
         )
 
 

@@ -34,7 +34,8 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
     """Reads the source checkpoint of a folded file from its metadata.
 
     Raises:
-        CheckpointError: the metadata is missing, malformed, or names an unknown variant or layout.
+        CheckpointError: the metadata is missing, malformed, or names an unknown variant or layout; or `recover` of an
+            earlier version trained the weights.
     """
     text = metadata.get(METADATA)
     if text is None:
@@ -46,6 +47,8 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
     with reraising(damaged, ValidationError, into=CheckpointError), reraising(other, UsageError, into=CheckpointError):
         source = parse_model(Provenance, text)
         load_variant(source.variant).for_layout(source.layout)
+    if source.recovered is not None:
+        raise CheckpointError(source.recovered.refusal(path))
     return source
 
 

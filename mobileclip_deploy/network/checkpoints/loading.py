@@ -219,9 +219,6 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
             "licence": card.licence.name,
             "research_only": card.licence.research_only,
         }
-        if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
-            update |= {"file": path.name, "sha256": origin.sha256 or checkpoint_sha256(path), "builtin": False}
-            update["weights"] = weights
         return with_fields(identity.source, **update)
     return Provenance(
         variant=card.name,

@@ -14,11 +14,8 @@ TABLE = "-table-"
 
 # A table is only stored: precisions that round activations or prune do not apply to it, and fp16 gains nothing.
 TABLES = ("w8", "w6p", "w4p", "w4")
-RECOVERABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
-"""Precisions that `recover` can train a tower on; only with them the table of words may have another one.
-
-fp32 and fp16 lose nothing, and w4p-p50 would have to learn its pattern of zeros.
-"""
+BEFORE_TABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
+"""Precisions of a tower whose table of words may have another one."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ PRECISIONS: dict[str, Precision] = {
 def is_precision(name: str) -> bool:
     """Returns whether it is one of `PRECISIONS`, or two of them with `-table-` between."""
     rest, between, table = name.partition(TABLE)
-    return rest in RECOVERABLE and table in TABLES if between else name in PRECISIONS
+    return rest in BEFORE_TABLE and table in TABLES if between else name in PRECISIONS
 
 
 def precision_of(name: str) -> Precision:
@@ -155,7 +152,7 @@ def _known(name: str, others: Sequence[str] = ()) -> str:
         ]  # set by a search, not by users
         if TABLE in lowered:
             raise UsageError(
-                f"unknown precision {name.strip()!r}: before `{TABLE}` comes {', '.join(RECOVERABLE)}, after it "
+                f"unknown precision {name.strip()!r}: before `{TABLE}` comes {', '.join(BEFORE_TABLE)}, after it "
                 f"{', '.join(TABLES)}"
             )
         raise UsageError(f"unknown precision {name.strip()!r}{suggestion(lowered, listed)}; known: {', '.join(listed)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,22 +15,20 @@ from mobileclip_deploy.base.files.names import LongPath, Name, Prose, Sha256
 
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
-    """Record of towers trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose embeddings
-    they were trained to reproduce. `target`: the one whose export stores the very integers that were trained."""
+    """Record of towers that `recover` of version 0.4.0 or earlier trained for the `precisions` of a target.
+    `source_file` and its hashes: of the checkpoint whose embeddings they were trained to reproduce."""
 
     precisions: dict[Name, Name]
-    target: Name = "coreml"  # files from before it was recorded were trained for Core ML
+    target: Name = "coreml"  # in files from before it was recorded
     source_file: LongPath
     source_sha256: Sha256
     source_weights: Sha256 | None = None
 
-    def advice(self, target: str) -> str | None:
-        """Returns one line for an export to another target. None for the target that the weights were trained for."""
-        if target == self.target:
-            return None
+    def refusal(self, path: Path) -> str:
+        """Returns the error text for a checkpoint or bundle with such towers."""
         return (
-            f"These weights were recovered for {self.target}; {target} rounds them again, to its own grids. Compare "
-            f"with an export of {self.source_file}, or recover with `target='{target}'`."
+            f"{path} has weights that `recover` trained, which only version 0.4.0 reads and verifies; use that "
+            f"version, or export {self.source_file} with `rounding='tuned'`"
         )
 
 
@@ -107,10 +106,9 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     `sha256` is the file's, `weights` that of its tensors (`tensors_sha256`), the same in every kind of file; None in
     files of earlier versions. `towers` are those of the checkpoint. `image_size` is set if it is not the variant's own.
     `notes` are sentences for the user: assumptions, ignored parts and changes between the file and the model.
-    `preprocess` is set if the preprocessing was chosen. `recovered` is set if the weights were trained for a precision:
-    then `file`, `sha256` and `weights` are of the recovered file. `compacted` is set if both projections were cut to
-    fewer dimensions: `file`, `sha256` and `weights` stay those of the checkpoint. `distilled` is set if the text tower
-    was distilled for other languages.
+    `preprocess` is set if the preprocessing was chosen. `recovered` is set in files of earlier versions alone, and
+    refused. `compacted` is set if both projections were cut to fewer dimensions: `file`, `sha256` and `weights` stay
+    those of the checkpoint. `distilled` is set if the text tower was distilled for other languages.
     """
 
     variant: Name
@@ -134,14 +132,8 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     @property
     def embedding_space(self) -> str:
         """Id of the source checkpoint's weights and preprocessing; embeddings with different ids must not be compared.
-        Recovered towers stay in their source's space, and so do distilled text towers. If the weights have no hash, the
-        file's is used."""
-        if self.distilled:
-            source = self.distilled.source_weights
-        elif self.recovered:
-            source = self.recovered.source_weights or self.recovered.source_sha256
-        else:
-            source = self.weights or self.sha256
+        Distilled text towers stay in their source's space. If the weights have no hash, the file's is used."""
+        source = self.distilled.source_weights if self.distilled else self.weights or self.sha256
         pictures = self.preprocess.space if self.preprocess else ""
         return f"{self.variant}-{source[:16]}{pictures}{self.compacted.space if self.compacted else ''}"
 

@@ -76,7 +76,7 @@ class CoreMLTarget(Target):
             precisions=("fp32", "fp16", "w8", "w8a8", "w6p", "w4p", "w4p-p50", "w4"),
             tables=("w8", "w6p", "w4p", "w4"),
             mixes=True,
-            recoverable=True,
+            learns_rounding=True,
             absorbs_layer_scales=True,
         ),
         places=Places(dict.fromkeys(("host", "ios", "mac"), PLACES)),

@@ -120,8 +120,8 @@ def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.
     """Stores linear layers as int4 weights in -7 ... 7, one scale per group of inputs, or as int8, one scale per
     output, as their grids say. Activations are measured at run time.
 
-    As on Core ML, the largest value of a group is at the end of the range: weights of `recover` then keep their
-    integers. torchao's own symmetric mapping puts it half a step further and clips it.
+    As on Core ML, the largest value of a group is at the end of the range: learned weights then keep their integers.
+    torchao's own symmetric mapping puts it half a step further and clips it.
     """
     from torchao.quantization import IntxUnpackedToInt8Tensor
 

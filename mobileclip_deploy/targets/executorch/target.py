@@ -57,7 +57,7 @@ class ExecuTorchTarget(Target):
                 default_precision=self.backend.precisions[0],
                 tables=self.backend.tables,
                 refused=self.backend.refused,
-                recoverable=True,
+                learns_rounding=True,
                 absorbs_layer_scales=True,
                 rules=RULES,
             ),

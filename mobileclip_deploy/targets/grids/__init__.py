@@ -1,1 +1,1 @@
-"""Grids of stored weights: representable values, encoding, decoding, and training."""
+"""Grids of stored weights: representable values, encoding, and decoding."""

@@ -121,16 +121,14 @@ def pack_int4(values: npt.NDArray[np.int8], offset: int) -> npt.NDArray[np.uint8
 
 
 # Clipping an outlier costs its block less than a coarser step for all other elements. Candidates are shares of the
-# scale at which the block's extreme just fits. Each format, and each training, has its own list: a file that is written
-# again must have the same bytes.
+# scale at which the block's extreme just fits. Each format, and learned rounding, has its own list: a file that is
+# written again must have the same bytes.
 
 # Core AI's. Without them nano lost 0.5 points of recall@1 at w4p and 1.5 at w4; with them, none and 0.7.
 CUT = tuple(1 - 0.025 * step for step in range(13))
-# ONNX's and LiteRT's. The extreme is at -8: above 1 the range ends beyond it. At 8/7 a block that `recover` trained,
-# whose extreme is 7 steps, finds its own scale.
+# ONNX's and LiteRT's. The extreme is at -8: above 1 the range ends beyond it. At 8/7 a block whose extreme was rounded
+# to 7 steps before finds its own scale.
 REACHED = tuple(np.append(np.linspace(1.15, 0.6, 23), 8 / 7).astype(np.float32))
-# Initial candidates of training, for symmetric integers.
-TRAINED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 # Learned rounding's.
 LEARNED = tuple(1.075 - 0.025 * step for step in range(20))
 

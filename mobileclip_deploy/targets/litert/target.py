@@ -79,7 +79,7 @@ class LiteRTTarget(Target):
         storing=Storing(
             precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
             mixes=True,
-            recoverable=True,
+            learns_rounding=True,
             absorbs_layer_scales=True,
             absorbs_norms=True,
             rules=RULES,

@@ -62,7 +62,7 @@ class MlxTarget(Target):
             precisions=("fp32", "fp16", "w8", "w4"),
             tables=("w8", "w4"),
             mixes=True,
-            recoverable=True,
+            learns_rounding=True,
             absorbs_layer_scales=True,
             rules=RULES,
         ),

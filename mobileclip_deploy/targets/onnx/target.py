@@ -88,7 +88,7 @@ class OnnxTarget(Target):
             precisions=("fp32", "fp16", "w8", "w8a8", "w4"),
             tables=("w8", "w4"),
             mixes=True,
-            recoverable=True,
+            learns_rounding=True,
             absorbs_layer_scales=True,
             rules=RULES,
         ),

@@ -6,7 +6,6 @@ from typing import Any
 
 from mobileclip_deploy.cli.schemas import widened
 from mobileclip_deploy.training.language.distilling import DistilledTower
-from mobileclip_deploy.training.recovery.recovering import Recovery, TowerRecovery
 from mobileclip_deploy.training.reinforcement.index import Index
 from mobileclip_deploy.training.trainer.running import Trained
 
@@ -39,23 +38,8 @@ TrainedDocument = widened(
     without=("folder", "weights"),
     output=str,
 )
-RecoveredTower = widened(
-    "RecoveredTower",
-    TowerRecovery,
-    "A tower without and with training, its weights on the grid, and whether the trained one was kept.",
-    kept=bool,
-)
-RecoveredDocument = widened(
-    "RecoveredDocument",
-    Recovery,
-    "`output`: the checkpoint that was written.",
-    without=("report",),
-    output=str,
-    towers=tuple[RecoveredTower, ...],  # type: ignore[valid-type]
-)
 
 DOCUMENTS: dict[str, Any] = {
     "reinforce": ReinforcedDocument,
     "train": TrainedDocument | TextTowerDocument,
-    "recover": RecoveredDocument,
 }

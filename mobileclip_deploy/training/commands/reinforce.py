@@ -70,7 +70,7 @@ class ReinforceChoices(TypedDict):
 def reinforce(
     pairs: Path, teacher_files: tuple[str, ...], output: Path, as_json: bool, **choices: Unpack[ReinforceChoices]
 ) -> None:
-    """Store the teachers' embeddings of augmented images and captions, for `train` and `recover`.
+    """Store the teachers' embeddings of augmented images and captions, for `train`.
 
     PAIRS is a folder with a dataset.json, a .jsonl manifest, or a folder of images. An interrupted run resumes
     when it is repeated; pictures that have changed since are embedded again.

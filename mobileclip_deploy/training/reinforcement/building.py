@@ -26,10 +26,6 @@ from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, Augmenta
 from mobileclip_deploy.training.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
 from mobileclip_deploy.training.reinforcement.teachers import BATCH, SharedTeacher, Teacher, Views, loaded, share
 
-Existing = Literal["continue", "replace", "discard"]
-"""Policy for a dataset that is already in the folder. "continue": resume it, refuse one of other pairs, teachers or
-settings. "replace": resume it, replace such a one. "discard": begin from nothing."""
-
 TARS = f"{'[0-9]' * 8}.tar"
 TEACHERS = "teachers"
 LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.", f".{TEACHERS}.")
@@ -78,14 +74,14 @@ SAFETENSORS = ShardFormat(OURS, "bfloat16", _write, _digests)
 class ReinforcementSettings:
     """Settings of `reinforce`. `augmentations`: number per image, with strengths by `policy`. `seed`: each image's
     draws depend on it and on the image's index alone. `shard_rows`: pairs in a file, written in `shard_format`.
-    `existing`: policy for a dataset that is already in the folder."""
+    `force`: an existing dataset is replaced, not resumed."""
 
     augmentations: int = 4
     policy: AugmentationPolicy = field(default_factory=AugmentationPolicy)
     seed: int = 0
     shard_rows: int = 256
     shard_format: ShardFormat = SAFETENSORS
-    existing: Existing = "continue"
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ def reinforce(
         shard_rows=settings.shard_rows,
         teachers=tuple(teacher.entry for teacher in teachers),
     )
-    stored = _begun(folder, expected, lines, settings.existing)
+    stored = _begun(folder, expected, lines, settings.force)
     progress("checking stored shards")
     intact = {entry.first: entry for entry in stored.shards if _holds(folder, stored, entry, pairs, shard_format)}
     index = with_fields(stored, images=expected.images, shards=tuple(intact.values()))
@@ -212,16 +208,16 @@ def _make(shard_format: ShardFormat, job: ShardJob, index: Index, folder: Path, 
     return shard_format.write(job, index, folder)
 
 
-def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
+def _begun(folder: Path, wanted: Index, lines: str, force: bool) -> Index:
     """Returns the index of a stored dataset that can be resumed, or a new one."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
     if (folder / INDEX).is_file():
         stored = read_index(folder)
         differ = wanted.differences(stored)
-        if not differ and existing != "discard":
+        if not differ and not force:
             return stored
-        if existing == "continue" and stored.shards:  # without a shard nothing could be lost
+        if not force and stored.shards:  # without a shard nothing could be lost
             raise UsageError(
                 f"{folder} has a dataset with other {', '.join(differ)}; choose another folder, replace it with "
                 "`force=True`, or give the same settings"

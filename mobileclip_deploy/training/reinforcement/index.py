@@ -30,15 +30,12 @@ class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
     scale: float
     weights: Sha256 | None = None
 
-    def is_of(self, sha256: str, weights: str | None) -> bool:
-        """Returns whether a file hash or a hash of weights is this teacher's."""
-        return self.sha256 == sha256 or (weights is not None and self.weights == weights)
-
     def answers_as(self, other: TeacherEntry) -> bool:
         """Returns whether both give the same embeddings for every pair: equal weights, from whatever file, used
         alike."""
         use = {"variant", "embed_dim", "image_size", "scale"}
-        return self.is_of(other.sha256, other.weights) and self.model_dump(include=use) == other.model_dump(include=use)
+        same = self.sha256 == other.sha256 or (self.weights is not None and self.weights == other.weights)
+        return same and self.model_dump(include=use) == other.model_dump(include=use)
 
 
 class ShardEntry(BaseModel, frozen=True, extra="forbid"):

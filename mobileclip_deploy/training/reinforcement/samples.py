@@ -165,12 +165,11 @@ class PairDataset(TrainingData):
             *self.said(choice, captions),
         )
 
-    def choose(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> list[Choice]:
+    def choose(self, count: int, generator: torch.Generator) -> list[Choice]:
         """Draws `count` pairs at random; a pair repeats only after all others were drawn. Each has an augmentation and
         a synthetic caption of its own (None if it has no synthetic caption)."""
-        rows = torch.arange(len(self)) if rows is None else rows
-        order = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-count // len(rows)))])
-        chosen = order[:count]
+        rounds = range(-(-count // len(self)))
+        chosen = torch.cat([torch.randperm(len(self), generator=generator) for _ in rounds])[:count]
         views = torch.randint(self.augmentations, (count,), generator=generator)
         spread = torch.rand(count, generator=generator)
         synthetic = (spread * (self.captions[chosen] - 1)).long()

@@ -22,7 +22,7 @@ from mobileclip_deploy.verify.subject import OpenedSubject
 
 OF_SOURCE = (
     *("variant", "licence", "builtin", "towers", "image_size"),
-    *("preprocess", "recovered", "weights", "compacted", "distilled"),
+    *("preprocess", "weights", "compacted", "distilled"),
 )
 """Fields of `checkpoint` in the manifest that must equal those of the checkpoint."""
 

@@ -177,8 +177,7 @@ def _replaced_runtime(subject: Subject, checks: Sequence[Check], measurement: Me
 def _origin(bundle: Bundle) -> str:
     """Returns a key of the bundle's embedding space by files: the SHA-256 of the source file, and the reduced size."""
     checkpoint = bundle.manifest.checkpoint
-    sha256 = checkpoint.sha256 if checkpoint.recovered is None else checkpoint.recovered.source_sha256
-    return sha256[:16] + ("" if checkpoint.compacted is None else checkpoint.compacted.space)
+    return checkpoint.sha256[:16] + ("" if checkpoint.compacted is None else checkpoint.compacted.space)
 
 
 def _row(

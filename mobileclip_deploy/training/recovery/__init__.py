@@ -1,1 +1,0 @@
-"""Recovery of the accuracy lost to aggressive quantization: towers trained on the grid of a precision."""
