@@ -131,20 +131,6 @@ def tune(
     tower.requires_grad_(False)
 
 
-def distance(found: Tensor, wanted: Tensor, others: Tensor, scale: float) -> Tensor:
-    """Returns the training loss: 1 - cosine, plus a share of the divergence between the two rankings of other
-    embeddings.
-
-    Args:
-        found, wanted: actual and expected unit embeddings [B, D].
-        others: unit embeddings [M, D] of the other tower, to be ranked.
-        scale: the model's factor of the cosines.
-    """
-    ours, theirs = (F.log_softmax(scale * side @ others.T, dim=1) for side in (found, wanted))
-    divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
-    return (1 - (found * wanted).sum(dim=1)).mean() + RANKING * divergence
-
-
 def _trained(tower: nn.Module, fixed: frozenset[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Returns the float parameters that are not fixed, and the scales and entries."""
     floats: list[nn.Parameter] = []
