@@ -161,7 +161,7 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     if plan.dataset is not None:
         task = checkpoint_looks(plan.source.model, plan.dataset, progress)
     cut, compacted = None, plan.source.provenance.compacted
-    if task is not None and compacted is not None:
+    if task is not None and compacted is not None and any(bundle.search is None for bundle in plan.bundles):
         cut = check_cut(compacted, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
     evidence = replace(evidence, task=task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
