@@ -1,4 +1,4 @@
-"""mobileclip-deploy: a trained MobileCLIP checkpoint to an app's format, proven to be the same model.
+"""Takes a trained MobileCLIP checkpoint to an app's format, and proves that it is still the same model.
 
 import mobileclip_deploy as mcd
 
@@ -9,46 +9,70 @@ result = mcd.verify(bundle)
 runner = mcd.load_runner(bundle, tower="image")
 embeddings = runner(mcd.preprocess(["cat.jpg"], bundle))
 
-Every command of the command line has its function here; it stands in the `door` of its room. What a function is given
-is held against its annotations on the way through this package (`arguments.checked`), and there alone.
+Each command of the command line has its function here. A module is imported when one of its names is first used, so
+that this import is quick. Functions refuse wrong arguments in one sentence (`base/arguments.py`).
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib
 import os
 import sys
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from mobileclip_deploy.base.arguments import checked
 
-# ONNX Runtime 1.29 and newer tells Microsoft which models a process loads, with a number of this machine, unless this
-# stands in the environment when it is imported. What you set yourself stays.
+# Otherwise ONNX Runtime 1.29 and newer reports to Microsoft which models a process loads. A value of yours is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# Hugging Face's packages tell the hub their version and their user's agent with what they fetch.
+# Otherwise Hugging Face's packages send their version and your user agent with each download.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-# Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
-    line.module.removeprefix(f"{__name__}."): tuple(one.name for one in line.names)
-    for line in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
-    if isinstance(line, ast.ImportFrom) and line.module
+    "artifacts.bundle": "Bundle",
+    "artifacts.layouts": "Layout layouts read_layout",
+    "artifacts.towers.door": "reparameterize",
+    "artifacts.towers.label_head": "LabelHead",
+    "benchmark.doctor": "Diagnosis doctor",
+    "benchmark.door": "BenchmarkOutcome BenchmarkResult DeviceListing benchmark devices write_job",
+    "benchmark.report": "report",
+    "benchmark.suite.door": "SuiteResult evaluate_suite",
+    "benchmark.sweep.door": "SweepResult sweep",
+    "errors": "MobileClipDeployError",
+    "evaluation.classification": "Classification Classifications classify",
+    "evaluation.door": "EvaluationResult evaluate load_runner",
+    "export.door": "export export_all",
+    "network.checkpoints.convert": "Conversion convert",
+    "network.checkpoints.cutting": "Languages",
+    "network.checkpoints.door": "load_model",
+    "network.folding": "FoldReport",
+    "network.model.architecture": "MobileCLIP",
+    "parity": "Gates ParityReport",
+    "pictures.inputs": "preprocess tokenize",
+    "search.door": "BridgeResult EmbeddingFile IndexFile SearchResult bridge embed export_index search",
+    "search.index": "Index",
+    "spaces.tags.door": "learn_labels",
+    "targets": "Runner",
+    "training.door": "AugmentationPolicy DistilledTower Reinforced Trained reinforce train train_text_tower",
+    "verify.door": "Comparison Explanation compare explain verify",
+    "verify.embeddings.judging": "EmbeddingsReport verify_embeddings",
+    "verify.foreign.door": "ForeignReport verify_file",
+    "verify.inspect.door": "Inspection LintComparison LintReport Variant compare_lint inspect lint variants",
+    "web.demo": "demo write_demo",
 }
-__all__ = sorted(name for names in DOORS.values() for name in names)
-
+"""Public names by the module that defines them. `__init__.pyi` has the same names for editors and type checkers."""
+_DOOR_OF = {name: door for door, names in DOORS.items() for name in names.split()}
+__all__ = sorted(_DOOR_OF)
 
 _checked = functools.cache(checked)
 
 
 class _Package(ModuleType):
-    """`mobileclip_deploy.export` is a room and a public function; whoever asks the package for it means the function.
+    """This package, in which `mobileclip_deploy.export` is the public function and not the room of the same name.
 
-    Importing a room would put the room's module in the function's place. `from mobileclip_deploy.export import ...`
-    looks the room up by its whole name and is not concerned.
+    An import of a room sets the room as an attribute; such an assignment is ignored. `from mobileclip_deploy.export
+    import ...` finds the room by its whole name.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -60,11 +84,10 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
-    for door, names in DOORS.items():
-        if name in names:
-            found = getattr(importlib.import_module(f"{__name__}.{door}"), name)
-            return _checked(found) if isinstance(found, FunctionType) else found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _DOOR_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_DOOR_OF[name]}"), name)
+    return _checked(value) if isinstance(value, FunctionType) else value
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The public names, each with the door that it comes from. `__init__.py` reads them here, too."""
+"""Public names for editors and type checkers, by the module that defines them; `__init__.py` has the same."""
 
 from mobileclip_deploy.benchmark.doctor import (
     Diagnosis as Diagnosis,

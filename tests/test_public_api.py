@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import sys
+from pathlib import Path
 
 import pytest
 from programs import output
@@ -52,6 +54,13 @@ TYPES = [
     "Trained",
     "Variant",
 ]
+
+
+def test_type_checkers_see_the_names_that_python_has() -> None:
+    stub = Path(mobileclip_deploy.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    imports = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+    doors = {f"{node.module}".partition(".")[2]: {alias.name for alias in node.names} for node in imports}
+    assert doors == {door: set(names.split()) for door, names in mobileclip_deploy.DOORS.items()}
 
 
 def modules() -> list[str]:
