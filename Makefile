@@ -50,7 +50,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --no-warn-unreachable --cache-dir .mypy_cache/windows mobileclip_deploy
 	$(BIN)/lint-imports
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/android.yml .github/workflows/linux.yml .github/workflows/macos.yml .github/workflows/newest.yml .github/workflows/release.yml .github/workflows/rented.yml .github/workflows/windows.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/linux.yml .github/workflows/macos.yml .github/workflows/newest.yml .github/workflows/release.yml .github/workflows/rented.yml .github/workflows/runners.yml .github/workflows/windows.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/verify/action.yml
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/hadolint Dockerfile

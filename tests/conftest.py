@@ -54,7 +54,6 @@ LONGEST = (
     "benchmark/ios/test_failures.py",
     "targets/test_qnn.py",
     "targets/test_coreml_golden.py",
-    "benchmark/android/test_app.py",
     "clients/test_java.py",
     "ios_harness/test_package.py",
     "faults/test_attachment_faults.py",

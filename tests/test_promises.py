@@ -65,7 +65,6 @@ LANGUAGES = {
     "JavaScript, transformers.js": "end_to_end/test_transformers_js.py::test_the_client_s_zero_shot_pipeline",
     "JavaScript, a browser's benchmark": "benchmark/browser/test_driver.py::test_a_browser_measures_with_right_answers",
     "C++, the harness": "benchmark/android/test_harness.py::test_its_record_is_what_the_schema_says",
-    "Smali, a device farm's runner": "benchmark/android/test_farm.py::test_its_code_runs_the_job",
 }
 """Kotlin is not among them: its compiler is fetched, which `make test-all` does."""
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The job `runners` of android.yml: the archive of ready runners for phones in dist/, the one for emulators in
-# dist/emulator/.
+# The archive of ready runners for Android phones, in dist/.
 #   android_runners.sh [TAG]      TAG such as android-runners-2: exit code 1 where it is not the archive that release.json pins
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,4 +10,3 @@ if [[ -n $tag && $tag != "android-runners-$version" ]]; then
 	exit 1
 fi
 android_harness/runners/build.sh ${tag:+--check}
-android_harness/runners/build.sh --machine x86_64 --into dist/emulator

@@ -169,8 +169,7 @@ class RawTensor(Frozen):
 class Golden(Frozen):
     """Inputs for which the author of the job has the expected answers.
 
-    `outputs`: the answers to the first half of the inputs, in offline jobs, for the device's own screen; in jobs of
-    version 0.3 and before all of them.
+    `outputs`: in jobs of earlier versions only; the answers to all inputs, or in offline jobs of 0.4 to half of them.
     """
 
     inputs: RawTensor

@@ -1,8 +1,4 @@
-"""Offline jobs, written for devices that are not connected. Their expected answers stay here until the run comes back.
-
-Half of the answers are part of the job, so that an app that measures by itself can show whether its answers are right.
-The other half shows here whether the device computed them.
-"""
+"""Offline jobs, for devices that are not connected. Their expected answers stay here until the run comes back."""
 
 from __future__ import annotations
 
@@ -17,27 +13,9 @@ from mobileclip_deploy.base.files import cache_folder
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.benchmark.answers import Expected, judge
-from mobileclip_deploy.benchmark.golden import write_raw
-from mobileclip_deploy.benchmark.job import Cell, Job
+from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import REASON, InvalidInput
-
-
-def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:
-    """Returns a job whose cells name the answers to the first half of their golden inputs, written below `folder`."""
-    cells = tuple(_with_shown(cell, job.protocol.golden_inputs, expected, folder) for cell in job.cells)
-    return job.model_copy(update={"cells": cells})
-
-
-def _with_shown(cell: Cell, limit: int, expected: Expected, folder: Path) -> Cell:
-    if cell.golden is None:
-        return cell
-    answers = expected[cell.golden.inputs.file][: limit or None]
-    if len(answers) < 2:
-        return cell
-    file = cell.golden.inputs.file.removesuffix(".inputs.bin") + ".shown.bin"
-    outputs = write_raw(answers[: len(answers) // 2].astype(np.float32), folder, file)
-    return cell.model_copy(update={"golden": cell.golden.model_copy(update={"outputs": outputs})})
 
 
 def save_expected(job: Job, expected: Expected) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import append, outstanding, parse_document, read_stream, write_document
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
@@ -50,11 +48,10 @@ class Plan:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Every file of the job, by its path in the folder: packages file by file, weights next to a model, golden
-        inputs, and the answers that an offline job shows."""
+        """Every file of the job, by its path in the folder: packages file by file, weights next to a model, and
+        golden inputs."""
         names = [name for cell in self.job.cells for name in (cell.file, *weights_beside(cell.file))]
-        golden = [cell.golden for cell in self.job.cells if cell.golden]
-        names += [tensor.file for pair in golden for tensor in (pair.inputs, pair.outputs) if tensor]
+        names += [cell.golden.inputs.file for cell in self.job.cells if cell.golden]
         places = (self.folder / name for name in dict.fromkeys(names))
         expanded = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else (place,)))
         return {file.relative_to(self.folder).as_posix(): file for file in expanded if file.is_file()}
@@ -67,23 +64,6 @@ class Plan:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         write_document(folder / "job.json", self.job)
-
-    def write_for_app(self, into: Path) -> Path:
-        """Writes `into`/<run_id> for an app that measures by itself, and returns that folder.
-
-        It contains the job, its files, and files.json, a list of every file with its size and SHA-256. With this list
-        an app fetches the folder from a web server.
-        """
-        folder = into / self.job.run_id
-        self.copy_to(folder)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        entries = [
-            {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            for path in files
-        ]
-        listing = {"schema_version": 1, "run_id": folder.name, "files": entries}
-        (folder / "files.json").write_text(json.dumps(listing) + "\n", encoding="utf-8")
-        return folder
 
     @property
     def most_bytes(self) -> int:

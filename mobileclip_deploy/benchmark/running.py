@@ -25,7 +25,7 @@ from mobileclip_deploy.benchmark.cells import Cells
 from mobileclip_deploy.benchmark.documents import read_job, read_stream, write_document
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
-from mobileclip_deploy.benchmark.offline_jobs import save_expected, with_shown_answers
+from mobileclip_deploy.benchmark.offline_jobs import save_expected
 from mobileclip_deploy.benchmark.plan import SESSION, Plan
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome, Result
@@ -150,7 +150,6 @@ def write_job(
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with temporary_folder() as place:
         job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), place)
-        job = with_shown_answers(job, expected, place)
         written = driver.write_job(Plan(place, job, versions=_versions(request, job)), into, progress)
         save_expected(job, expected)
         return written

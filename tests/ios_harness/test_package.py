@@ -118,12 +118,6 @@ def test_the_farms_project_tests_the_app_with_the_jobs_in_its_folder() -> None:
     assert scheme_references(FARM_PROJECT) == {app.get_id(), tests.get_id()}
 
 
-def test_the_files_app_shows_the_documents_and_a_link_may_lead_to_a_computer_in_the_same_network() -> None:
+def test_the_files_app_shows_the_documents() -> None:
     keys = plistlib.loads((APP / "Info.plist").read_bytes())
     assert (keys["LSSupportsOpeningDocumentsInPlace"], keys["UIFileSharingEnabled"]) == (True, True)
-    (kind,) = keys["CFBundleURLTypes"]
-    assert kind["CFBundleURLSchemes"] == ["mobileclip-bench"]
-    source = (HARNESS / "HarnessCore/Sources/HarnessCore/Documents/JobLink.swift").read_text(encoding="utf-8")
-    assert 'scheme = "mobileclip-bench"' in source
-    assert keys["NSAppTransportSecurity"] == {"NSAllowsLocalNetworking": True}
-    assert keys["NSLocalNetworkUsageDescription"]

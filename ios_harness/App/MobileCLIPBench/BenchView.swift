@@ -4,7 +4,6 @@ import SwiftUI
 /// The one screen: what can be run, how far it is, what came out.
 struct BenchView: View {
     @ObservedObject var session: Session
-    @State private var link = ""
 
     var body: some View {
         NavigationStack {
@@ -16,12 +15,11 @@ struct BenchView: View {
                     Section { Label(failure, systemImage: "exclamationmark.triangle") }
                 }
                 if let progress = session.progress { ProgressSection(progress: progress, isRunning: session.isRunning) }
-                if let record = session.record { RecordSection(record: record, outcomes: session.outcomes, file: session.recordFile) }
+                if let record = session.record { RecordSection(record: record, file: session.recordFile) }
                 jobs
             }
             .navigationTitle("MobileCLIP Bench")
             .refreshable { await session.look() }
-            .onOpenURL { link = $0.absoluteString }  // it is fetched when its reader says so: anybody may have sent it
         }
     }
 
@@ -31,14 +29,9 @@ struct BenchView: View {
                 Button(offer.name) { session.run(offer) }.disabled(session.isRunning)
             }
             if session.offers.isEmpty {
-                Text("In the Files app, copy job.json and the folders beside it into this app's folder, then pull down. Or fetch a job.")
+                Text("In the Files app, copy job.json and the folders beside it into this app's folder, then pull down.")
                     .foregroundStyle(.secondary)
             }
-            TextField("https:// of a job's folder", text: $link)
-                .textInputAutocapitalization(.never)
-                .autocorrectionDisabled()
-                .keyboardType(.URL)
-            Button(session.fetched ?? "Fetch a job") { session.fetch(link) }.disabled(session.isRunning || link.isEmpty)
         }
     }
 }
@@ -59,14 +52,11 @@ private struct ProgressSection: View {
 
 private struct RecordSection: View {
     let record: BenchmarkRecord
-    let outcomes: [String]
     let file: URL?
 
     var body: some View {
         Section("Self-reported") {
-            ForEach(Array(zip(record.job.cells, outcomes)), id: \.0.id) { cell, outcome in
-                LabeledContent(cell.id, value: outcome)
-            }
+            ForEach(record.job.cells, id: \.id) { LabeledContent($0.id, value: record.outcome(of: $0)) }
             if let file { ShareLink("Share the result", item: file) }
             Text("`mobileclip-deploy report` compares all answers where the job was written.").foregroundStyle(.secondary)
         }

@@ -17,11 +17,7 @@ final class Session: ObservableObject {
     @Published private(set) var failure: String?
     @Published private(set) var record: BenchmarkRecord?
     @Published private(set) var recordFile: URL?
-    /// What the record says of each cell, in the order of its job.
-    @Published private(set) var outcomes: [String] = []
     @Published private(set) var isRunning = false
-    /// How much of a job that is being fetched is here.
-    @Published private(set) var fetched: String?
 
     private let workspace = Workspace(documents: URL.documentsDirectory)
     private let machine: Machine
@@ -60,18 +56,6 @@ final class Session: ObservableObject {
         }
     }
 
-    /// Fetches the job of a link; it is then in the list.
-    func fetch(_ link: String) {
-        begin { [workspace] _ in
-            guard let address = URL(string: link) else { throw HarnessError("\(link) is no link") }
-            _ = try workspace.fetch(JobLink.folder(of: address)) { come, all in
-                let text = "\(come / 1_000_000) of \(all / 1_000_000) MB"
-                Task { @MainActor in self.fetched = text }
-            }
-            return nil
-        }
-    }
-
     private func carryOut(_ request: Request, thenExit: Bool) {
         begin(thenExit: thenExit) { [workspace, machine] observe in
             try workspace.carryOut(request, machine: machine, observe: observe)
@@ -94,13 +78,12 @@ final class Session: ObservableObject {
     }
 
     private func end(_ outcome: Result<URL?, Error>, _ thenExit: Bool) {
-        (isRunning, fetched) = (false, nil)
+        isRunning = false
         UIApplication.shared.isIdleTimerDisabled = false
         switch outcome {
         case .success(let file):
             recordFile = file
             record = file.flatMap { try? DocumentFiles.read($0, as: BenchmarkRecord.self) }
-            outcomes = record.map(workspace.verdicts) ?? []
         case .failure(let error):
             failure = error.localizedDescription
         }

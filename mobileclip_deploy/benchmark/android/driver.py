@@ -36,21 +36,15 @@ from mobileclip_deploy.benchmark.driver import Driver, Listing
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run, Snapshot
-from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.targets.values import RuntimePlace
 
-APP = "app"
-"""Selector of the app that measures by itself (android_harness/app), on any phone."""
 RECONNECTIONS = 3
 """Number of times that a run continues by itself after its phone was lost."""
-APP_RUNS = (("onnxruntime", "cpu"), ("onnxruntime", None))
 
 
 class AndroidDriver(Driver):
-    """Driver of the phone with the serial number `selector`, or of the only connected phone. Keeps to one phone.
-
-    The selector `app` means the app that measures by itself. For the app, jobs are only written.
-    """
+    """Driver of the phone with the serial number `selector`, or of the only connected phone. Keeps to one phone."""
 
     kind = "android"
     devices = "Android phones"
@@ -62,13 +56,7 @@ class AndroidDriver(Driver):
         self._serial_of_run: str | None = None
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
-        named = self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
-        if self.selector != APP:
-            return named
-        in_app = tuple(run_place for run_place in named if (run_place.runtime, run_place.backend) in APP_RUNS)
-        if not in_app:
-            raise NotRun("the app has only ONNX Runtime's CPU; the runners measure the others by adb")
-        return in_app
+        return self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
 
     def discover(self) -> tuple[Listing, ...]:
         try:
@@ -81,15 +69,11 @@ class AndroidDriver(Driver):
         return tuple(self._listing(serial, state) for serial, state in devices)
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
-        if self.selector == APP:
-            return plan.write_for_app(into)
         runners = self._find_runners(plan, progress)
         return write_job_folder(plan, runners, self._settings, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         refuse_profile(plan)
-        if self.selector == APP:
-            raise UsageError("the app measures alone: write its job with `job`, and read its result with `report`")
         lost_times = 0
         while True:
             try:

@@ -106,6 +106,6 @@ class InstalledPrograms(Programs):
             "build it with the NDK for arm64-v8a, with its libraries, as described in android_harness/README.md"
             if self.loader is None
             else "the ready runners need a shell that may execute files there: name another folder in "
-            "MOBILECLIP_ANDROID_FOLDER, or measure with the app (`device='android:app'`)"
+            "MOBILECLIP_ANDROID_FOLDER"
         )
         return NotStarting(f"{program} does not start on the phone {self.adb.serial} ({reason}): {remedy}")

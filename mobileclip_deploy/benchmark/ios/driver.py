@@ -40,7 +40,9 @@ class IosDriver(Driver):
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         check_plan(plan)
-        return plan.write_for_app(into)
+        folder = into / plan.job.run_id
+        plan.copy_to(folder)
+        return folder
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         check_plan(plan)

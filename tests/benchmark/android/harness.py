@@ -36,13 +36,6 @@ PACKAGES = {
     "ip": "iproute2",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "qemu-aarch64": "qemu-user",
-    "aapt2": "aapt android-framework-res",
-    "smali": "libsmali-java",
-    "zipalign": "zipalign",
-    "apksigner": "apksigner",
-    "keytool": "default-jdk-headless",
-    "javac": "default-jdk-headless",
-    "enjarify": "enjarify",
 }
 HEADERS = {
     "/usr/include/nlohmann/json.hpp": "nlohmann-json3-dev",

@@ -315,30 +315,3 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
         f"{bundle.name}.text.litert-cpu.t1": ("relative", 1e-4),
         f"{bundle.name}.text.litert-gpu.t1": ("cosine", 0.999),
     }
-
-
-def test_the_lines_of_the_emulators_job_measure_on_a_phone(
-    installed: Package, phones: Phones, built: Path, tmp_path: Path
-) -> None:
-    """.github/scripts/android_emulator.sh, with the harness built for this machine in the NDK's place, and bundles of a
-    small network in nano's."""
-    checkout = tmp_path / "checkout"
-    shutil.copytree(ROOT / ".github/scripts", checkout / ".github/scripts")
-    (checkout / "android_harness/build/x86_64").mkdir(parents=True)
-    (checkout / "android_harness/build/x86_64/bin").symlink_to(built / "bin")
-    (checkout / "dist/emulator").mkdir(parents=True)
-    shutil.copy(installed.archive, checkout / "dist/emulator")
-    (checkout / "out").mkdir()
-    with known(tmp_path) as checkpoint:
-        model = mcd.load_model(WORDS, checkpoint)
-        for target in ("onnx", "executorch", "litert"):
-            bundle = mcd.export(model, target, "fp32", checkout / "out", tower="text", verify=False)
-            bundle.path.rename(checkout / f"out/nano-{target}-fp32")
-    own = {"PATH": f"{phones.path}:{Path(sys.executable).parent}", "PYTHONPATH": str(ROOT)}
-    command = [str(checkout / ".github/scripts/android_emulator.sh"), "benchmarks"]
-    environment = own | outside(phones, installed, tmp_path)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    measured = [read_result(checkout / name) for name in ("emulator.json", "ready.json")]
-    assert [len(result.cells) for result in measured] == [1, 3]
-    assert all(cell.status == "done" and cell.golden and cell.golden.passed for one in measured for cell in one.cells)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import subprocess
-from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from benchmark.ios.phone_folder import UDID, FolderPhone, IphoneBenchmark
 from command_line import run
-from json_files import edited_json
-from programs import serving
 
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
@@ -70,53 +66,24 @@ def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
 
 
 @pytest.mark.slow
-def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_and_report_reads_what_it_sends(
+def test_a_job_for_a_phone_out_of_reach_comes_by_hand_runs_there_and_report_reads_what_it_sends(
     benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_hand, documents = tmp_path / "by hand", tmp_path / "documents"
-    runs = by_hand / "runs"
+    runs = tmp_path / "runs"
     done = run("benchmark", benchmark.bundle, "--device", "ios", "--quick", "--tower", "text", "--job", runs)
     assert done.code == 0, done.stderr
     (job,) = runs.iterdir()
     assert done.stdout == f"wrote {job}\n"
+    assert {path.name for path in job.iterdir()} == {"job.json", "golden", "models"}
     assert not (phone.folder / "calls.jsonl").exists()
     assert run("benchmark", benchmark.bundle, "--device", "mac", "--job", runs).code == 2
     monkeypatch.setenv("COREML_STAND_IN", str(phone.folder / "core_ml.json"))
-
-    def started(*words: str, place: Path = documents) -> subprocess.CompletedProcess[str]:
-        command = [str(phone.harness), "--documents", str(place), "--standing-in-for", "ios", *words]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(runs))
-    with serving(handler) as address:
-        link = f"{address}/{job.name}"
-        for form in (link, f"{link}/files.json", f"mobileclip-bench:?job={link}", link.replace("http:", "Http:")):
-            assert started("--remove", job.name).returncode == 0
-            done = started("--fetch", form)
-            assert (done.returncode, done.stderr) == (0, "")
-        assert f"a job {job.name} is here already" in started("--fetch", link).stderr
-        fetched = documents / "runs" / job.name
-        ours = {path.relative_to(job) for path in job.rglob("*") if path.is_file() and path.name != "files.json"}
-        assert {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()} == ours
-        for name in ours:
-            assert (fetched / name).read_bytes() == (job / name).read_bytes()
-        for place in (documents, by_hand):
-            assert started("--run", job.name, place=place).returncode == 0
-            (sent,) = place.glob("results/*/*.run.json")
-            assert {cell.status for cell in read_result(sent).cells} == {"done"}
-        assert started("--remove", job.name).returncode == 0
-        content = (job / "job.json").read_bytes()
-        (job / "job.json").write_bytes(content.replace(b'"seed":', b'"seed": '))
-        assert "job.json is larger than files.json says" in started("--fetch", link).stderr
-        (job / "job.json").write_bytes(content.replace(b'"seed":', b'"seed"'))
-        assert "job.json is not the file that files.json names" in started("--fetch", link).stderr
-        with edited_json(job / "files.json") as listing:
-            listing["files"] = [entry | {"bytes": 2**53 - 1} for entry in listing["files"]] * 500  # no sum holds them
-        assert "files" in (said := started("--fetch", link)).stderr
-        assert said.returncode == 2
-        assert "files.json cannot be fetched" in started("--fetch", f"{link}/absent").stderr
-        assert "is no link to a job" in started("--fetch", "file:///etc/passwd").stderr
-        assert not list((documents / "fetching").iterdir())
+    command = [str(phone.harness), "--documents", str(tmp_path), "--standing-in-for", "ios", "--run", job.name]
+    subprocess.run(command, check=True)
+    (sent,) = tmp_path.glob("results/*/*.run.json")
+    result = read_result(sent)
+    assert {cell.status for cell in result.cells} == {"done"}
+    assert not result.self_reported
 
 
 def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:

@@ -19,17 +19,6 @@ public protocol ObservableObject: AnyObject {}
     public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
 }
 
-public struct Binding<Value> {}
-
-@MainActor @propertyWrapper public struct State<Value> {
-    public var wrappedValue: Value {
-        get { fatalError() }
-        nonmutating set {}
-    }
-    public init(wrappedValue: Value) {}
-    public var projectedValue: Binding<Value> { Binding() }
-}
-
 @MainActor public protocol View {
     associatedtype Body: View
     @ViewBuilder var body: Body { get }
@@ -56,19 +45,11 @@ public struct Anything: Leaf {
 
 public enum HierarchicalShapeStyle { case secondary }
 
-public struct TextInputAutocapitalization: Sendable {
-    public static var never: TextInputAutocapitalization { TextInputAutocapitalization() }
-}
-
 extension View {
     public func navigationTitle(_ title: String) -> Anything { Anything() }
     public func refreshable(action: @escaping @Sendable () async -> Void) -> Anything { Anything() }
-    public func onOpenURL(perform action: @escaping (URL) -> Void) -> Anything { Anything() }
     public func disabled(_ disabled: Bool) -> Anything { Anything() }
     public func foregroundStyle(_ style: HierarchicalShapeStyle) -> Anything { Anything() }
-    public func textInputAutocapitalization(_ autocapitalization: TextInputAutocapitalization?) -> Anything { Anything() }
-    public func autocorrectionDisabled(_ disable: Bool = true) -> Anything { Anything() }
-    public func keyboardType(_ type: UIKeyboardType) -> Anything { Anything() }
     public func onAppear(perform action: (() -> Void)? = nil) -> Anything { Anything() }
 }
 
@@ -83,10 +64,6 @@ public struct Label: Leaf {
 
 public struct Button: Leaf {
     public init(_ title: String, action: @escaping @MainActor () -> Void) {}
-}
-
-public struct TextField: Leaf {
-    public init(_ title: String, text: Binding<String>) {}
 }
 
 public struct List: Leaf {

@@ -9,8 +9,6 @@
     public var batteryState = BatteryState.unknown
 }
 
-public enum UIKeyboardType: Int, Sendable { case URL = 3 }
-
 @MainActor public class UIApplication {
     public static let shared = UIApplication()
     public var isIdleTimerDisabled = false

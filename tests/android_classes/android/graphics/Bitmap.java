@@ -1,6 +1,5 @@
 package android.graphics;
 
-import android.StandIn;
 import java.nio.Buffer;
 import java.nio.ByteBuffer;
 
@@ -12,7 +11,7 @@ public final class Bitmap {
     private final int width;
     private final Config config;
 
-    @StandIn
+    /** Of tests alone. */
     public Bitmap(byte[] pixels, int width, Config config) {
         this.pixels = pixels;
         this.width = width;

@@ -1,5 +1,3 @@
 package android.os;
 
-public final class Bundle extends BaseBundle {
-    public Bundle() {}
-}
+public final class Bundle {}

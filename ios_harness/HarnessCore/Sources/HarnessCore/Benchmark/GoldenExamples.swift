@@ -1,7 +1,6 @@
 import Foundation
 
-/// A cell's golden inputs, or the one constant input of a cell that has none. `ShownAnswers` has what
-/// some of them should be answered.
+/// A cell's golden inputs, or the one constant input of a cell that has none.
 struct GoldenExamples {
     let inputs: [Example]
 

@@ -1,7 +1,7 @@
 import Foundation
 
-/// Task of the app, or of the command. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`, `--fetch
-/// LINK`; with `--run` `--first`; and `--exit` to end afterwards.
+/// Task of the app, or of the command. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`; with `--run` `--first`;
+/// and `--exit` to end afterwards.
 public enum Request: Equatable, Sendable {
     /// Make the folders for a run's files, those of its job that `--folder` names included: what copies files makes none.
     case prepare(String, folders: [String])
@@ -9,17 +9,11 @@ public enum Request: Equatable, Sendable {
     case run(String, onlyFirst: Bool = false)
     /// Remove a run's files, those of its job included.
     case remove(String)
-    /// Fetch a job's folder from a web server.
-    case fetch(URL)
 
     /// - Parameter arguments: without the program's name; nil if they name no task.
     public static func parse(_ arguments: [String]) throws -> Request? {
         let folders = arguments.indices.dropLast().filter { arguments[$0] == "--folder" }.map { arguments[$0 + 1] }
         guard folders.allSatisfy(TextForm.path.holds) else { throw HarnessError("--folder takes a path below the job's folder") }
-        if let place = arguments.firstIndex(of: "--fetch") {
-            guard place + 1 < arguments.count, let link = URL(string: arguments[place + 1]) else { throw HarnessError("--fetch takes a link") }
-            return .fetch(try JobLink.folder(of: link))
-        }
         let requests: [(String, (String) -> Request)] = [
             ("--prepare", { .prepare($0, folders: folders) }), ("--run", { .run($0, onlyFirst: arguments.contains("--first")) }), ("--remove", Request.remove),
         ]
@@ -67,12 +61,6 @@ public struct Workspace: Sendable {
         return [place, place.appendingPathComponent(id)].first(where: holdsJob)
     }
 
-    /// What a screen says of each cell of a run, in the order of its job.
-    public func verdicts(_ record: BenchmarkRecord) -> [String] {
-        let folder = jobs().first { (try? DocumentFiles.read($0.appendingPathComponent("job.json"), as: Job.self)) == record.job }
-        return record.job.cells.map { cell in folder.map { record.verdict(on: cell, folder: $0) } ?? "its job is not here any more" }
-    }
-
     /// Jobs that can be started by hand: Documents/job.json first, then those under runs/.
     public func jobs() -> [URL] {
         let under = (try? FileManager.default.contentsOfDirectory(atPath: runs.path)) ?? []
@@ -107,8 +95,6 @@ public struct Workspace: Sendable {
                 guard benchmark.job.runId == id else { throw HarnessError("runs/\(id) holds the job \(benchmark.job.runId)") }
                 _ = try benchmark.run(onlyFirst: onlyFirst, observe: observe)
             }
-        case .fetch(let folder):
-            _ = try fetch(folder) { _, _ in }
         case .remove(let id):
             for folder in [runs.appendingPathComponent(id), output(id)] where FileManager.default.fileExists(atPath: folder.path) {
                 try FileManager.default.removeItem(at: folder)
@@ -125,7 +111,7 @@ public struct CommandLineRequest {
 
     public init(_ arguments: [String]) throws {
         guard let request = try Request.parse(arguments), let folder = CommandLineRequest.value(of: "--documents", arguments) else {
-            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--prepare | --run | --remove) ID | --fetch LINK")
+            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--prepare | --run | --remove) ID")
         }
         let kind = CommandLineRequest.value(of: "--standing-in-for", arguments)
         guard kind == nil || Machine.isSimulated && DeviceKind(rawValue: kind!) != nil else {

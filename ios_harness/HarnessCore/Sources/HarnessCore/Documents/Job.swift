@@ -63,7 +63,7 @@ public struct RawTensor: Codable, Equatable, Sendable {
 
 public struct Golden: Codable, Equatable, Sendable {
     public var inputs: RawTensor
-    /// The answers to the first of the inputs, for this device's own screen.
+    /// Of jobs of earlier versions.
     public var outputs: RawTensor?
 }
 

@@ -52,3 +52,16 @@ public struct BenchmarkRecord: Codable, Equatable, Sendable {
     public var environment: RunEnvironment
     public var rounds: [RoundResult]
 }
+
+extension BenchmarkRecord {
+    /// Text for a screen: the first error, or the median of all samples and the number of rounds. Answers are compared later.
+    public func outcome(of cell: Cell) -> String {
+        let all = rounds.filter { $0.cell == cell.id }
+        let samples = all.flatMap { $0.samplesNs ?? [] }.sorted()
+        if let error = all.compactMap(\.error).first { return error }
+        let count = "\(all.count) of \(job.protocol.rounds) rounds"
+        guard !samples.isEmpty else { return count }
+        let median = (samples[(samples.count - 1) / 2] + samples[samples.count / 2]) / 2
+        return String(format: "%.3f ms, ", Double(median) / 1e6) + count
+    }
+}
