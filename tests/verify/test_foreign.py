@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from command_line import run
@@ -236,31 +235,6 @@ def test_an_output_that_is_no_embedding_is_named(model: Any, tmp_path: Path) -> 
     report = mcd.verify_file(path)
     assert (report.verdict, report.towers[0].cause) == ("differs", "no-embedding")
     assert "10 class probabilities instead of an embedding of 128" in report.sentence
-
-
-def test_constants_are_found_in_another_order_of_axes_and_as_integers() -> None:
-    from mobileclip_deploy.verify.foreign.weights import EXACT, _distance, _evidence, _on_grid
-
-    values = np.random.default_rng(0).normal(size=(64, 48)).astype(np.float32)
-    assert _distance(values, values.T) == 0
-    assert _distance(values, values * np.float32(0.5**0.5)) < EXACT
-    assert _distance(values, np.rint(values.T * 30).astype(np.int8) + 5) < 0.05
-    assert _distance(values, np.roll(values, 1, axis=0)) > 1
-    normed = values * np.linspace(0.5, 1.5, 48, dtype=np.float32)  # by the scale of a LayerNorm
-    assert _distance(values, normed) < EXACT
-    assert _distance(values, normed + np.float32(1e-3) * values.T.reshape(64, 48)) > 0.1
-    steps = np.abs(values).max(axis=1, keepdims=True) / 127
-    rounded = (np.rint(values / steps) * steps).astype(np.float16)
-    assert (_on_grid(rounded), _on_grid(rounded.T), _on_grid(values)) == (True, True, False)
-    table = np.quantile(values, np.linspace(0, 1, 16)).astype(np.float32)  # as 4 bits of a palette
-    assert _on_grid(table[np.abs(values[..., None] - table).argmin(axis=-1)])
-    halves = values.astype(np.float16)
-    tensors = {"exact": halves.astype(np.float32), "also exact": halves[:32].astype(np.float32), "fused": values[:16]}
-    stored = {each.shape[::-1]: [each.astype(np.float16)] for each in tensors.values()}
-    keyed = {tuple(sorted(shape)): arrays for shape, arrays in stored.items()}
-    assert _evidence("folded", tensors, keyed).changed == ()
-    tensors["fused"] = tensors["fused"] * 1.005
-    assert _evidence("folded", tensors, keyed).changed == ("fused",)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
-from mobileclip_deploy.targets.foreign_file import ForeignFile, constants_of
+from mobileclip_deploy.targets.foreign_file import ForeignFile, StoredConstant, constants_of
 from mobileclip_deploy.targets.mil import Port, UnsupportedOperation
 from mobileclip_deploy.targets.values import TensorInfo
 
@@ -38,7 +38,7 @@ def open_foreign(path: Path) -> ForeignFile:
             for value in (results[port.name] for port in program.outputs)
         ]
 
-    def constants() -> Iterator[tuple[str, Array]]:
+    def constants() -> Iterator[StoredConstant]:
         try:
             return constants_of(artifact.graph)
         except InvalidInput:  # of another form than exports here have: the weights are not read

@@ -14,7 +14,7 @@ from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.executorch.runner import declared
 from mobileclip_deploy.targets.flatbuffer import read_file
-from mobileclip_deploy.targets.foreign_file import ForeignFile, constants_of
+from mobileclip_deploy.targets.foreign_file import ForeignFile, StoredConstant, constants_of
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 
@@ -45,7 +45,7 @@ def open_foreign(path: Path) -> ForeignFile:
             results = method.execute([torch.from_numpy(np.ascontiguousarray(value)) for value in values])
         return [result.numpy() for result in results]
 
-    def constants() -> Iterator[tuple[str, Array]]:
+    def constants() -> Iterator[StoredConstant]:
         try:
             return constants_of(ExecuTorchArtifact(path, readable=True).graph)
         except InvalidInput:  # parts that no export here writes: the weights are not read

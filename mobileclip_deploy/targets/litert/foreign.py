@@ -9,9 +9,10 @@ from pathlib import Path
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import NotRun, listed
 from mobileclip_deploy.targets.flatbuffer import read_file
-from mobileclip_deploy.targets.foreign_file import ForeignFile
+from mobileclip_deploy.targets.foreign_file import ForeignFile, StoredConstant
 from mobileclip_deploy.targets.litert.model_file import StoredParts, parse_parts
 from mobileclip_deploy.targets.litert.runner import declared
+from mobileclip_deploy.targets.litert.weights import scale_and_zero
 from mobileclip_deploy.targets.quiet import hold_back
 
 
@@ -47,8 +48,10 @@ def open_foreign(path: Path) -> ForeignFile:
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in results]
 
-    def constants() -> Iterator[tuple[str, Array]]:
-        return iter(parts.constants)
+    def constants() -> Iterator[StoredConstant]:
+        for tensor in parts.constants:
+            assert tensor.values is not None
+            yield StoredConstant(tensor.name, tensor.values, *scale_and_zero(tensor))
 
     engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (CPU)"
     return ForeignFile(inputs, outputs, engine, call, constants, frozenset(parts.operators))

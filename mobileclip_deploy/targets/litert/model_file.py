@@ -118,9 +118,9 @@ def parse_model(data: bytes) -> ModelFile:
 
 @dataclass(frozen=True)
 class StoredParts:
-    """Contents of any .tflite that need no signature: stored tensors by name, operator types, and custom ones."""
+    """Contents of any .tflite that need no signature: stored tensors, operator types, and custom ones."""
 
-    constants: tuple[tuple[str, npt.NDArray[Any]], ...]
+    constants: tuple[StoredTensor, ...]
     operators: tuple[str, ...]
     custom: tuple[str, ...]
 
@@ -133,12 +133,17 @@ def parse_parts(data: bytes) -> StoredParts:
     """
     model = SCHEMA.decoded(data)
     buffers, names = [_content(data, buffer) for buffer in model["buffers"]], SCHEMA.enums["BuiltinOperator"]
-    entries = [entry for graph in model["subgraphs"] for entry in graph["tensors"]]
-    readable = [entry for entry in entries if not entry["variable"] and entry["type"] in (*DTYPES, FOUR_BITS)]
-    tensors = [_tensor(entry, buffers) for entry in readable]
+    tensors: list[StoredTensor] = []
+    for graph in model["subgraphs"]:
+        readable = [
+            entry for entry in graph["tensors"] if not entry["variable"] and entry["type"] in (*DTYPES, FOUR_BITS)
+        ]
+        for entry, tensor in [(entry, _tensor(entry, buffers)) for entry in readable]:
+            told = entry["quantization"]  # blocks are scaled by another tensor
+            tensors.append(tensor if told is None or told["details"] is not None else _with_grid(tensor, told, []))
     codes = [max(code["code"], code["old_code"]) for code in model["codes"]]
     return StoredParts(
-        tuple((tensor.name, tensor.values) for tensor in tensors if tensor.values is not None),
+        tuple(tensor for tensor in tensors if tensor.values is not None),
         tuple(names[code] if 0 <= code < len(names) else f"operator {code}" for code in codes),
         tuple(str(code["custom"]) for code in model["codes"] if code["custom"]),
     )

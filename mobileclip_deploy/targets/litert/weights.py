@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned
@@ -71,6 +71,14 @@ def dequantized(tensor: StoredTensor) -> Floats:
     if tensor.quantized is None:
         return tensor.values.astype(np.float32)
     return _grid(tensor.shape, 4 if tensor.dtype == INT4 else 8, tensor.quantized).restored(tensor.values)
+
+
+def scale_and_zero(tensor: StoredTensor) -> tuple[Array, ...]:
+    """Returns scale and zero point of a tensor's integers, in a shape that numpy broadcasts. Empty if it has none."""
+    if tensor.quantized is None or tensor.dtype == "float32":
+        return ()
+    grid = _grid(tensor.shape, 8, tensor.quantized)
+    return grid.scale, np.asarray(grid.zero)
 
 
 def _grid(own: tuple[int, ...], bits: int, found: Quantized) -> Affine:

@@ -1,37 +1,69 @@
-"""Weights of dynamically quantized ONNX files: their dequantized elements and steps."""
+"""Grids of the integer weights of other tools' ONNX files: scales and zero points by the weight's name."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.grids.decode import Affine
+from mobileclip_deploy.targets.grids.decode import spread
 from mobileclip_deploy.targets.onnx.quantized import PRODUCTS
 
+GRIDS = {
+    "DequantizeLinear": (0, 1, 2, 1),
+    "QLinearMatMul": (3, 4, 5, -1),
+    "QLinearConv": (3, 4, 5, 0),
+    "QGemm": (3, 4, 5, -1),
+    "DynamicQuantizeMatMul": (1, 2, 3, -1),
+    "MatMulIntegerToFloat": (1, 3, 5, -1),
+}
+"""Operator -> indices of its weight, the weight's scale and zero point, and the axis of several scales."""
+Grid = tuple[Array, Array]
 
-def dynamic_weights(model: onnx.ModelProto) -> dict[str, Array]:
-    """Returns the integer weights of products and tables by name, dequantized and with their steps: float32 [2, ...].
 
-    As ONNX Runtime's `quantize_dynamic` writes them: it casts an integer product to float, and multiplies it by the
-    input's scale times the weight's.
-
-    Raises:
-        NotRun: a product of integers is scaled in another way.
-    """
+def weight_grids(model: onnx.ModelProto) -> dict[str, Grid]:
+    """Returns scale and zero point of each integer weight by name, without those that are scaled in an unknown way."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
     scales = dict(filter(None, (_scaled(node, makers, stored) for node in model.graph.node)))
-    weights: dict[str, Array] = {}
+    grids: dict[str, Grid] = {}
     for node in model.graph.node:
+        names, settings = (
+            [*node.input, *[""] * 6],
+            {each.name: helper.get_attribute_value(each) for each in node.attribute},
+        )
         if node.op_type in PRODUCTS:
-            grid = [scales.get(node.output[0], ""), *node.input[3:]]
-            weights[node.input[1]] = _dequantized(stored, node.input[1], *grid)
-        elif node.op_type == "DequantizeLinear" and (table := _looked_up(node, makers)) in stored:
-            weights[table] = _dequantized(stored, table, *node.input[1:])
-    return weights
+            weight, scale, point = names[1], scales.get(node.output[0], ""), names[3]
+            axis = 0 if node.op_type == "ConvInteger" else -1
+        elif node.op_type in GRIDS:
+            places = GRIDS[node.op_type]
+            weight, scale, point = (names[place] for place in places[:3])
+            axis = 0 if settings.get("transB") else settings.get("axis", places[3])
+            if node.op_type == "DequantizeLinear":
+                weight = _looked_up(weight, makers)
+        else:
+            continue
+        if weight in stored and scale in stored:
+            steps = numpy_helper.to_array(stored[scale]).astype(np.float32)
+            zero = numpy_helper.to_array(stored[point]).astype(np.float32) if point in stored else 0 * steps
+            grid = _grid(stored[weight], steps, zero, axis, settings.get("block_size"))
+            grids |= {} if grid is None else {weight: grid}
+    return grids
+
+
+def require_grids(model: onnx.ModelProto) -> None:
+    """Refuses a model with a product whose integers are scaled in another way than `quantize_dynamic` writes: cast to
+    float, and multiplied by the input's scale times the weight's.
+
+    Raises:
+        NotRun: it has one.
+    """
+    grids = weight_grids(model)
+    for weight in (node.input[1] for node in model.graph.node if node.op_type in PRODUCTS):
+        if weight not in grids:
+            raise NotRun(f"the integers {weight[:60]} are scaled in an unknown way")
 
 
 def _scaled(
@@ -44,22 +76,18 @@ def _scaled(
     return made["Cast"].input[0], next((name for name in made["Mul"].input if name in stored), "")
 
 
-def _looked_up(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> str:
-    """Returns the table whose rows a node dequantizes, or else its input."""
-    name = node.input[0]
+def _looked_up(name: str, makers: dict[str, onnx.NodeProto]) -> str:
+    """Returns the table whose rows are a value, or else the value."""
     maker = makers.get(name)
     return maker.input[0] if maker is not None and maker.op_type == "Gather" else name
 
 
-def _dequantized(stored: dict[str, onnx.TensorProto], weight: str, scale: str, point: str = "") -> Array:
-    """Returns a weight and its steps: per tensor, or of a matrix also per column.
-
-    Raises:
-        NotRun: they are not in the file, or in another form.
-    """
-    sizes = [(), (1,), tuple(stored[weight].dims[-1:])] if weight in stored and scale in stored else []
-    if not sizes or tuple(stored[scale].dims) not in sizes[: 3 if len(stored[weight].dims) == 2 else 2]:
-        raise NotRun(f"the integers {weight[:60]} are scaled in an unknown way")
-    integers, steps = (numpy_helper.to_array(stored[name]) for name in (weight, scale))
-    zero = numpy_helper.to_array(stored[point]) if point in stored else 0
-    return np.stack((Affine(steps, 8, zero).restored(integers), np.broadcast_to(steps, integers.shape)))
+def _grid(tensor: onnx.TensorProto, scale: Array, zero: Array, axis: int, block: int | None) -> Grid | None:
+    """Returns the grid of a tensor: of one scale, one for each index of an axis, or one for each block of it."""
+    shape = tuple(tensor.dims)
+    if scale.size == 1:
+        return scale.reshape(()), zero.reshape(())
+    if shape and scale.shape == (shape[axis],):
+        along = [-1 if index == axis % len(shape) else 1 for index in range(len(shape))]
+        return scale.reshape(along), zero.reshape(along if zero.size > 1 else ())
+    return (spread(scale, shape, block), spread(zero, shape, block)) if block and scale.ndim == len(shape) else None

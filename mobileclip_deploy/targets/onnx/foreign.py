@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import AttributeProto, TensorProto, numpy_helper
@@ -13,8 +14,8 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.errors import InvalidInput, NotRun, listed
-from mobileclip_deploy.targets.foreign_file import ForeignFile
-from mobileclip_deploy.targets.onnx.dynamic import dynamic_weights
+from mobileclip_deploy.targets.foreign_file import ForeignFile, StoredConstant
+from mobileclip_deploy.targets.onnx.dynamic import require_grids, weight_grids
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.quantized import DYNAMIC, plain_model
 from mobileclip_deploy.targets.onnx.runner import declared, open_session
@@ -40,7 +41,7 @@ def open_foreign(path: Path) -> ForeignFile:
     inputs, outputs = declared(path)
     engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
-    def opened(source: Path | bytes, constants: Callable[[], Iterator[tuple[str, Array]]]) -> ForeignFile:
+    def opened(source: Path | bytes) -> ForeignFile:
         session = open_session(source)
 
         def call(values: Sequence[Array]) -> list[Array]:
@@ -50,14 +51,19 @@ def open_foreign(path: Path) -> ForeignFile:
 
         return ForeignFile(inputs, outputs, engine, call, constants, operators)
 
-    def constants() -> Iterator[tuple[str, Array]]:
-        return ((tensor.name, numpy_helper.to_array(tensor, str(path.parent))) for tensor in tensors)
+    def constants() -> Iterator[StoredConstant]:
+        grids = weight_grids(model)
+        for tensor in tensors:
+            values = numpy_helper.to_array(tensor, str(path.parent))
+            if values.dtype.isbuiltin != 1:  # numpy lacks integers of 4 bits and bfloat16
+                values = values.astype(np.float32 if tensor.data_type == TensorProto.BFLOAT16 else np.int8)
+            yield StoredConstant(tensor.name, values, *grids.get(tensor.name, ()))
 
     def without_rounding() -> ForeignFile:
-        weights = dynamic_weights(model)
-        return opened(plain_model(artifact).SerializeToString(), lambda: iter(weights.items()))
+        require_grids(model)
+        return opened(plain_model(artifact).SerializeToString())
 
-    file = opened(path, constants)
+    file = opened(path)
     return replace(file, unrounded=without_rounding) if DYNAMIC in operators else file
 
 

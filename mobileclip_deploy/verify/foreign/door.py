@@ -24,11 +24,12 @@ from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_var
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.verify.foreign.conventions import TextConvention, conventions_of, roles_of
 from mobileclip_deploy.verify.foreign.feeding import Feeder
-from mobileclip_deploy.verify.foreign.judging import judged
+from mobileclip_deploy.verify.foreign.judging import OTHERWISE, judged
 from mobileclip_deploy.verify.foreign.likeness import layout_like
 from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds
 from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.foreign.searching import TowerSearch
+from mobileclip_deploy.verify.foreign.weights import weight_evidence
 
 __all__ = ["ForeignReport", "layout_of", "verify_file"]
 
@@ -131,11 +132,12 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     usual: dict[str, Any] = {tower: each[0] for tower, each in conventions.items()}
     feeder = Feeder(file, roles, usual.get("image"), usual.get("text"), model.variant.tokenizer)
     constants = list(file.constants())
+    found = weight_evidence(model, constants)
     lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
     if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
         inputs = inputs.some("text", np.arange(1, TEXTS))
     searches = (TowerSearch(feeder, model, tower, inputs, conventions[tower], progress) for tower in conventions)
-    return [judged(search, search.search(), constants) for search in searches]
+    return [judged(search, search.search(), constants, found) for search in searches]
 
 
 def sentence(tower: ForeignTower) -> str:
@@ -143,7 +145,8 @@ def sentence(tower: ForeignTower) -> str:
     kind = "pictures" if tower.tower == "image" else "texts"
     measured = f"{tower.distance:.1e} from the checkpoint on {tower.inputs} {kind}"
     if tower.verdict == "same":
-        text = f"the checkpoint's model at {tower.precision}, {measured} (bound {tower.bound:.1e})"
+        otherwise = OTHERWISE if tower.weights.form.endswith(OTHERWISE) else ""
+        text = f"the checkpoint's model at {tower.precision}{otherwise}, {measured} (bound {tower.bound:.1e})"
     elif tower.cause_text is not None:
         text = f"the checkpoint's weights, but {tower.cause_text}: {measured}"
         text += "" if tower.explained is None else f", {tower.explained:.1e} with that change"

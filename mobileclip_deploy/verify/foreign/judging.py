@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mobileclip_deploy.base.files.arrays import Array
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.base.files.arrays import Array, Floats
+from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.targets.foreign_file import StoredConstant
 from mobileclip_deploy.verify.foreign.causes import Cause
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
 from mobileclip_deploy.verify.foreign.report import (
@@ -22,31 +23,36 @@ from mobileclip_deploy.verify.foreign.report import (
     Verdict,
     WeightsFound,
 )
-from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch
-from mobileclip_deploy.verify.foreign.weights import OTHER, weight_evidence, with_rounded
+from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch, apart
+from mobileclip_deploy.verify.foreign.weights import OTHER, Found, WeightEvidence, unclaimed_integers, with_weights
 
 HALF = 2.0**13
 """Ratio of float16's rounding to float32's."""
 SAME_LENGTH = 0.02
 """Largest relative difference of lengths from their median that still makes one factor."""
+LOOSER = 1.5
+"""Ratio of losses up to which a rounding is as good as that to the nearest values: learned ones are better."""
+OTHERWISE = ", rounded otherwise"
 MOST = 20
 """Names of different weights in a report."""
 NAMED = {"float32": "fp32", "float64": "fp32", "float16": "fp16", "bfloat16": "fp16", "int8": "w8a8", "uint8": "w8a8"}
 
 
-def stored_precision(constants: Iterable[tuple[str, Array]]) -> str:
+def stored_precision(constants: Iterable[StoredConstant]) -> str:
     """Returns the precision that holds most elements of a file's constants."""
     sizes = Counter[str]()
-    for _, values in constants:
-        sizes[NAMED.get(values.dtype.name, "")] += values.size
+    for constant in constants:
+        sizes[NAMED.get(constant.values.dtype.name, "")] += constant.values.size
     sizes.pop("", None)
     return max(sizes, key=lambda name: sizes[name], default="fp32")
 
 
-def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Array]]) -> ForeignTower:
-    """Returns the verdict on the tower that was searched."""
+def judged(
+    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], found: Mapping[str, WeightEvidence]
+) -> ForeignTower:
+    """Returns the verdict on the tower that was searched; `found`: evidence of all towers in the file's constants."""
     file, convention, cause = search.feeder.file, match.pair.convention, match.pair.cause
-    evidence = weight_evidence(getattr(search.model, search.tower), constants)
+    evidence = found[search.tower]
     roles = search.feeder.roles
     index = roles.image if isinstance(convention, ImageConvention) else roles.ids
     assert index is not None
@@ -55,15 +61,16 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
     precisions = (stored_precision(constants), evidence.rounding, *half)
     # The coarsest one: quantized activations are coarser than weights of the same bits.
     precision = min(precisions, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
-    bound, floor, changed = _bound(precision, search.floor), search.floor, evidence.changed
-    verdict: Verdict = "same" if match.clean <= bound and not changed else "differs"
-    if verdict == "same" and match.clean > floor:
-        sharper = _sharper(search, match)
+    bound, floor, changed = _bound(precision, search.floor), search.floor, evidence.different
+    if evidence.otherwise and not _rounded_well(search, found):
+        changed += evidence.otherwise
+    verdict: Verdict = "differs" if changed or match.clean > bound else "same"
+    if floor < match.clean <= bound:
+        sharper = _sharper(search, match, constants, found)
         if sharper is None:
             match = search.partly(match) or match
         elif sharper.wrong:
-            match, bound, floor, changed = sharper.match, sharper.bound, sharper.floor, sharper.different
-            verdict = "differs"
+            match, bound, floor, verdict = sharper.match, sharper.bound, sharper.floor, "differs"
         cause = match.pair.cause
     named = cause is not CLEAN and match.clean > floor
     cause = cause if named else CLEAN
@@ -88,11 +95,11 @@ def judged(search: TowerSearch, match: Match, constants: Sequence[tuple[str, Arr
         output=_output(search, match),
         precision=precision,
         weights=WeightsFound(
-            form=evidence.form,
-            found=len(evidence.distances),
+            form=evidence.form + (OTHERWISE if evidence.otherwise and verdict == "same" else ""),
+            found=len(evidence.matches),
             total=evidence.total,
             median=evidence.median,
-            different=(changed + (evidence.missing if verdict == "differs" else ()))[:MOST],
+            different=changed[:MOST],
         ),
         distance=match.clean,
         bound=bound,
@@ -109,38 +116,49 @@ class _Sharper:
 
     Attributes:
         bound, floor: of distances in float32.
-        different: tensors that are not the checkpoint's, rounded.
     """
 
     match: Match
     bound: float
     floor: float
-    different: tuple[str, ...]
 
     @property
     def wrong(self) -> bool:
         cause = self.match.pair.cause is not CLEAN and self.match.clean > self.floor
-        return cause or self.match.clean > self.bound or bool(self.different)
+        return cause or self.match.clean > self.bound
 
 
-def _sharper(search: TowerSearch, match: Match) -> _Sharper | None:
+def _sharper(
+    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], found: Mapping[str, WeightEvidence]
+) -> _Sharper | None:
     """Compares the tower without rounding. Returns None if that cannot be done, or proves nothing."""
     if not search.feeder.file.rounds:
         return None
-    file = search.feeder.file.unrounded()
+    model = with_weights(search.model, found, lambda each: None if each.stored.scale is None else each.stored.values)
+    feeder, conventions = replace(search.feeder, file=search.feeder.file.unrounded()), [match.pair.convention]
+    again = replace(search, feeder=feeder, model=model, conventions=conventions, ran={})
     try:
-        weights = list(file.constants())
-    except RuntimeFailed:  # its integers are scaled in a way of its own
+        best = again.search()
+    except NotRun:  # its integers are scaled in a way of its own
         return None
-    rounded = with_rounded(search.model, weights)
-    feeder, conventions = replace(search.feeder, file=file), [match.pair.convention]
-    again = replace(search, feeder=feeder, model=rounded.model, conventions=conventions, ran={})
-    best = again.search()
-    if rounded.unknown and best.pair.cause is CLEAN:  # a converter may have multiplied weights
+    if unclaimed_integers(found, constants) and best.pair.cause is CLEAN:  # a converter may have multiplied weights
         if (partly := again.partly(best)) is None:
             return None
         best = partly
-    return _Sharper(best, _bound("fp32", again.floor), again.floor, rounded.different)
+    return _Sharper(best, _bound("fp32", again.floor), again.floor)
+
+
+def _rounded_well(search: TowerSearch, found: Mapping[str, WeightEvidence]) -> bool:
+    """Returns whether weights that were rounded otherwise lose about as little as the nearest ones of their grids."""
+
+    def loss(values: Callable[[Found], Floats]) -> float:
+        model = with_weights(search.model, found, lambda each: values(each) if each.state == "otherwise" else None)
+        return apart(replace(search, model=model).clean, search.clean)
+
+    own, nearest = (
+        loss(values) for values in (lambda each: each.stored.values, lambda each: each.stored.nearest(each.expected))
+    )
+    return own <= max(LOOSER * nearest, search.floor)
 
 
 def _bound(precision: str, floor: float) -> float:

@@ -23,6 +23,7 @@ from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.interpreter import end_group, python
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets import Target, targets
+from mobileclip_deploy.targets.foreign_file import StoredConstant
 
 PROCESS = "mobileclip_deploy.verify.foreign.process"
 SECONDS = 600.0
@@ -105,8 +106,7 @@ class OpenedFile:
         self._resources.close()
 
     def unrounded(self) -> OpenedFile:
-        """Returns the same file without the rounding of activations, in the same process. Its constants are the weights
-        that were integers and their steps, float32 [2, ...]."""
+        """Returns the same file without the rounding of activations, in the same process."""
         opened = copy.copy(self)
         opened._options = {"unrounded": True}
         return opened
@@ -124,12 +124,14 @@ class OpenedFile:
         with np.load(result, allow_pickle=False) as stored:
             return [stored[str(index)] for index in range(len(self.outputs))]
 
-    def constants(self) -> Iterator[tuple[str, Array]]:
-        """Yields the name and the elements of each stored tensor of some size, as stored."""
+    def constants(self) -> Iterator[StoredConstant]:
+        """Yields each stored tensor of some size."""
         path = self._folder / "constants.npz"
         names = self._request({"constants": str(path)})["names"]
         with np.load(path, allow_pickle=False) as stored:
-            yield from ((name, stored[str(index)]) for index, name in enumerate(names))
+            for index, name in enumerate(names):
+                keys = (str(index), f"{index} scale", f"{index} zero")
+                yield StoredConstant(name, *(stored[key] for key in keys if key in stored))
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None

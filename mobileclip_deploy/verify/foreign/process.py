@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, Unread, causes, first_sentence
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.foreign_file import ForeignFile
 
-LEAST = 64
+LEAST = 8
 """Elements of the smallest constant that is reported: smaller ones are settings."""
 LARGEST_RESULT = 1 << 26
 """Elements of the largest result that is passed on."""
@@ -80,16 +79,19 @@ def _answer(file: ForeignFile, request: dict[str, Any]) -> dict[str, Any]:
         results = [np.asarray(result) for result in file.call(values)]
         if sum(result.size for result in results) > LARGEST_RESULT:
             raise InvalidInput("its results are too large for embeddings")
-        _save(request["result"], results)
+        _save(request["result"], {str(index): result for index, result in enumerate(results)})
         return {}
-    pairs = [(name, values) for name, values in file.constants() if values.size >= LEAST]
-    _save(request["constants"], [values for _, values in pairs])
-    return {"names": [name[:200] for name, _ in pairs]}
+    constants = [each for each in file.constants() if each.values.size >= LEAST]
+    arrays = {str(index): each.values for index, each in enumerate(constants)}
+    for index, each in enumerate(constants):
+        if each.scale is not None:
+            arrays |= {f"{index} scale": each.scale, f"{index} zero": np.asarray(each.zero)}
+    _save(request["constants"], arrays)
+    return {"names": [each.name[:200] for each in constants]}
 
 
-def _save(path: str, arrays: list[Array]) -> None:
-    named: dict[str, Any] = {str(index): array for index, array in enumerate(arrays)}
-    np.savez(path, **named)
+def _save(path: str, arrays: dict[str, Any]) -> None:
+    np.savez(path, **arrays)
 
 
 if __name__ == "__main__":

@@ -5,40 +5,63 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from mobileclip_deploy.base.files.arrays import Array, Doubles
+from mobileclip_deploy.artifacts.towers.absorbing import normed_layers, scaled_layers
+from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.network.folding import fold_structure, is_folded
 from mobileclip_deploy.network.folding.fold_pass import batch_norm_affine, fold_conv_bn
 from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.architecture.attention import FeatureMapAttention, SelfAttention
 from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
+from mobileclip_deploy.targets.foreign_file import StoredConstant
+from mobileclip_deploy.verify.foreign.tensors import EXACT, State, Stored, correlated, key_of
 
 LEAST = 256
-"""Elements of the smallest tensor that is compared."""
+"""Elements of the smallest matrix that is counted."""
 SAMPLE = 4096
-"""Elements of a tensor that are compared."""
-EXACT, HALF = 1e-5, 2e-3
-"""Relative distance up to which stored floats, or float16, are the checkpoint's: folded weights round differently."""
+"""Elements by which the stored tensor of a weight is found; then all are compared."""
 FOUND = 0.3
 """Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
 SCALED = 0.01
-"""Least difference from 1 of a factor that a converter moves into a weight: GELU's root of 2, attention's scale."""
-ROWS = 32
-"""Rows that give the factors of columns, and are compared with them."""
+"""Least difference from 1 of a factor that a converter moves into a weight."""
+FACTORS = (0.5**0.5, 2**0.5)
+"""GELU's, which a rounded matrix may have. The embeddings of float32 files show if any other is right."""
+HALF = 2e-3
+"""Largest distance of weights that were rounded to float16."""
 ROUNDED = (("fp32", EXACT), ("fp16", HALF), ("w8", 0.05), ("w4", FOUND))
 """Precisions by the largest median distance of their weights."""
 OTHER = 0.1
 """Largest share of layers that another training may have in common by chance: constant or zero tensors."""
-STEPS, SHARE = 0.55, 0.02
-"""Steps from a weight to its rounded one, and the share of a tensor's that may be farther: in files made of float16."""
-TABLE = 4
-"""Least number of weights for each value that makes the values a table's."""
+PARTLY = 0.5
+"""Share of equal elements from which a vector is the checkpoint's with a change."""
+
+NEAR = 2.0**-10
+"""Relative difference up to which elements of vectors are compared further."""
+
+ByShape = Mapping[tuple[int, ...], Sequence[Stored]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A tensor of a checkpoint in a file.
+
+    Attributes:
+        stored: in the checkpoint's order of axes, without axes of one element.
+        expected: the checkpoint's elements times `factor`, which the converter moved into them.
+        distance: relative.
+    """
+
+    stored: Stored
+    expected: Floats
+    factor: Array | float
+    distance: float
+    state: State
 
 
 @dataclass(frozen=True)
@@ -47,49 +70,50 @@ class WeightEvidence:
 
     Attributes:
         form: "folded", "unfolded", or "unfolded, BatchNorms fused".
-        distances: relative distance by tensor, of those within FOUND; the others are in `missing`.
-        inexact: those that differ by more than rounding to the type that stores them.
-        shaped: number of tensors for which the file has a tensor of the same shape.
-        off_grid: number of stored floats that differ by more than float16's rounding and are on no grid of 8 or 4 bits.
+        tower: the tower in that form.
+        matches: matrices within FOUND, by name; the names of the others are in `missing`.
+        different: names of tensors with elements that are not the checkpoint's.
+        shaped: number of matrices for which the file has a tensor of the same shape.
     """
 
     form: str
-    distances: Mapping[str, float]
-    missing: tuple[str, ...]
-    inexact: tuple[str, ...]
+    tower: nn.Module
+    matches: Mapping[str, Found]
+    missing: Mapping[str, tuple[int, ...]]
+    different: tuple[str, ...]
     shaped: int
-    off_grid: int = 0
 
     @property
     def total(self) -> int:
-        return len(self.distances) + len(self.missing)
+        return len(self.matches) + len(self.missing)
 
     @property
     def share(self) -> float:
         """Share of the tensors that the file holds."""
-        return len(self.distances) / self.total if self.total else 0.0
+        return len(self.matches) / self.total if self.total else 0.0
 
     @property
     def closeness(self) -> float:
         """Mean of FOUND minus the distance, of missing tensors 0."""
-        return sum(FOUND - distance for distance in self.distances.values()) / max(1, self.total)
+        return sum(FOUND - found.distance for found in self.matches.values()) / max(1, self.total)
 
     @property
     def median(self) -> float | None:
         """Median distance. None if no tensor was found."""
-        return float(np.median(list(self.distances.values()))) if self.distances else None
+        return float(np.median([found.distance for found in self.matches.values()])) if self.matches else None
 
     @property
     def rounding(self) -> str:
         """Precision to which the weights were rounded, however they are stored. A fine-tune's are not rounded."""
-        if 2 * self.off_grid > len(self.distances):
+        far = [found.stored for found in self.matches.values() if found.distance > HALF]
+        if 2 * sum(stored.known and stored.steps is None for stored in far) > len(self.matches):
             return "fp32"
         return next((name for name, most in ROUNDED if (self.median or 0.0) <= most), ROUNDED[-1][0])
 
     @property
-    def changed(self) -> tuple[str, ...]:
-        """Tensors that differ while most are exact."""
-        return self.inexact if self.rounding == "fp32" else ()
+    def otherwise(self) -> tuple[str, ...]:
+        """Names of matrices that are rounded, but not to the nearest values."""
+        return tuple(name for name, found in self.matches.items() if found.state == "otherwise")
 
     @property
     def same_architecture(self) -> bool:
@@ -97,166 +121,217 @@ class WeightEvidence:
         return self.shaped >= 0.8 * self.total
 
 
-def weight_evidence(tower: nn.Module, constants: Sequence[tuple[str, Array]]) -> WeightEvidence:
-    """Looks for a tower's weights among a file's constants, folded and unfolded. Returns the form that fits best."""
-    by_shape: dict[tuple[int, ...], list[Array]] = defaultdict(list)
-    for _, values in constants:
-        by_shape[_key(values)].append(values)
-    every = [_evidence(form, tensors, by_shape) for form, tensors in _forms(tower)]
-    # By closeness: a BatchNorm may scale its weights by little enough that both forms are found.
-    return max(every, key=lambda evidence: (evidence.closeness, evidence.shaped))
+def weight_evidence(model: MobileCLIP, constants: Sequence[StoredConstant]) -> dict[str, WeightEvidence]:
+    """Looks for the weights of each tower among a file's constants, folded and unfolded.
+
+    Returns:
+        The form that fits best, by tower.
+    """
+    stored: dict[tuple[int, ...], list[Stored]] = defaultdict(list)
+    for index, constant in enumerate(constants):
+        stored[key_of(constant.values)].append(Stored.of(index, constant))
+    best: dict[str, WeightEvidence] = {}
+    vectors: list[tuple[str, str, Floats]] = []
+    for tower in model.towers:
+        every = [(_evidence(form, stored), form) for form in _forms(getattr(model, tower))]
+        # By closeness: a BatchNorm may scale its weights by little enough that both forms are found.
+        best[tower], form = max(every, key=lambda each: (each[0].closeness, each[0].shaped))
+        flat = ((name.partition(",")[0], value.squeeze()) for name, value in form.tensors.items())
+        vectors += [(tower, name, value) for name, value in flat if value.ndim == 1]
+    claimed, wrong = _claimed(best), list(_changed_vectors(vectors, stored))
+    for tower, evidence in best.items():  # a matrix that nothing else explains is a missing one, changed
+        changed = [name for where, name in wrong if where == tower]
+        changed += [
+            name
+            for name, key in evidence.missing.items()
+            if any(each.known and each.index not in claimed for each in stored.get(key, ()))
+        ]
+        best[tower] = replace(evidence, different=tuple(dict.fromkeys((*evidence.different, *changed))))
+    return best
 
 
-def _forms(tower: nn.Module) -> Iterator[tuple[str, dict[str, Array]]]:
-    tensors = {name: value.detach().numpy() for name, value in tower.named_parameters()}
-    if is_folded(tower):  # type: ignore[arg-type]
-        yield "folded", tensors
-        return
-    yield "unfolded", tensors
-    pairs = {name: pair for name, pair in tower.named_modules() if isinstance(pair, ConvBN)}
-    fused = {f"{name}.conv.weight": fold_conv_bn(pair)[0].detach().float().numpy() for name, pair in pairs.items()}
-    yield "unfolded, BatchNorms fused", tensors | fused
-    folded = fold_structure(copy.deepcopy(tower))  # type: ignore[arg-type]
-    yield "folded", {name: value.detach().numpy() for name, value in folded.named_parameters()}
+def _claimed(evidence: Mapping[str, WeightEvidence]) -> set[int]:
+    return {found.stored.index for each in evidence.values() for found in each.matches.values()}
+
+
+def unclaimed_integers(evidence: Mapping[str, WeightEvidence], constants: Sequence[StoredConstant]) -> int:
+    """Returns the number of matrices of integers that are near no tensor."""
+    claimed = _claimed(evidence)
+    return sum(
+        each.scale is not None and each.values.ndim > 1 and index not in claimed for index, each in enumerate(constants)
+    )
+
+
+def with_weights(
+    model: MobileCLIP, evidence: Mapping[str, WeightEvidence], chosen: Callable[[Found], Floats | None]
+) -> MobileCLIP:
+    """Returns a copy of the model with other elements of its matrices; None leaves the checkpoint's."""
+    changed = copy.deepcopy(model)
+    for tower, each in evidence.items():
+        setattr(changed, tower, copy.deepcopy(each.tower))
+        parameters = dict(getattr(changed, tower).named_parameters())
+        for name, found in each.matches.items():
+            if name in parameters and (values := chosen(found)) is not None:
+                factor = np.broadcast_to(np.asarray(found.factor, np.float32), values.shape)
+                plain = np.divide(values, factor, out=np.zeros(values.shape, np.float32), where=factor != 0)
+                parameters[name].data = torch.from_numpy(plain.reshape(parameters[name].shape))
+    return changed
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """A model with a file's rounded weights.
+class _Form:
+    """A tower as a converter may write it: its tensors, the factors that it may move into each, and word tables."""
 
-    Attributes:
-        different: names of tensors that are not the checkpoint's, rounded to the nearest step.
-        unknown: number of weights that are near no tensor.
-    """
-
-    model: MobileCLIP
-    different: tuple[str, ...]
-    unknown: int
+    name: str
+    tower: nn.Module
+    tensors: Mapping[str, Floats]
+    factors: Mapping[str, Sequence[Array]]
+    tables: frozenset[str]
 
 
-def with_rounded(model: MobileCLIP, weights: Sequence[tuple[str, Array]]) -> Rounded:
-    """Puts a file's rounded weights and their steps, [2, ...] each, into a copy of the model, folded as in the file."""
-    every = [(form, tensors, _matched(tensors, weights)) for form, tensors in _forms(model)]
-    form, tensors, matched = min(every, key=lambda each: (-len(each[2]), sum(item[0] for item in each[2].values())))
-    changed = copy.deepcopy(model)
-    changed = fold_structure(changed) if form == "folded" else changed
-    named, modules = dict(changed.named_parameters()), dict(changed.named_modules())
-    different: list[str] = []
-    for name, (_, order, (rounded, steps)) in matched.items():
-        value = tensors[name]
-        stored, step = (each.squeeze().transpose(order).reshape(value.shape) for each in (rounded, steps))
-        if np.mean(np.abs(stored - value) > STEPS * step) > SHARE:
-            different.append(name.partition(".")[2])
-        pair = modules.get(name.removesuffix(".conv.weight")) if "fused" in form else None
-        if isinstance(pair, ConvBN):  # its BatchNorm multiplies once more
-            scale = batch_norm_affine(pair.bn)[0].numpy().reshape(-1, 1, 1, 1)
-            stored = np.divide(stored, scale, out=np.zeros(stored.shape), where=scale != 0)
-        named[name].data = torch.from_numpy(np.ascontiguousarray(stored, np.float32))
-    return Rounded(changed, tuple(different), len(weights) - len(matched))
+def _forms(tower: nn.Module) -> Iterator[_Form]:
+    if not is_folded(tower):  # type: ignore[arg-type]
+        yield _form("unfolded", tower)
+        tower = fold_structure(copy.deepcopy(tower))  # type: ignore[arg-type]
+    yield _form("folded", tower)
 
 
-def _matched(
-    tensors: Mapping[str, Array], weights: Sequence[tuple[str, Array]]
-) -> dict[str, tuple[float, tuple[int, ...], Array]]:
-    """Returns the distance, the order of axes, and the weight with its steps, by the name of the nearest tensor."""
-    matched: dict[str, tuple[float, tuple[int, ...], Array]] = {}
-    for _, both in weights:
-        fitting = (
-            (distance, name, order)
-            for name, value in tensors.items()
-            if _key(value) == _key(both[0]) and name not in matched
-            for distance, order in _orders(value.squeeze(), both[0].squeeze())
-        )
-        nearest, name, order = min(fitting, default=(2.0, "", ()))
-        if nearest <= FOUND:
-            matched[name] = nearest, order, both
-    return matched
+@torch.no_grad()
+def _form(name: str, tower: nn.Module) -> _Form:
+    tensors = dict(tower.named_parameters())
+    vectors = {name: value for name, value in tower.named_buffers() if value.ndim == 1}
+    factors: dict[str, list[torch.Tensor]] = defaultdict(list)
+    for layer, module in tower.named_modules():
+        if isinstance(module, ConvBN):
+            factors[f"{layer}.conv.weight"].append(batch_norm_affine(module.bn)[0].reshape(-1, 1, 1, 1))
+            vectors[f"{layer}.bn.bias, fused"] = fold_conv_bn(module)[1]
+        elif isinstance(module, FeatureMapAttention | SelfAttention):
+            width, size = module.qkv.in_features, module.qkv.in_features / module.heads
+            rows = torch.arange(3 * width)[:, None]
+            scaled = [torch.where(rows < width, size**-0.5, 1.0), torch.where(rows < 2 * width, size**-0.25, 1.0)]
+            factors[f"{layer}.qkv.weight"] += scaled
+    for layer, linear, norm in normed_layers(tower):
+        before = factors[f"{layer}.weight"]
+        before += [factor * norm.weight for factor in (1.0, *before)]
+        shift = linear.weight @ norm.bias
+        vectors[f"{layer}.bias, normed"] = shift if linear.bias is None else linear.bias + shift
+    for layer, scaled_layer, scale in scaled_layers(tower):
+        factors[f"{layer}.weight"].append(scale.reshape(-1, *[1] * (scaled_layer.weight.ndim - 1)))
+        if scaled_layer.bias is not None:
+            vectors[f"{layer}.bias, scaled"] = scaled_layer.bias * scale.flatten()
+    return _Form(
+        name,
+        tower,
+        {name: value.detach().float().numpy() for name, value in (tensors | vectors).items()},
+        {name: [factor.float().numpy() for factor in each] for name, each in factors.items()},
+        frozenset(f"{name}.weight" for name, module in tower.named_modules() if isinstance(module, nn.Embedding)),
+    )
 
 
-def _key(values: Array) -> tuple[int, ...]:
-    return tuple(sorted(size for size in values.shape if size != 1))
-
-
-def _evidence(
-    form: str, tensors: Mapping[str, Array], stored: Mapping[tuple[int, ...], Sequence[Array]]
-) -> WeightEvidence:
-    large = {name: value for name, value in tensors.items() if value.size >= LEAST and value.ndim > 1}
-    distances, missing, inexact, shaped, off_grid = {}, [], [], 0, 0
-    for name, value in large.items():
-        candidates = stored.get(_key(value), ())
+def _evidence(form: _Form, stored: ByShape) -> WeightEvidence:
+    matches: dict[str, Found] = {}
+    missing: dict[str, tuple[int, ...]] = {}
+    different, shaped = [], 0
+    for name, value, factors in _tensors(form, stored):
+        candidates = stored.get(key_of(value), ())
+        if value.ndim < 2 or value.size < LEAST:
+            continue
         shaped += bool(candidates)
-        pairs = [(_distance(value.squeeze(), each.squeeze()), index) for index, each in enumerate(candidates)]
-        nearest, index = min(pairs, default=(2.0, -1))
-        half = bool(pairs) and candidates[index].dtype == np.float16
-        if nearest <= FOUND:
-            distances[name] = nearest
-            inexact += [name] if nearest > (HALF if half else EXACT) else []
-            off_grid += nearest > HALF and not _on_grid(candidates[index])
+        found = _found(value, factors, candidates, name in form.tables)
+        if found is None:
+            missing[name] = key_of(value)
+            continue
+        matches[name] = found
+        different += [name] if found.state == "different" else []
+    fused = [np.ndim(matches[name].factor) > 0 for name in matches if name.endswith(".conv.weight")]
+    name = "unfolded, BatchNorms fused" if form.name == "unfolded" and 2 * sum(fused) > len(fused) else form.name
+    return WeightEvidence(name, form.tower, matches, missing, tuple(different), shaped)
+
+
+def _tensors(form: _Form, stored: ByShape) -> Iterator[tuple[str, Floats, list[Array]]]:
+    """Yields each tensor and its factors, without axes of one element. Queries, keys and values are apart if the file
+    has no tensor of all three."""
+    for name, value in form.tensors.items():
+        factors = [np.broadcast_to(factor, value.shape).squeeze() for factor in form.factors.get(name, ())]
+        if name.endswith("qkv.weight") and key_of(value) not in stored:
+            parts = [np.split(each, 3) for each in (value, *factors)]
+            for part, (third, *each) in zip(("queries", "keys", "values"), zip(*parts, strict=True), strict=True):
+                yield f"{name} ({part})", third, each
         else:
-            missing.append(name)
-    return WeightEvidence(form, distances, tuple(missing), tuple(inexact), shaped, off_grid)
+            yield name, value.squeeze(), factors
 
 
-def _on_grid(stored: Array) -> bool:
-    """Returns whether stored values are integers, values of a table, or in rows or columns multiples of a step."""
-    if stored.dtype.kind != "f" or np.unique(stored).size <= stored.size // TABLE:
-        return True
-    for rows in (stored.reshape(len(stored), -1), stored.reshape(-1, stored.shape[-1]).T):
-        some = rows[:32].astype(np.float64)
-        low, high = some.min(axis=1, keepdims=True), some.max(axis=1, keepdims=True)
-        largest = np.maximum(high, -low)
-        for least, step in ((0, largest / 127), (0, largest / 7), (low, (high - low) / 255), (low, (high - low) / 15)):
-            steps = (some - least) / np.maximum(step, 1e-30)
-            if np.mean(np.abs(steps - np.rint(steps)) < 0.1) > 0.9:
-                return True
-    return False
-
-
-def _distance(value: Array, stored: Array) -> float:
-    """Returns the relative distance in the best order of axes; of integers up to a scale and an offset per output."""
-    return min((distance for distance, _ in _orders(value, stored)), default=2.0)
-
-
-def _orders(value: Array, stored: Array) -> Iterator[tuple[float, tuple[int, ...]]]:
-    """Yields the orders of axes that fit and their distances."""
-    measure = _floats if stored.dtype.kind == "f" else _integers
-    for order in permutations(range(value.ndim)):
-        if (turned := stored.transpose(order)).shape == value.shape:
-            yield measure(value, turned), order
-
-
-def _floats(value: Array, stored: Array) -> float:
+def _found(value: Floats, factors: Sequence[Array], candidates: Sequence[Stored], is_table: bool) -> Found | None:
+    """Returns the nearest tensor. None if none is within FOUND."""
     places = np.unravel_index(np.linspace(0, value.size - 1, min(SAMPLE, value.size)).astype(int), value.shape)
-    a, b = value[places].astype(np.float64), stored[places].astype(np.float64)
+    some, best, least = value[places].astype(np.float64), None, FOUND
+    for turned in (turned for candidate in candidates for turned in candidate.orders(value.shape)):
+        if not turned.known:
+            options = [(correlated(value, turned.raw, SAMPLE), 1.0)]
+        else:
+            b = turned.values[places].astype(np.float64)
+            every = [1.0, *factors] if is_table else [1.0, *factors, _common(some, b, turned)]
+            options = [
+                (
+                    _relative(
+                        some
+                        if np.ndim(each) == 0 and each == 1
+                        else some * (each if np.ndim(each) == 0 else each[places]),
+                        b,
+                    ),
+                    each,
+                )
+                for each in every
+            ]
+        distance, factor = min(options, key=lambda option: option[0])
+        if distance < least or (best is None and distance <= FOUND):
+            best, least = (turned, factor, distance), distance
+    if best is None:
+        return None
+    stored, factor, distance = best
+    expected = (value * factor).astype(np.float32, copy=False)
+    if stored.known:
+        distance = _relative(expected, stored.values)
+    return Found(stored, expected, factor, distance, stored.state(expected, is_table))
+
+
+def _relative(a: Array, b: Array) -> float:
     size = float(np.linalg.norm(a))
     if not size or not np.isfinite(b).all():
         return 0.0 if not size and not b.any() else 2.0
-    factor = float(a @ b) / size**2
-    if abs(factor - 1) > SCALED and factor and np.linalg.norm(b - factor * a) <= EXACT * size * abs(factor):
-        return float(np.linalg.norm(b / factor - a)) / size
-    distance = float(np.linalg.norm(a - b)) / size
-    if distance > SCALED and value.ndim == 2 and min(value.shape) > ROWS:
-        distance = min(distance, _up_to_columns(value, stored), _up_to_columns(value.T, stored.T))
-    return distance
+    return float(np.linalg.norm(a - b)) / size
 
 
-def _up_to_columns(value: Array, stored: Array) -> float:
-    """Returns the relative distance up to a factor for each column: LiteRT's converter multiplies a weight by the scale
-    of the LayerNorm before it."""
-    rows = np.linspace(0, len(value) - 1, ROWS).astype(int)
-    a, b = value[rows].astype(np.float64), stored[rows].astype(np.float64)
-    factors = (a * b).sum(axis=0) / np.maximum((a * a).sum(axis=0), 1e-30)
-    distance = float(np.linalg.norm(b - factors * a)) / max(float(np.linalg.norm(b)), 1e-30)
-    return distance if distance <= EXACT else 2.0
+def _common(a: Array, b: Array, stored: Stored) -> float:
+    """Returns the factor of a whole matrix that a converter moved into it, or 1."""
+    factor = float(a @ b) / max(float(a @ a), 1e-30)
+    if factor <= 0 or abs(factor - 1) <= SCALED:
+        return 1.0
+    if stored.raw.dtype == np.float32 and _relative(factor * a, b) <= EXACT:
+        return factor
+    return next((known for known in FACTORS if abs(factor / known - 1) <= SCALED), 1.0)
 
 
-def _integers(value: Array, stored: Array) -> float:
-    rows = np.linspace(0, len(value) - 1, min(32, len(value))).astype(int)
-    a, b = (_centred(each[rows].reshape(len(rows), -1)[:, :SAMPLE]) for each in (value, stored))
-    correlation = float(np.median((a * b).sum(axis=1)))
-    return float(np.sqrt(max(0.0, 1 - correlation**2))) if correlation > 0 else 2.0
-
-
-def _centred(rows: Array) -> Doubles:
-    rows = rows.astype(np.float64) - rows.mean(axis=1, keepdims=True)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+def _changed_vectors(references: Iterable[tuple[str, str, Floats]], stored: ByShape) -> Iterator[tuple[str, str]]:
+    """Yields tower and name of each vector that is in the file with a change: most elements are equal."""
+    fine = {
+        key: [each for each in every if each.raw.dtype.kind == "f" or (each.known and each.raw.dtype.itemsize > 2)]
+        for key, every in stored.items()
+        if len(key) == 1
+    }
+    rows = {key: np.stack([each.values for each in every]) for key, every in fine.items() if every}
+    claimed: set[int] = set()
+    others: list[tuple[str, str, list[int]]] = []
+    for tower, name, value in references:
+        key, inside = value.shape, value != 0
+        if key not in rows or np.unique(value[inside]).size <= PARTLY * value.size:  # constants are alike
+            continue
+        alike = (np.abs(rows[key] - value) <= NEAR * np.abs(value))[:, inside].mean(axis=1) >= PARTLY
+        shares = {
+            fine[key][row].index: float(np.mean(~fine[key][row].wrong(value)[inside])) for row in np.flatnonzero(alike)
+        }
+        whole = {index for index, share in shares.items() if share == 1}
+        claimed |= whole
+        if not whole:
+            others.append((tower, name, [index for index, share in shares.items() if share >= PARTLY]))
+    yield from ((tower, name) for tower, name, indices in others if not claimed.issuperset(indices))
