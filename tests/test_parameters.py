@@ -1,8 +1,10 @@
-"""A function of more than six parameters lacks a value that has a name (docs/style.md): read from the sources."""
+"""A function of more than six parameters lacks a value that has a name (docs/style.md), and a docstring names what is
+there: read from the sources."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -92,3 +94,123 @@ def test_a_seventh_parameter_is_seen() -> None:
         (len(parameters(one)), excuse(Path("export/plan.py"), one, two)) for one, two in functions(ast.parse(source))
     ]
     assert found == [(7, None), (7, None)]
+
+
+# What docstrings name
+
+CLASSES = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)]
+Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+ELSEWHERE = {
+    *("lf_getblock", "envsetup", "resize_pos_embed", "resample_abs_pos_embed", "save_pretrained", "cosine_lr"),
+    *("vec0", "vec_distance_cosine", "image32BGRA", "_update_tensor_range", "quantize_dynamic"),
+    *("ExecutorchProgramManager", "text_embeddings"),
+}
+"""Names of other programs and files, which docstrings may have in backticks."""
+
+
+def last_name(node: ast.expr) -> str:
+    """`Unpack[a.B]` and `a.B[C]` -> B."""
+    text = ast.unparse(node).removeprefix("Unpack[")
+    return text.partition("[")[0].rstrip("]").rpartition(".")[2]
+
+
+@cache
+def members(name: str) -> frozenset[str]:
+    """Fields, methods and their parameters of the package's classes of a name, and of those that they derive from."""
+    found = set[str]()
+    for owner in (one for one in CLASSES if one.name == name):
+        for node in ast.walk(owner):
+            if isinstance(node, Function):
+                found |= {getattr(node, "name", ""), *parameters(node)}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+                found.add(node.attr)
+        found |= {one for base in owner.bases if last_name(base) != name for one in members(last_name(base))}
+    return frozenset(found)
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Every name of the package's code, and every word of its strings but of docstrings: commands, flags, fields."""
+    found = {part for path in PACKAGE.rglob("*") for part in path.with_suffix("").parts}
+    for path in PACKAGE.rglob("*.py"):
+        said = {id(node.value) for node in ast.walk(parsed(path)) if isinstance(node, ast.Expr)}
+        for node in ast.walk(parsed(path)):
+            found |= {value for value in vars(node).values() if isinstance(value, str) and value.isidentifier()}
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
+                found |= {*re.findall(r"\w+", node.value)}
+    return frozenset(found)
+
+
+def listed(docstring: str, section: str) -> list[str]:
+    """Names that a section of a docstring explains."""
+    text = re.search(rf"^{section}:\n((?:    .*\n|\n)+)", f"{docstring}\n", re.M)
+    lines = re.findall(r"^    ([\w*][\w*, ]*): ", text[1] if text else "", re.M)
+    return [name.lstrip("*") for line in lines for name in line.split(", ")]
+
+
+def missing_names(node: Documented, owner: ast.AST | None) -> set[str]:
+    """Names in a docstring that neither its signature or class nor, of those that it only mentions, the package has."""
+    docstring, given = ast.get_docstring(node) or "", set[str]()
+    if not isinstance(node, ast.ClassDef):
+        given |= {*parameters(node)}
+        if node.args.kwarg is not None and node.args.kwarg.annotation is not None:
+            given |= members(last_name(node.args.kwarg.annotation))
+    known = given | members(node.name) if isinstance(node, ast.ClassDef) else given
+    missing = {*listed(docstring, "Args"), *listed(docstring, "Attributes")} - known
+    if isinstance(owner, ast.ClassDef):
+        known = known | members(owner.name)
+    explained = re.findall(r"(?:^|[.;] )`([a-z_]\w*)`: ", docstring, re.M)
+    mentioned = {*re.findall(r"`([A-Za-z_]\w*)`", docstring)} - vocabulary() - ELSEWHERE
+    return missing | ({*explained} | mentioned) - known
+
+
+def documented(tree: ast.AST, owner: ast.AST | None = None) -> Iterator[tuple[Documented, ast.AST | None]]:
+    """Every function and class of a file, with the class that it is in."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Documented):
+            yield node, owner
+        yield from documented(node, node if isinstance(node, ast.ClassDef) else owner)
+
+
+def test_docstrings_name_what_is_there() -> None:
+    stale = {
+        f"{path.relative_to(ROOT)}: {node.name}": missing
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node, owner in documented(parsed(path))
+        if (missing := missing_names(node, owner))
+    }
+    assert stale == {}
+
+
+def test_names_of_others_are_named_still() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    assert {name for name in ELSEWHERE if f"`{name}`" not in text or name in vocabulary()} == set()
+
+
+def test_a_stale_name_is_seen() -> None:
+    source = '''
+class Planted:
+    """A class.
+
+    Attributes:
+        kept, gone: two.
+    """
+    kept: int
+
+    def method(self, given: int) -> int:
+        """Does it. `vanished`: a name. `kept`: a field. `given` and `path` exist, `nowhere_at_all` does not.
+
+        Args:
+            given: this.
+            others: that.
+        """
+'''
+    (planted,) = ast.parse(source).body
+    CLASSES.append(planted)  # type: ignore[arg-type]
+    try:
+        found = [missing_names(node, owner) for node, owner in documented(ast.parse(source))]
+    finally:
+        CLASSES.remove(planted)  # type: ignore[arg-type]
+    assert found == [{"gone"}, {"vanished", "others", "nowhere_at_all"}]

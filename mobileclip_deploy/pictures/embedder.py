@@ -36,9 +36,10 @@ class Embedder:
         labels: of a classifier, whose `images` returns a value for each label instead of an embedding.
         thresholds: of labels that were learned from pictures; says which are present.
         view: the part of every picture that is shown.
-        alone: returns an `images` that many threads may call, each call on one core. None if not supported.
-        timed: True if an apps' runtime computes the embeddings here. The speed of an evaluator or an emulator means
-            nothing, and is not reported.
+        thread_safe_images: returns an `images` that many threads may call, each call on one core. None if not
+            supported.
+        has_latency: True if an app's runtime computes the embeddings here. The speed of an evaluator or an emulator
+            means nothing, and is not reported.
     """
 
     name: str

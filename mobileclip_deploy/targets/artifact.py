@@ -199,7 +199,7 @@ class Artifact(ABC):
         return None
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
-        """Compiles the artifact for one of its target's `compiled_places`, and runs it there.
+        """Compiles the artifact for one of its target's `compiled` places, and runs it there.
 
         Args:
             inputs: inputs of the tower, [N, ...]; only the first ones are used.

@@ -23,7 +23,7 @@ def compact(source: Source, axes: Axes, fit_record: Compacted) -> Source:
     """Returns a copy of a source whose embeddings [N] are the full ones [D] times the axes, in another embedding space.
 
     Args:
-        told: record of the axes' fit; sizes, hash and space are filled in here.
+        fit_record: record of the axes' fit; sizes, hash and space are filled in here.
 
     Raises:
         InvalidInput: the axes are of another space than the source's.
