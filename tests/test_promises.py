@@ -34,7 +34,7 @@ CHECKS = {
     "folded": "verify/test_folded.py::test_a_folded_network_with_another_weight_fails_both_checks",
     "tower": "verify/test_folded.py::test_a_folded_network_with_another_weight_fails_both_checks",
     "twin": "parity/test_planted_faults.py::test_another_checkpoint_than_the_exported_one_fails",
-    "stages": "targets/test_executorch_quantization.py::test_a_tower_that_keeps_a_batch_norm_cannot_pass_as_quantized",
+    "stages": "targets/test_executorch_quantization.py::test_a_tower_that_keeps_a_batch_norm_cannot_pass",
     "shipped": "parity/test_planted_faults.py::test_weights_that_are_nan_fail",
     "pictures": "layouts/test_ente.py::test_it_was_verified_with_pictures_from_64_pixels_to_12",
     "contexts": "targets/test_onnx_contexts.py::test_a_tower_that_is_right_at_its_full_length_alone_is_refused",

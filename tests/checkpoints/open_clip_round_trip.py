@@ -2,7 +2,7 @@
 
     python3.11 -m venv venv
     venv/bin/pip install ".[all]" "open_clip_torch[training]==3.3.*"
-    venv/bin/python tests/checkpoints/open_clip_round_trip.py FOLDER [--target all] [--chip C] [--run NAME] [-o RESULT]
+    venv/bin/python tests/checkpoints/open_clip_round_trip.py FOLDER [OPTIONS]
 
 Weights are drawn as those of tests/golden. Two steps of `open_clip_train.main` on eight of nano's pictures write
 epoch_1.pt, in each of `RUNS`. Each file is opened here, and its embeddings are compared with open_clip's. That of the

@@ -1,4 +1,6 @@
-"""Kills and races of real commands: `python tests/files/writer_storm.py commands FOLDER KILLS RACES [SEED] [NAME,...]`.
+"""Kills and races of real commands.
+
+    python tests/files/writer_storm.py commands FOLDER KILLS RACES [SEED] [NAME,...]
 
 Each command runs once undisturbed. Then it is killed at random moments and started again, and the second run's output
 has to have the same bytes. Of two that race for one new output exactly one ends with 0.

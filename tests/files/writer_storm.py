@@ -1,4 +1,6 @@
-"""Kills and races of writers at one output. `python tests/files/writer_storm.py KILLS RACES [SEED]` from the checkout.
+"""Kills and races of writers at one output: from the checkout
+
+    python tests/files/writer_storm.py KILLS RACES [SEED]
 
 Each writer keeps work next to the output, stages a file or a folder in small steps, and publishes it, as `embed` and
 `export` do. A killed one leaves the output absent or whole, and its work to the next. Of racing ones at a new output
