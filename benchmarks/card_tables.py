@@ -115,9 +115,9 @@ def model_rows() -> list[str]:
     return [*rows, "", f"Newer public files name `{old}` `{new}`; it is not known if the old name redirects."]
 
 
-def _order(card: Variant) -> tuple[bool, bool, float, str]:
+def _order(card: Variant) -> tuple[bool, float, str]:
     top1 = card.published.imagenet_top1 if card.published is not None else None
-    return (card.licence.answer("product").answer != "yes", card.text is None, -(top1 or 0), card.name)
+    return (card.licence.answer("product").answer != "yes", -(top1 or 0), card.name)
 
 
 def _model_row(card: Variant, counts: Mapping[str, Sequence[int]]) -> str:
@@ -143,10 +143,7 @@ def _model_row(card: Variant, counts: Mapping[str, Sequence[int]]) -> str:
 
 
 def _languages(card: Variant) -> str:
-    """Languages of texts; nothing where none are taken. That English alone was trained on needs no source: nobody said
-    more."""
-    if card.text is None:
-        return ""
+    """Languages of texts. That English alone was trained on needs no source: nobody said more."""
     if card.languages == "English" or card.published is None:
         return card.languages
     address = next(word for word in card.published.source.split() if word.startswith("https://"))
@@ -163,11 +160,8 @@ def _variant_row(card: Variant) -> str:
     image, text = card.image, card.text
     kind = "MCi" if isinstance(image, MCiTower) else f"ViT, patches of {image.patch}"
     kind += ", QuickGELU" if card.activation == "QuickGELU" else ""
-    layers = "none" if text is None else f"{text.depth} x {text.width}{', causal' if text.causal else ''}"
-    output = f"{len(card.class_names):,} probabilities" if card.classes else f"{card.embed_dim}"
-    if card.gives_tokens:
-        output = " x ".join(map(str, card.answer_shape))
-    return _line([f"`{card.name}`", f"{kind}, {card.preprocess.size}", layers, output])
+    layers = f"{text.depth} x {text.width}{', causal' if text.causal else ''}"
+    return _line([f"`{card.name}`", f"{kind}, {card.preprocess.size}", layers, f"{card.embed_dim}"])
 
 
 def _giga(number: int) -> str:
@@ -192,8 +186,7 @@ def counted(card: Variant) -> dict[str, list[int]]:
     with torch.device("meta"):
         model = fold_structure(MobileCLIP(card).to("meta").eval()).requires_grad_(False)
         inputs = {"image": torch.empty(1, *card.image_input_shape)}
-        if card.text is not None:
-            inputs["text"] = torch.zeros(1, card.context_length, dtype=torch.long)
+        inputs["text"] = torch.zeros(1, card.context_length, dtype=torch.long)
     parameters, operations = [], []
     for name, example in inputs.items():
         tower = getattr(model, name)

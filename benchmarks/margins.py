@@ -29,7 +29,7 @@ from measuring import Figures, processor, versions
 from tolerances import TOLERANCES, table
 
 KEPT, PASSED = Figures("margins"), Figures("margins_thirds")
-NETWORKS = ("tiny_mci", "tiny_five", "tiny_stem", "tiny_quick", "tiny_rotary", "tiny_sigmoid", "tiny_mean")
+NETWORKS = ("tiny_mci", "tiny_five", "tiny_stem", "tiny_quick", "tiny_rotary", "tiny_sigmoid")
 TARGETS = {"onnx": ("fp32", "fp16", "w8"), "coreml": ("fp16", "w8"), "coreai": ("fp16",), "litert": ("fp16",)}
 TARGETS |= {"mlx": ("fp16",)}
 KERNELS = ("default", "avx2", "avx512")

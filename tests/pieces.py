@@ -1,9 +1,7 @@
-"""Texts in 20 languages, and vocabularies of SentencePiece's and of BERT's kind that are learned from them: Gemma's own
-and BERT's are not here.
+"""Texts in 20 languages, and a vocabulary of SentencePiece's kind that is learned from them: Gemma's own is not here.
 
-The first has the settings of SigLIP2's: BPE over whole texts, bytes for unknown characters, no blank in front, the
-special tokens <pad>, <eos>, <bos>, <unk> and <mask> as ids 0 to 4, then the bytes. The second has those of BERT's:
-[PAD] as id 0, unused ones, and [UNK], [CLS], [SEP] and [MASK] from 100.
+It has the settings of SigLIP2's: BPE over whole texts, bytes for unknown characters, no blank in front, the
+special tokens <pad>, <eos>, <bos>, <unk> and <mask> as ids 0 to 4, then the bytes.
 """
 
 from __future__ import annotations
@@ -71,18 +69,3 @@ def tokenizer_json(size: int = 900) -> str:
         "invert": False,
     }
     return json.dumps(told, ensure_ascii=False, indent=2)
-
-
-@cache
-def vocab_txt(size: int = 900) -> str:
-    """The text of a vocab.txt as BERT's is published, one piece per line."""
-    from tokenizers import BertWordPieceTokenizer
-
-    unused = [f"[unused{number}]" for number in range(99)]
-    first = ["[PAD]", *unused, "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    learned = BertWordPieceTokenizer()
-    learned.train_from_iterator(
-        itertools.chain(*PHRASES.values()), size, special_tokens=first, show_progress=False, limit_alphabet=300
-    )
-    ids = learned.get_vocab()
-    return "\n".join(sorted(ids, key=ids.__getitem__)) + "\n"

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 from golden_checkpoints import fill
-from pieces import tokenizer_json, vocab_txt
+from pieces import tokenizer_json
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,8 +28,6 @@ WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""
 PIECES = "tiny_pieces"
 """A third, as SigLIP2's, with a SentencePiece vocabulary of its own in a file beside it."""
-WORDPIECES = "tiny_wordpieces"
-"""A fourth, as OpenVision's, with a vocabulary of BERT's kind in a file beside it."""
 CAUSAL = "tiny_causal"
 """A fifth that knows these words, whose text tower is causal."""
 ROTARY_WORDS = "tiny_rotary_words"
@@ -139,36 +137,11 @@ TINY: dict[str, dict[str, Any]] = {
         "preprocess": {"resize": "squash", "interpolation": "bicubic"},
         "size": 64,
     },
-    "tiny_mean": {
-        "image": VIT | {"norm_eps": 1e-6, "pooling": "mean"},
-        "text": TEXT | {"norm_eps": 1e-6, "activation": "gelu_tanh", "pooling": "last"},
-        "layouts": {"open_clip": {}},
-        "preprocess": {"resize": "squash"},
-        "size": 64,
-    },
     "tiny_twin": {
         "image": VIT | {"pre_norm": True, "projection_bias": True},
         "text": TEXT,
         "layouts": {"open_clip": {}},
         "size": 64,
-    },
-}
-IMAGE_ALONE: dict[str, dict[str, Any]] = {
-    "tiny_classes": {
-        "image": MCI | {"squeeze_excite": [False] * 4, "patch_activation": False, "projection_bias": True},
-        "classes": "imagenet_1k",
-        "embed_dim": 1000,
-        "preprocess": {"crop_fraction": 0.9, "interpolation": "bicubic"},
-        "layouts": {"open_clip": {}},
-        "size": 64,
-    },
-    "tiny_tokens": {
-        "image": {key: value for key, value in TINY["tiny_five"]["image"].items() if key != "projection_bias"}
-        | {"pooled": False},
-        "embed_dim": 128,
-        "preprocess": {"interpolation": "bicubic"},
-        "layouts": {"llava": {}},
-        "size": 128,
     },
 }
 
@@ -202,7 +175,7 @@ def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
 
 def write_cards(folder: Path) -> dict[str, Path]:
     paths = {}
-    for name in (*TINY, *IMAGE_ALONE):
+    for name in TINY:
         paths[name] = folder / f"{name}.json"
         paths[name].write_text(json.dumps(card(name)), encoding="utf-8")
     return paths
@@ -224,13 +197,11 @@ def named(variant: Variant, layout: str, seed: int = 0) -> dict[str, Tensor]:
 
 
 def card(name: str) -> dict[str, Any]:
-    tiny = (TINY | IMAGE_ALONE)[name]
-    texts = {
-        "text": tiny.get("text"),
+    tiny = TINY[name]
+    return {
+        "text": tiny["text"],
         "tokenizer": {"vocab_size": 92, "context_length": 8, "sot": 90, "eot": 91},
         "parameters_text": 1,
-    }
-    return (texts if name in TINY else {"classes": tiny.get("classes")}) | {
         "schema_version": 1,
         "name": name,
         "title": name,
@@ -255,13 +226,12 @@ def network(seed: int = 0, variant: str = "tiny_mci") -> MobileCLIP:
 
 
 def write_card(name: str, folder: Path) -> Path:
-    """The card of WORDS, ROTARY_WORDS, PIECES, WORDPIECES or CAUSAL, and the vocabulary that it reads beside it."""
+    """The card of WORDS, ROTARY_WORDS, PIECES or CAUSAL, and the vocabulary that it reads beside it."""
     like = {
         WORDS: "tiny_mci",
         CAUSAL: "tiny_later",
         ROTARY_WORDS: "tiny_rotary",
         PIECES: "tiny_sigmoid",
-        WORDPIECES: "tiny_mean",
     }[name]
     words = {key: value for key, value in card(like).items() if key != "tokenizer"}
     if name == CAUSAL:
@@ -271,10 +241,6 @@ def write_card(name: str, folder: Path) -> Path:
         size = len(json.loads(tokenizer_json())["model"]["vocab"])
         kind = {"kind": "sentencepiece", "cleaning": "canonicalize"}
         words["tokenizer"] = kind | {"vocab_size": size, "context_length": 16, "eot": 1, "pad": 0}
-    if name == WORDPIECES:
-        (folder / "vocab.txt").write_text(vocab_txt(), encoding="utf-8")
-        ids = {"context_length": 16, "sot": 1, "eot": 2, "pad": 0, "last": 101}
-        words["tokenizer"] = {"kind": "wordpiece", "cleaning": "whitespace", "vocab_size": 1000} | ids
     path = folder / f"{name}.json"
     path.write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
     return path

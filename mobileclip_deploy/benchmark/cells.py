@@ -27,7 +27,6 @@ from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Go
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.network.model.precision import PRECISIONS
-from mobileclip_deploy.network.model.scores import softmax
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
@@ -228,9 +227,7 @@ class Cells:
             raise InvalidInput(f"{bundle.golden}: its inputs do not fit the {tower} tower; export the bundle again")
         space = _safe(bundle.manifest.embedding_space)
         form = ".normalised" if head.normalised else ""
-        if head.own:
-            outputs, form = softmax(reference.of(tower)), ".probabilities"
-        elif not head.names:
+        if not head.names:
             outputs = head.scaled(reference.of(tower))
         elif reference.probabilities is None:
             raise InvalidInput(f"{bundle.golden} has no probabilities of its labels; export the bundle again")

@@ -10,7 +10,6 @@ from typing import Self
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.head import Head
 from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
@@ -19,7 +18,6 @@ from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.scores import softmax
 from mobileclip_deploy.pictures.embedder import Embedder, embedder_of, opened
 from mobileclip_deploy.pictures.embedding import embed_prompts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
@@ -150,10 +148,6 @@ def _classifier(
             message = f"{whole.path} is a classifier with {len(baked.labels)} fixed labels"
             raise UsageError(f"{message}; leave `{argument}` out")
         return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities, ()
-    if isinstance(whole, MobileCLIP):
-        head = Head().of(whole.variant) if whole.variant.classes is None else Head(labels).of(whole.variant)
-        if head.own:
-            return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64)), ()
     if labels is None:
         owner = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
         raise UsageError(f"{owner} no fixed labels; give labels with `labels=['cat', 'dog', 'car']`")

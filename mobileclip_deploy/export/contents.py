@@ -94,7 +94,7 @@ def make_manifest(
         axes = AttachmentEntry.of(folder / AXES, folder)
     if labels is not None:
         head = plan.request.head
-        template = None if head.own else labels.template_for(variant)
+        template: str | None = labels.template_for(variant)
         tags = None
         if head.learned is not None:
             template = head.learned.template
@@ -131,7 +131,7 @@ def int8_scale_of(plan: BundlePlan, source: Source, reference: Reference) -> flo
 
     It is in the manifest, since an app that writes an index has the manifest and no golden pictures.
     """
-    if "image" not in plan.towers or plan.request.head.names or source.variant.gives_tokens:
+    if "image" not in plan.towers or plan.request.head.names:
         return None
     compacted = source.provenance.compacted
     return scale_of(reference.of("image")) if compacted is None else compacted.int8_scale
@@ -157,7 +157,7 @@ def write_companion_files(plan: BundlePlan, source: Source, folder: Path, refere
     inside = plan.form.pads_inside and "text" in plan.towers and source.variant.ends_texts
     padding: Padding = "inside" if inside else "outside"
     write_companions(folder, plan.target.name, source.variant, plan.request.head, plan.request.layout, padding)
-    if plan.request.head.names and not plan.request.head.own:  # nothing in the bundle can embed these labels again
+    if plan.request.head.names:  # nothing in the bundle can embed these labels again
         answers = plan.request.head.answers(source.model, reference.of("image"))
         reference = replace(reference, probabilities=answers)
     reference.save(folder / "golden.safetensors")

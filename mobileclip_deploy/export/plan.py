@@ -20,20 +20,12 @@ from mobileclip_deploy.base.files import check_bundle_destination
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
-from mobileclip_deploy.export.request import (
-    BYTES,
-    SMALLEST,
-    Choices,
-    ExportRequest,
-    Limits,
-    check_learning,
-    wanted_towers,
-)
+from mobileclip_deploy.export.request import BYTES, SMALLEST, Choices, ExportRequest, Limits, wanted_towers
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.folding import fold_structure
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.precision import precision_label
-from mobileclip_deploy.network.model.variants import TOWERS, TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, Variant
 from mobileclip_deploy.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.spaces.compacting import FittingSet, check_size, read_fitting_set
 from mobileclip_deploy.spaces.relevance import LearnedRelevance
@@ -108,7 +100,8 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     """
     if choices.request.for_product:
         require_product(source.variant)
-    request, model = _with_variant_head(choices.request, source), source.model
+    request, model = choices.request, source.model
+    _require_variant(request, source.variant)
     towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in wanted_towers(request))
     if not towers:
         raise UsageError(
@@ -137,7 +130,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     dataset = judged_by() if towers == TOWERS and request.writing.verify else None
     sample_sets = (samples for samples in (fitted_to, learned_on) if samples is not None)
     notes = tuple(note for samples in sample_sets for note in samples.notes)
-    if request.head.labels is not None and not request.head.own and (tags is None or tags.with_texts):
+    if request.head.labels is not None and (tags is None or tags.with_texts):
         labels, variant = request.head.labels, source.variant
         notes += check_label_prompts(labels.names, labels.template_for(variant), variant.tokens)
     if request.writing.verify:
@@ -155,29 +148,13 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to, background, examples)
 
 
-def _with_variant_head(request: ExportRequest, source: Source) -> ExportRequest:
-    """Returns the request with the head of the checkpoint's variant, if the variant has its own.
-
-    Raises:
-        UsageError: the request has another head, text, a search, or an option for embeddings only.
-    """
-    variant = source.variant
-    if request.tower == "text" and variant.text is None:
-        raise no_text_tower(variant.name)
+def _require_variant(request: ExportRequest, variant: Variant) -> None:
+    """Raises UsageError for a head, an input or a layout that the variant cannot have."""
     if request.input == BYTES and variant.preprocess.resize == "squash":
         raise UsageError(f"{variant.name} squashes pictures, but `input='bytes'` crops them; leave it out")
-    other = "tokens" if variant.gives_tokens else "probabilities" if variant.classes is not None else None
-    if other is not None and request.layout is not None:
-        raise UsageError(f"{variant.name} outputs {other}, but the layout {request.layout.name} needs embeddings")
-    if variant.classes is not None and request.searched:
-        raise UsageError(f"{variant.name} is a classifier, but `precision='smallest'` searches towers; name one")
     if request.layout is not None:
         request.layout.require_variant(variant)
-    head = request.head.of(variant)
-    if head is not request.head:
-        request = replace(request, head=head)
-        check_learning(request)
-    return request
+    request.head.require_variant(variant)
 
 
 def _layers(source: Source, towers: Sequence[TowerName], head: Head) -> dict[TowerName, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
-from mobileclip_deploy.network.model.variants import Preprocess, TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import Preprocess, TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 BATCH = 32
@@ -50,27 +50,19 @@ def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequenc
 
     Raises:
         InvalidInput: an image cannot be used, or a vocabulary that is not the tokenizer's (`encode`).
-        UsageError: texts, and the variant has no text tower.
     """
     paths = list(images) or image_paths()
-    variant = model.variant
-    if variant.text is None:
-        if texts:
-            raise no_text_tower(variant.name)
-    else:
-        texts = list(texts) or prompts()
+    texts = list(texts) or prompts()
     return Inputs(
         images=tuple(path.name for path in paths),
         prompts=tuple(texts),
-        pixels=load_batch(paths, variant.preprocess),
+        pixels=load_batch(paths, model.variant.preprocess),
         ids=_ids(model, texts),
     )
 
 
 def _ids(model: MobileCLIP, texts: Sequence[str]) -> npt.NDArray[np.int64]:
     tokens = model.variant.tokenizer
-    if tokens is None:
-        return np.zeros((0, 0), np.int64)
     if "text" not in model.towers:  # nothing looks them up
         tokens = CLIP.model_copy(update={"context_length": tokens.context_length})
     return encode(texts, tokens)

@@ -20,7 +20,7 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.scores import Scores
-from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName
 from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, ImageView
 from mobileclip_deploy.targets import Runner, found_places, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
@@ -99,8 +99,6 @@ def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
     import torch
 
     if tower not in model.towers:
-        if tower not in model.variant.towers:
-            raise no_text_tower(model.variant.name)
         raise UsageError(f"this checkpoint has no {tower} tower; it has the {model.towers[0]} tower")
     embed = embed_images if tower == "image" else embed_texts
     return TorchRunner(f"torch {torch.__version__}", lambda inputs: embed(model, inputs))
@@ -207,7 +205,6 @@ def model_embedder(model: MobileCLIP) -> Embedder:
         tokenizer=model.variant.tokenizer,
         template=model.variant.template,
         scores=model.scores,
-        labels=model.variant.class_names,
     )
 
 

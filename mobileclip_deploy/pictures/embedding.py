@@ -12,9 +12,10 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.cache import EmbeddingStore, in_order
 from mobileclip_deploy.pictures.embedder import Embedder
 
@@ -82,7 +83,7 @@ def embed_texts(
         UsageError: it takes images alone.
     """
     if embedder.tokenizer is None:
-        raise no_text_tower(embedder.variant)
+        raise UsageError(f"{embedder.variant} has no text tower")
     store = open_store(embedder, "text", cache)
     parts = []
     try:

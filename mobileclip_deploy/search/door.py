@@ -16,7 +16,7 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.pictures import Reading
 from mobileclip_deploy.search.bridging import BridgeResult, reduced_index
-from mobileclip_deploy.search.embedding_files import EmbeddingFile, embed_to_file, refuse_other_answers
+from mobileclip_deploy.search.embedding_files import EmbeddingFile, embed_to_file, refuse_classifier
 from mobileclip_deploy.search.engines import export_index
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import IndexFile, Keeping, embed_to_index
@@ -79,7 +79,7 @@ def embed(
         subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
         files = paths(sources)
         if tower_of_sources(files) == "image":
-            refuse_other_answers(subject)
+            refuse_classifier(subject)
         how = Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg)
         if indexed:
             assert isinstance(subject, Bundle)

@@ -124,24 +124,12 @@ def embed_to_file(
         return written
 
 
-def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
-    """Refuses models whose image output is not an embedding but tokens or label probabilities.
-
-    Raises:
-        UsageError: the model is one of these.
-    """
-    if isinstance(subject, MobileCLIP):
-        name, shape, labels = subject.variant.name, subject.variant.answer_shape, subject.variant.class_names
-    else:
-        image, classifier = subject.manifest.towers.get("image"), subject.manifest.classifier
-        name, shape = subject.manifest.variant, () if image is None else image.output.shape[1:]
-        labels = () if classifier is None else classifier.labels
-    if labels:
-        name = name if isinstance(subject, MobileCLIP) else subject.path.name
-        raise UsageError(f"{name} is a classifier of {len(labels)} labels and has no embeddings; use `classify`")
-    if len(shape) > 1:
-        tokens = f"tokens {list(shape)} of an image"
-        raise UsageError(f"{name} outputs {tokens}, not one embedding; run it with load_runner")
+def refuse_classifier(subject: Bundle | MobileCLIP) -> None:
+    """Raises UsageError for a bundle whose image output is not an embedding but label probabilities."""
+    classifier = None if isinstance(subject, MobileCLIP) else subject.manifest.classifier
+    if isinstance(subject, Bundle) and classifier is not None:
+        labels = f"{len(classifier.labels)} labels"
+        raise UsageError(f"{subject.path.name} is a classifier of {labels} and has no embeddings; use `classify`")
 
 
 def _check_names(output: Path, names: list[str] | ImageListing) -> None:

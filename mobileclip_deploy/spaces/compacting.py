@@ -61,7 +61,7 @@ class FittingSet:
 
 def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
     """Raises UsageError if the towers' embeddings cannot be reduced to this many dimensions."""
-    if variant.gives_tokens or variant.classes is not None or variant.text is None or set(towers) != set(TOWERS):
+    if set(towers) != set(TOWERS):
         raise UsageError(
             "`embedding_size` reduces both towers along the same axes, but this checkpoint has only one; leave it out"
         )

@@ -108,11 +108,11 @@ class Ports:
         if tower == "image":
             high = 255.0 if self.pixels == "uint8" else 1.0
             source = TensorInfo(self.image, self.pixels, (self.batch, *variant.image_input_shape), (0.0, high), "RGB")
-        else:  # never called for a variant without texts
+        else:
             source = TensorInfo(self.text, self.ids, (self.batch, variant.tokens.context_length))
         if labels:
             return source, TensorInfo(self.probabilities, "float32", (self.batch, labels))
-        return source, TensorInfo(self.embedding, "float32", (self.batch, *variant.answer_shape), normalised=False)
+        return source, TensorInfo(self.embedding, "float32", (self.batch, variant.embed_dim), normalised=False)
 
 
 @dataclass(frozen=True)

@@ -481,7 +481,7 @@ def head_of(bundle: Bundle) -> Head:
     if classifier is not None:
         labels, tags = LabelSet(classifier.labels, classifier.template), classifier.tags
         if tags is None:
-            return Head(labels, own=classifier.template is None)
+            return Head(labels)
         learned = LabelHead.read(within(bundle.path, tags.file.file))
         return Head(labels, learned=learned.fitting(bundle.manifest.embed_dim))
     return Head(normalised=any(entry.output.normalised for entry in bundle.manifest.towers.values()))

@@ -21,7 +21,7 @@ from mobileclip_deploy.base.pages.server import PageServer, serving
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.network.model.image_files import image_files
-from mobileclip_deploy.network.model.variants import TOWERS, models_dir, no_text_tower
+from mobileclip_deploy.network.model.variants import TOWERS, models_dir
 
 PAGE = Path(__file__).parent / "page"
 SETTINGS = "settings.json"
@@ -56,9 +56,7 @@ class DemoPage:
         manifest = bundle.manifest
         if manifest.target != "onnx":  # the page has ONNX Runtime alone
             raise UsageError(f"{bundle.path.name}: {manifest.target} does not run in browsers; export another target")
-        if manifest.tokenizer is None:
-            raise no_text_tower(manifest.variant)
-        if manifest.tokenizer.kind is not None:
+        if manifest.tokens.kind is not None:
             raise UsageError(
                 f"{bundle.path.name}: the page supports CLIP's vocabulary only, and this bundle has another one; embed "
                 "its texts with `embed` or `search`"

@@ -81,7 +81,7 @@ def test_what_changed_is_told_of_smaller_embeddings(exports: Exports) -> None:
     assert any("from 128 to 16 dimensions" in one for one in told)
 
 
-@pytest.mark.parametrize("name", ["mobileclip_s0", "mobileclip2_s0", "clip_vit_b32", "fastvit_t8", "dfn_vit_b16"])
+@pytest.mark.parametrize("name", ["mobileclip_s0", "mobileclip2_s0", "clip_vit_b32", "dfn_vit_b16"])
 def test_what_is_no_clear_yes_is_refused_with_its_words_and_relatives(name: str) -> None:
     with pytest.raises(UsageError, match=r"not a clear 'yes'.*https://.*tinyclip_8m_16") as refused:
         require_product(load_variant(name))

@@ -65,7 +65,7 @@ def test_a_layout_that_it_lacks_and_a_place_that_is_taken_are_refused(tmp_path: 
     source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
     with pytest.raises(UsageError, match="tiny_mci has no open_clip checkpoints; it can be written as apple or folded"):
         convert(source, "open_clip", tmp_path / "x.pt")
-    with pytest.raises(UsageError, match="unknown layout 'onnx'; known: apple, open_clip, transformers, llava, folded"):
+    with pytest.raises(UsageError, match="unknown layout 'onnx'; known: apple, open_clip, transformers, folded"):
         convert(source, "onnx", tmp_path / "x.pt")
     with pytest.raises(UsageError, match="unknown layout 'openclip', did you mean open_clip"):
         convert(source, "OpenClip", tmp_path / "x.pt")

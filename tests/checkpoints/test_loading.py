@@ -189,7 +189,7 @@ def test_what_is_no_checkpoint_of_ours_is_told_in_a_screen(tmp_path: Path) -> No
     weights = {"encoder.layer.0.weight": torch.ones(2), "encoder.layer.1.weight": torch.ones(2)}
     text = refusal(write(tmp_path / "a.pt", weights))
     assert "not a MobileCLIP checkpoint (it has keys such as encoder.layer.*.weight" in text
-    assert "open_clip, transformers, LLaVA or this tool" in text
+    assert "open_clip, transformers or this tool" in text
     weights = checkpoint("tiny_both", "apple") | checkpoint("tiny_both", "open_clip")
     assert "mixes layouts (apple and open_clip)" in refusal(write(tmp_path / "a.pt", weights))
 

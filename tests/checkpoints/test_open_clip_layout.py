@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from checkpoints.test_loading import refusal, write
 from command_line import run
+from golden_checkpoints import fill, relative_errors
+from safetensors.torch import save_file
 from tiny import TINY, checkpoint
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.identity import identify
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
@@ -212,3 +217,28 @@ def test_tinyclip_s_own_checkpoint(tmp_path: Path) -> None:
         model.state_dict(),
         load(write(tmp_path / "b.pt", checkpoint("tiny_plain", "open_clip")), "tiny_plain").state_dict(),
     )
+
+
+def test_timms_own_image_tower_is_that_of_a_variant(tmp_path: Path) -> None:
+    theirs = timm.create_model("fastvit_mci0.apple_mclip", pretrained=False).eval()
+    filled = {key: fill(1, key, tuple(value.shape)) for key, value in theirs.state_dict().items()}
+    theirs.load_state_dict(filled)
+    save_file(filled, path := tmp_path / "timm.safetensors")
+    ours = mcd.load_model(None, path)
+    assert (ours.variant.name, ours.towers) == ("mobileclip2_s0", ("image",))
+    pixels = torch.rand(1, *ours.variant.image_input_shape)
+    with torch.no_grad():
+        assert relative_errors(ours.encode_image(pixels), theirs(pixels)) < 1e-5
+
+
+def test_a_vocabulary_that_is_not_clip_s_is_refused_in_one_line(tmp_path: Path) -> None:
+    save_file(checkpoint("tiny_plain", "open_clip"), tmp_path / "tiny_plain.safetensors")
+    weights = tmp_path / "tiny_plain.safetensors"
+    found = run("export", "--target", "onnx", "--checkpoint", weights, "-o", tmp_path / "out")
+    why = (
+        "the text tower has a vocabulary of 92 tokens, and texts are encoded by CLIP's, with ids up to 49407: a text "
+        "tower with a tokenizer of its own cannot be used"
+    )
+    assert (found.code, found.stdout, found.stderr.splitlines()[-1]) == (2, "", f"error: {why}")
+    with pytest.raises(InvalidInput, match=why):
+        mcd.classify(mcd.load_model(checkpoint=weights), samples.image_paths()[:2], ["cat", "dog"])

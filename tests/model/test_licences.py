@@ -50,8 +50,8 @@ def test_products_may_use_what_is_said_clearly_and_nothing_else() -> None:
     assert {*RELATIVES} <= yes
     cores = {card.name: card.licence for card in variant_cards() if card.name.startswith("pe_core")}
     assert {licence.answer_of_copy("product").answer for licence in cores.values()} == {"yes"}
-    # Of OpenVision and SigLIP2 it is not said which of two licences it is.
-    assert not [name for name in yes if name.startswith(("mobileclip", "fastvit", "dfn", "openvision", "siglip2"))]
+    # Of SigLIP2 it is not said which of two licences it is.
+    assert not [name for name in yes if name.startswith(("mobileclip", "dfn", "siglip2"))]
     assert "clip_vit_b32" not in yes  # whether OpenAI's MIT is of the weights was asked and never answered
 
 

@@ -31,7 +31,7 @@ def test_every_card_is_named_licensed_and_sourced(name: str) -> None:
     card = load_variant(name)
     assert card.name == name
     assert card.licence.name
-    assert card.licence.research_only == name.startswith(("mobileclip", "fastvithd"))
+    assert card.licence.research_only == name.startswith("mobileclip")
     if name != "nano" and not name.startswith("tinyclip_"):  # the hub has TinyCLIP in another library's form
         assert card.sources
         assert {source.layout for source in card.sources} <= set(card.layouts)

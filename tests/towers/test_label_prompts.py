@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import refused, run
 from exports import Exports
-from tiny import WORDPIECES, known
+from tiny import PIECES, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
@@ -41,8 +41,8 @@ def test_a_label_that_fills_the_context_is_not_cut() -> None:
 
 
 def test_words_that_a_vocabulary_does_not_know_are_named(tmp_path: Path) -> None:
-    with known(tmp_path, WORDPIECES) as checkpoint:
-        tokens = mcd.load_model(WORDPIECES, checkpoint).variant.tokens
+    with known(tmp_path, PIECES) as checkpoint:
+        tokens = mcd.load_model(PIECES, checkpoint).variant.tokens
         notes = check_label_prompts(("dog", "\u72ac"), "{}", tokens)
     assert len(notes) == 1
     assert "lacks words of the prompts of \u72ac (100%)" in notes[0]

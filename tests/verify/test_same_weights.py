@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import run
+from command_line import refusal, run
 from exports import Exports
 from json_files import edited_json
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.errors import CheckpointError, InvalidInput
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.model.provenance import Recovered
@@ -82,3 +83,20 @@ def test_recovered_weights_are_refused_with_the_version_that_reads_them(exports:
     folded.save(model, tmp_path / "recovered.safetensors")
     with pytest.raises(CheckpointError, match=line):
         mcd.load_model(None, tmp_path / "recovered.safetensors")
+
+
+def test_variants_that_went_are_refused_with_the_version_that_has_them(exports: Exports, tmp_path: Path) -> None:
+    copy = exports.copy("onnx", "fp16", tmp_path)
+    with edited_json(copy / "manifest.json") as manifest:
+        manifest["variant"] = manifest["checkpoint"]["variant"] = "fastvit_t8"
+        del manifest["tokenizer"]
+        manifest["preprocess"]["crop_fraction"] = 0.9
+    line = "fastvit_t8 is a variant that only version 0.4.0 has; use that version to export or verify it"
+    assert refusal(run("verify", copy)) == f"error: {line}"
+    assert refusal(run("export", "--target", "onnx", "--variant", "FastViT-T8", "-o", tmp_path)).endswith("verify it")
+    assert mcd.Bundle.open(copy).manifest.context_length == 0
+    with edited_json(copy / "manifest.json") as manifest:
+        manifest["tokenizer"] = {"kind": "wordpiece", "cleaning": "whitespace", "sot": 1, "eot": 2, "last": 101}
+        (copy / "tokenizer" / "tokenizer.json").write_text("{}", encoding="utf-8")
+        manifest["tokenizer"]["file_sha256"] = file_sha256(copy / "tokenizer" / "tokenizer.json")
+    assert mcd.Bundle.open(copy).manifest.tokens.last == 101

@@ -15,16 +15,15 @@ def write_companions(
     folder: Path, target: str, variant: Variant, head: Head, layout: Layout | None, padding: Padding
 ) -> None:
     """Writes the tokenizer, the preprocessing, and files for an app's layout or for clients of the format. A
-    classifier, or an image tower alone, gets no tokenizer.
+    classifier gets no tokenizer.
 
     Args:
         target: its name.
         padding: of the layout's tokenizer files; "inside" only if the text tower pads ids itself.
     """
-    if not head.names and variant.text is not None:
+    if not head.names:
         write_tokenizer_files(folder / "tokenizer", variant.tokens)
-    if layout is None and variant.text is not None:
-        layout = default_layout(target)
+    layout = layout or default_layout(target)
     if not head.names and layout is not None:
         write_side_files(folder, layout, variant, padding)
     write_preprocessor_config(folder, variant.preprocess)

@@ -119,7 +119,7 @@ def changes_made(manifest: Manifest) -> tuple[str, ...]:
     towers = " and ".join(manifest.towers)
     changes = [f"Converted to {manifest.target} ({towers}) by mobileclip-deploy."]
     convolutional = isinstance(variant.image, MCiTower) or variant.image.stem == "convolutional"
-    if convolutional or (variant.text is not None and variant.text.kind == "mct"):
+    if convolutional or variant.text.kind == "mct":
         changes.append("Branches and normalization layers that only training needs were folded into convolutions.")
     if "image" in manifest.towers:
         changes.append("Mean and std of the pictures are part of the image tower's graph.")

@@ -17,12 +17,13 @@ from mobileclip_deploy.artifacts.layouts import Layout
 from mobileclip_deploy.artifacts.towers.label_head import NONE, Thresholds
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.base.files.names import LongPath, Name, PackageName, PlainPath, Prose, Sha256, Version
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.licences import Answer, LicenceUse
 from mobileclip_deploy.network.model.precision import is_precision
 from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.scores import LARGEST, Scores
-from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec, TowerName
 from mobileclip_deploy.parity import Check, Gates, ParityReport
 from mobileclip_deploy.parity.gates import exported_gates
 
@@ -114,9 +115,8 @@ class TagsEntry(BaseModel, frozen=True, extra="forbid"):
 class ClassifierEntry(BaseModel, frozen=True, extra="forbid"):
     """Labels of a classifier, in the order of its probabilities; its bundle has no text tower.
 
-    `template`: of the prompts for the labels. None if the labels are the classes that the network itself was trained
-    on, or were learned from pictures alone. `tags`: of labels that were learned from pictures; the last label is then
-    "none of these".
+    `template`: of the prompts for the labels. None if they were learned from pictures alone. `tags`: of labels that
+    were learned from pictures; the last label is then "none of these".
     """
 
     labels: Labels = Field(min_length=2)
@@ -256,9 +256,9 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     `int8_scale`: of the embedding space, to store its embeddings as int8: an integer times this is a component of a
     unit vector. None in earlier versions, and if no picture gets an embedding. `logit_bias`: of a model trained with a
     sigmoid for each pair, whose score is sigmoid(`logit_scale` * cosine + `logit_bias`). None for one trained with a
-    softmax of `logit_scale` * cosine over all labels. `tokenizer`: None for a variant without a text tower.
-    `measurements`: the file of one machine's measurements. Schema version 1 had the checks in the manifest itself, as
-    `parity`.
+    softmax of `logit_scale` * cosine over all labels. `tokenizer`: None in bundles of variants without a
+    text tower, which version 0.4.0 had. `measurements`: the file of one machine's measurements. Schema version 1 had
+    the checks in the manifest itself, as `parity`.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -310,7 +310,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
             UsageError: the variant has no text tower.
         """
         if self.tokenizer is None:
-            raise no_text_tower(self.variant)
+            raise UsageError(f"{self.variant} has no text tower")
         return self.tokenizer
 
     @property

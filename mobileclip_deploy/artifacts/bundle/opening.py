@@ -29,7 +29,7 @@ from mobileclip_deploy.base.files.names import is_below, with_fields, within
 from mobileclip_deploy.base.files.staging import clear_leftovers
 from mobileclip_deploy.base.files.writers import made_folder
 from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, reraising, suggestion
-from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 
 # Limit of embedding dimension, tokens, pixels: no published one is above 1024.
@@ -112,8 +112,6 @@ class Bundle:
             UsageError: the bundle does not have the tower.
             InvalidInput: the manifest points outside the bundle.
         """
-        if tower == "text" and self.manifest.tokenizer is None:
-            raise no_text_tower(self.manifest.variant)
         if tower not in self.manifest.towers:
             raise UsageError(f"{self.path} holds no {tower} tower; export again with `tower='both'`")
         return self._inside(self.manifest.towers[tower].file)

@@ -13,6 +13,7 @@ from mobileclip_deploy.network.checkpoints.loading import Origin, load
 from mobileclip_deploy.network.checkpoints.preprocessing import CARD
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_sha256
+from mobileclip_deploy.network.model.variants import refuse_gone
 
 
 def find_checkpoint(bundle: Bundle) -> Path | None:
@@ -49,9 +50,11 @@ def open_source(bundle: Bundle, checkpoint: Path | None = None, full: bool = Fal
 
     Raises:
         CheckpointError: the given file is another checkpoint, or cannot be read.
+        UsageError: the variant is one that only earlier versions have.
         InvalidInput: the axes are damaged, or of another space; or `recover` of an earlier version trained the weights.
     """
     expected = bundle.manifest.checkpoint
+    refuse_gone(expected.variant)
     if expected.recovered is not None:
         raise InvalidInput(expected.recovered.refusal(bundle.path))
     path = checkpoint if checkpoint is not None else find_checkpoint(bundle)

@@ -247,9 +247,8 @@ VALUES = OF_THE_MODEL.keys() | OF_THE_TEXT.keys()
 
 
 def values_of(variant: Variant) -> dict[str, Any]:
-    """Returns the values of a side file's placeholders; those of texts only if the variant has a text tower."""
-    readers = OF_THE_MODEL if variant.text is None else OF_THE_MODEL | OF_THE_TEXT
-    return {name: read(variant) for name, read in readers.items()}
+    """Returns the values of a side file's placeholders."""
+    return {name: read(variant) for name, read in (OF_THE_MODEL | OF_THE_TEXT).items()}
 
 
 def _inside(content: object, depth: int = 0) -> Iterator[tuple[int, object]]:

@@ -17,7 +17,7 @@ from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, readable_reason, suggestion
 from mobileclip_deploy.network.model.tokenizer import Padding, tokenizer_file
-from mobileclip_deploy.network.model.variants import Variant, no_text_tower
+from mobileclip_deploy.network.model.variants import Variant
 
 ENDING = ".json"
 
@@ -110,8 +110,6 @@ def write_side_files(folder: Path, layout: Layout, variant: Variant, padding: Pa
 def _filled(content: Any, values: dict[str, Any]) -> Any:
     if isinstance(content, str):
         match = PLACEHOLDER.fullmatch(content)
-        if match is not None and match[1] not in values:
-            raise no_text_tower(str(values["variant"]))
         return content if match is None else values[match[1]]
     if isinstance(content, dict):
         return {key: _filled(value, values) for key, value in content.items()}

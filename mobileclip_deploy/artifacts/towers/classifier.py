@@ -66,18 +66,6 @@ class Classifier(nn.Module):
         return torch.softmax(logits if self.biases is None else logits + self.biases, dim=1)
 
 
-class OwnClassifier(nn.Module):
-    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of the classes that the network was trained on,
-    rows that sum to 1."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return torch.softmax(self.tower(pixels), dim=1)
-
-
 def make_classifier(model: MobileCLIP, labels: LabelSet, learned: LabelHead | None = None) -> Classifier:
     """Makes the classifier of a folded model, in eval mode: of the checkpoint's trained head, of learned rows, or of
     the labels' texts.

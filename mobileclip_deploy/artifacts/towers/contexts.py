@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant, no_text_tower
+from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant
 
 # Start, two tokens, end: a shorter context does not pay for its own shape.
 SHORTEST = 4
@@ -42,8 +42,6 @@ def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
     """
     if not wanted:
         return ()
-    if variant.text is None:
-        raise no_text_tower(variant.name)
     if not variant.text.causal:
         raise UsageError(
             f"the text tower of {variant.name} is bidirectional: padding is part of the model, so a prompt's embedding "

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mobileclip_deploy.artifacts.towers.label_head import LabelHead
 from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.model.variants import TowerName, Variant, no_text_tower
+from mobileclip_deploy.network.model.variants import TowerName, Variant
 
 if TYPE_CHECKING:  # the head is chosen, and refused, before torch is imported
     from torch import nn
@@ -42,13 +42,11 @@ def read_head(labels: str | Sequence[str] | None, template: str | None = None, n
 class Head:
     """Output of a tower: its embedding, as it is or scaled to length 1, or with labels the probability of each.
 
-    `own`: the labels are the classes that the network itself was trained on (`Variant.classes`). `learned`: rows of the
-    labels that were learned from pictures; None for those of the labels' texts.
+    `learned`: rows of the labels that were learned from pictures; None for those of the labels' texts.
     """
 
     labels: LabelSet | None = None
     normalised: bool = False
-    own: bool = False
     learned: LabelHead | None = None
 
     @property
@@ -56,29 +54,18 @@ class Head:
         """Labels, in the order of the probabilities; empty for an embedding."""
         return () if self.labels is None else self.labels.names
 
-    def of(self, variant: Variant) -> Head:
-        """Returns the head of a variant's image tower: always a classifier if the network itself is one.
+    def require_variant(self, variant: Variant) -> None:
+        """Refuses labels for a variant whose scores are sigmoids.
 
         Raises:
-            UsageError: labels or length 1 are requested for such a classifier; length 1 for tokens; or labels for a
-                variant whose scores are sigmoids.
+            UsageError: see there.
         """
-        if variant.gives_tokens and self.normalised:
-            raise UsageError(f"{variant.name} outputs tokens, which are not normalised; leave `normalise` out")
         if variant.scores == "sigmoid" and self.labels is not None:
             # A sigmoid may be as small as 1e-7, which is almost 0 in float16.
             raise UsageError(
                 f"{variant.name} scores each label independently (sigmoid), which an artifact with `labels` cannot; "
                 "leave `labels` out, and give them to `classify`"
             )
-        if variant.classes is None:
-            return self
-        if self.labels is not None or self.normalised:
-            what = "`normalise`" if self.labels is None else "`labels`"
-            raise UsageError(
-                f"{variant.name} has the {len(variant.class_names)} classes that it was trained on; leave {what} out"
-            )
-        return Head(LabelSet(variant.class_names), own=True)
 
     def check(self, model: MobileCLIP, towers: Sequence[TowerName], with_texts: bool = True) -> None:
         """Refuses labels that cannot be embedded, or that would leave a tower unused.
@@ -89,7 +76,7 @@ class Head:
         Raises:
             UsageError: labels, and other towers than the image tower, or a checkpoint without a text tower.
         """
-        if self.own or self.labels is None:
+        if self.labels is None:
             return
         if (head := model.trained_head) is not None and tuple(towers) == ("image",):
             if head.classes != len(self.names):
@@ -100,8 +87,6 @@ class Head:
             return
         if not with_texts and tuple(towers) == ("image",):
             return
-        if model.variant.text is None:
-            raise no_text_tower(model.variant.name)
         if tuple(towers) != ("image",) or "text" not in model.towers:
             raise UsageError("a classifier has an image tower only, and its labels need a checkpoint with a text tower")
 
@@ -114,11 +99,9 @@ class Head:
         Raises:
             UsageError: the model is not folded, or lacks a tower.
         """
-        from mobileclip_deploy.artifacts.towers.classifier import Normalised, OwnClassifier, make_classifier
+        from mobileclip_deploy.artifacts.towers.classifier import Normalised, make_classifier
         from mobileclip_deploy.artifacts.towers.tower import make_tower
 
-        if self.own:
-            return OwnClassifier(make_tower(model, "image")).eval()
         if self.labels is not None:
             return make_classifier(model, self.labels, self.learned)
         plain = make_tower(model, tower, short)
@@ -127,10 +110,7 @@ class Head:
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Returns the expected output of a tower with this head, from the checkpoint's embeddings [N, D]."""
         from mobileclip_deploy.artifacts.towers.classifier import probabilities
-        from mobileclip_deploy.network.model.scores import softmax
 
-        if self.own:
-            return softmax(embeddings.astype(np.float64))
         if self.learned is not None:
             return self.learned.probabilities(embeddings)
         return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
+from mobileclip_deploy.network.model.variants import TowerName
 
 
 class ImageTower(nn.Module):
@@ -81,8 +81,6 @@ def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> Image
     Raises:
         UsageError: the model is not folded, or does not have the tower.
     """
-    if name not in model.variant.towers:
-        raise no_text_tower(model.variant.name)
     if name not in model.towers:
         raise UsageError(f"this checkpoint has no {name} tower; export the one it has with `tower='{model.towers[0]}'`")
     if not is_folded(model):

@@ -12,7 +12,7 @@ from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, 
 from mobileclip_deploy.benchmark.suite.tasks import checked_suite
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
-from mobileclip_deploy.network.model.variants import TOWERS, no_text_tower
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.pictures.embedder import embedder_of, opened
 from mobileclip_deploy.pictures.pictures import Reading
 
@@ -57,8 +57,6 @@ def evaluate_suite(
     page = optional_path(html)
     listed = checked_suite(suite, Path(data), page, force)
     model = opened(subject)
-    if isinstance(model, MobileCLIP) and model.variant.text is None:
-        raise no_text_tower(model.variant.name)
     how = Reading(skip_bad, optional_path(cache), pixels=pixels)
     result = measure_suite(embedder_of(model, TOWERS), listed, Path(data), how, progress)
     if page is not None:

@@ -99,8 +99,8 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
         raise UsageError("`languages` is empty; give codes such as de,en")
     if tokens.kind != "sentencepiece":
         raise UsageError(
-            f"{variant.name} has a vocabulary of {'CLIP' if tokens.kind is None else 'BERT'}'s kind, which is English "
-            "only; `languages` cuts the vocabulary of a checkpoint with SentencePiece's, such as SigLIP2's"
+            f"{variant.name} has a vocabulary of CLIP's kind, which is English only; `languages` cuts the vocabulary "
+            "of a checkpoint with SentencePiece's, such as SigLIP2's"
         )
     if tokens.missing:
         raise CheckpointError(f"{variant.name}'s tokenizer.json is missing; put it next to the checkpoint")

@@ -12,13 +12,13 @@ from types import ModuleType
 from torch import Tensor
 
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.network.checkpoints import apple, folded, llava, open_clip, siglip
+from mobileclip_deploy.network.checkpoints import apple, folded, open_clip, siglip
 from mobileclip_deploy.network.checkpoints.keymap import Shape
-from mobileclip_deploy.network.folding import REPARAMETERIZED, fold_structure
+from mobileclip_deploy.network.folding import fold_structure
 from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.network.model.variants import TOWERS, Variant, ViTTower, variant_cards
 
-LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, siglip, llava, folded)}
+LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, siglip, folded)}
 POSITIONS = "image.positional_embedding"
 TABLE = "text.token_embedding.weight"
 LOGITS = ("logit_scale", "logit_bias")
@@ -89,7 +89,7 @@ def find_layout(keys: Iterable[str]) -> str:
         raise CheckpointError(f"the checkpoint mixes layouts ({' and '.join(layouts)}); save one model alone")
     raise CheckpointError(
         f"not a MobileCLIP checkpoint (it has keys such as {summary(names)}); expected one saved by Apple's code, "
-        "open_clip, transformers, LLaVA or this tool"
+        "open_clip, transformers or this tool"
     )
 
 
@@ -160,7 +160,7 @@ class Candidate:
 
     def empty_model(self, image_size: int | None = None) -> MobileCLIP:
         """Builds the network on the meta device, at the variant's image size or another one, in the form of such
-        checkpoints: folded for "folded", partly folded for "llava".
+        checkpoints: folded for "folded".
 
         Raises:
             UsageError: the image tower cannot take that size.
@@ -169,9 +169,7 @@ class Candidate:
         if image_size is not None and image_size != definition.preprocess.size:
             definition = definition.with_image_size(image_size)
         model = build_model(definition, "meta", self.towers)
-        if self.layout == folded.NAME:
-            return fold_structure(model)
-        return fold_structure(model, REPARAMETERIZED) if self.layout == llava.NAME else model
+        return fold_structure(model) if self.layout == folded.NAME else model
 
 
 @cache

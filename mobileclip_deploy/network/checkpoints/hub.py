@@ -28,7 +28,6 @@ from mobileclip_deploy.network.checkpoints.weights_files import (
     MODEL_CONFIG,
     PREPROCESSOR,
     TOKENIZER_FILE,
-    VOCABULARY_FILE,
 )
 from mobileclip_deploy.network.model.variants import Variant, load_variant, variant_cards
 
@@ -180,8 +179,8 @@ def _beside(source: HubFile) -> Iterator[str]:
     )
     if card is None or siglip.NAME in layouts:
         yield from (MODEL_CONFIG, PREPROCESSOR)
-    if card is None or (card.tokenizer is not None and card.tokenizer.kind is not None):
-        yield from (TOKENIZER_FILE, VOCABULARY_FILE)
+    if card is None or card.tokenizer.kind is not None:
+        yield TOKENIZER_FILE
 
 
 def _usual_file(hub: Any, source: HubFile) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mobileclip_deploy.errors import CheckpointError, UsageError, listed
-from mobileclip_deploy.network.checkpoints import folded, llava, open_clip, siglip, transformers
+from mobileclip_deploy.network.checkpoints import folded, open_clip, siglip, transformers
 from mobileclip_deploy.network.checkpoints.finetuned import plain_tower
 from mobileclip_deploy.network.checkpoints.fitting import (
     POSITIONS,
@@ -140,7 +140,7 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
             f"{file.path}{f' cannot be used as it is: {advice}' if advice else f': {error}'}"
         ) from None
     done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
-    if done and layout not in (folded.NAME, llava.NAME):
+    if done and layout != folded.NAME:
         raise CheckpointError(
             f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms "
             "behind that can no longer be checked; give the training checkpoint"
@@ -151,8 +151,6 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         card = _with_file_vocabulary(file, card)
     if layout == open_clip.NAME:
         file = file.renamed(open_clip.canonical_names(file.shapes))
-    if layout == llava.NAME:
-        file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
     candidate, notes = _by_keys(file, layout, repository) if card is None else (_required(file, layout, card), ())
     candidate = _with_pieces(file, candidate)
     if head is not None and head.weights.shape[1] != candidate.variant.embed_dim:
@@ -195,7 +193,7 @@ def _with_file_vocabulary(file: TensorFile, card: Variant | None) -> Variant:
 def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
     """Adds the vocabulary in the file next to a checkpoint, if its variant needs one and it brings none."""
     tokens = found.variant.tokenizer
-    if "text" not in found.towers or tokens is None or tokens.kind is None or not tokens.missing:
+    if "text" not in found.towers or tokens.kind is None or not tokens.missing:
         return found
     rows = file.shapes[found.expected[TABLE].key][0]
     like = found.definition.tokenizer
@@ -308,7 +306,7 @@ def _advice(names: Iterable[str]) -> str | None:
 
 
 def _missing_tower(found: Candidate) -> tuple[str, ...]:
-    return tuple(f"the checkpoint has no {tower} tower" for tower in found.variant.towers if tower not in found.towers)
+    return tuple(f"the checkpoint has no {tower} tower" for tower in TOWERS if tower not in found.towers)
 
 
 def _has_zero_bias(file: TensorFile, found: Candidate) -> bool:

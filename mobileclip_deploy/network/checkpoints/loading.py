@@ -14,14 +14,12 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.network.checkpoints import llava
 from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, Expected, grid_side
 from mobileclip_deploy.network.checkpoints.identity import Identity, identify
 from mobileclip_deploy.network.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile, open_tensors
 from mobileclip_deploy.network.checkpoints.vocabulary import distilled
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_file, checkpoint_sha256
-from mobileclip_deploy.network.folding import fold_structure
 from mobileclip_deploy.network.model.architecture import FIRST_LOGIT_BIAS, MobileCLIP
 from mobileclip_deploy.network.model.provenance import Provenance, TakenPreprocess, tensors_sha256
 from mobileclip_deploy.network.model.variants import ViTTower, load_variant
@@ -133,8 +131,6 @@ def assemble(
     if not model.scores.bounded:
         reason = "logit_scale or logit_bias is out of range for scores in float32"
         raise CheckpointError(f"{identity.file.path}: {reason}; give an undamaged file")
-    if identity.layout == llava.NAME:
-        fold_structure(model)
     return model.requires_grad_(False).eval()
 
 

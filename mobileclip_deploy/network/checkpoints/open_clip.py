@@ -90,7 +90,7 @@ def keymap(variant: Variant) -> KeyMap:
         turned = Rule(r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads))
         vit = [turned, *vit]
     image = MCI if isinstance(variant.image, MCiTower) else vit
-    text = [BIASED_TEXT, *TEXT] if variant.text is not None and variant.text.projection_bias else TEXT
+    text = [BIASED_TEXT, *TEXT] if variant.text.projection_bias else TEXT
     return KeyMap([*image, *text, *RESBLOCKS])
 
 
@@ -119,7 +119,5 @@ def _canonical(key: str, timm_alone: bool) -> str:
 
 
 def file_name(key: str, variant: Variant) -> str:
-    """Returns the name under which open_clip saves a canonical key, or timm for a timm model alone."""
-    if variant.text is None:
-        return key.removeprefix("visual.trunk.")
+    """Returns the name under which open_clip saves a canonical key."""
     return key.removeprefix("text.") if is_plain(variant) else key

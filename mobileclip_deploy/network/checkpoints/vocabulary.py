@@ -1,6 +1,6 @@
 """Vocabularies that checkpoints bring, with the form of the text tower that reads them. They are in the metadata of the
 .safetensors file, so that no copy loses them. A vocabulary of another kind than CLIP's may also be in a tokenizer.json
-next to it, as published (WordPiece's in a vocab.txt)."""
+next to it, as published."""
 
 from __future__ import annotations
 
@@ -15,26 +15,21 @@ from mobileclip_deploy.base.files import read_regular
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, UsageError, reraising
-from mobileclip_deploy.network.checkpoints.weights_files import TOKENIZER_FILE, VOCABULARY_FILE
-from mobileclip_deploy.network.model import sentencepiece, wordpiece
+from mobileclip_deploy.network.checkpoints.weights_files import TOKENIZER_FILE
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.provenance import Distilled, tensors_sha256
+from mobileclip_deploy.network.model.sentencepiece import spec_of
 from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant
 
 TOKENIZER, MERGES, DISTILLED = "tokenizer", "merges", "distilled"
 FILE_BYTES = 1 << 28
-KINDS = {
-    "sentencepiece": (sentencepiece.spec_of, (TOKENIZER_FILE,)),
-    "wordpiece": (wordpiece.spec_of, (TOKENIZER_FILE, VOCABULARY_FILE)),
-}
-"""Reader of each kind of vocabulary, and the files that may hold it, the preferred first."""
 LARGEST_CONTEXT = 4096
 
 
-def described(tokens: TokenizerSpec | None, made: Distilled | None = None) -> dict[str, str]:
+def described(tokens: TokenizerSpec, made: Distilled | None = None) -> dict[str, str]:
     """Returns the metadata of a vocabulary and a distillation; nothing for CLIP's vocabulary."""
     metadata = {} if made is None else {DISTILLED: made.model_dump_json(exclude_none=True)}
-    if tokens is None or not tokens.from_checkpoint or tokens.missing:
+    if not tokens.from_checkpoint or tokens.missing:
         return metadata
     content = {MERGES: "\n".join(tokens.merges)} if tokens.kind is None else {TOKENIZER_FILE: tokens.file}
     return metadata | {TOKENIZER: tokens.model_dump_json(exclude_none=True)} | content
@@ -77,13 +72,12 @@ def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
     Raises:
         CheckpointError: the file cannot be used, or has more pieces than the table has rows.
     """
-    tokens_of, names = KINDS[card.tokens.kind or "sentencepiece"]
-    file = next((candidate for name in names if (candidate := path.parent / name).is_file()), None)
-    if file is None:
-        return card.with_tokenizer(with_fields(card.tokens, vocab_size=rows))
+    file = path.parent / TOKENIZER_FILE
+    if not file.is_file():
+        return card.with_tokenizer(with_fields(card.tokenizer, vocab_size=rows))
     message = f"{file}: {REASON}; get it from where {path.name} is published"
     with reraising(message, OSError, ValueError, InvalidInput, into=CheckpointError):
-        tokens = tokens_of(read_regular(file, FILE_BYTES).decode("utf-8"), card.tokens, rows)
+        tokens = spec_of(read_regular(file, FILE_BYTES).decode("utf-8"), card.tokenizer, rows)
     return card.with_tokenizer(tokens)
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +23,6 @@ __all__ = [
     "FoldReport",
     "PASSES",
     "PassRecord",
-    "REPARAMETERIZED",
     "count",
     "fold",
     "fold_structure",
@@ -113,8 +111,6 @@ PASSES: tuple[FoldPass[Any], ...] = (
     FoldAttentionNorm(),
     FoldPooledQuery(),
 )
-# What Apple's `reparameterize_model` folds; BatchNorms of feed-forwards are left.
-REPARAMETERIZED: tuple[FoldPass[Any], ...] = PASSES[:4]
 # A wrong fold moves embeddings by percents. Rounding stays below this even where random weights amplify it.
 LARGEST_DEVIATION = 1e-3
 
@@ -176,10 +172,9 @@ def _require_one_form(model: MobileCLIP) -> None:
         raise FoldingError(f"half-folded: {', '.join(sorted(done))} done, {', '.join(sorted(pending))} not")
 
 
-def fold_structure(model: MobileCLIP, passes: Sequence[FoldPass[Any]] = PASSES) -> MobileCLIP:
-    """Folds by some passes without a check of the outputs. Used on the meta device for the shape that folded
-    checkpoints load into, and on a partly folded file for the rest."""
-    for fold_pass in passes:
+def fold_structure(model: MobileCLIP) -> MobileCLIP:
+    """Folds without a check of the outputs. Used on the meta device for the shape that folded checkpoints load into."""
+    for fold_pass in PASSES:
         fold_pass.apply(model)
     return model
 

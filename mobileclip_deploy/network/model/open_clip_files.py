@@ -1,12 +1,10 @@
-"""Single modules of open_clip, read without the package around them, whose import takes seconds. Also the class names
-of networks that were trained as classifiers."""
+"""Single modules of open_clip, read without the package around them, whose import takes seconds."""
 
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mobileclip_deploy.errors import DependencyMissing
 
@@ -27,21 +25,3 @@ def open_clip_module(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-ClassSet = Literal["imagenet_1k"]
-
-# open_clip's list is made for prompts, and gives two pairs of classes the same name. WordNet's first words for one of
-# each pair.
-TOLD_APART = {744: "projectile", 836: "sunglass"}
-
-
-@cache
-def class_names(classes: ClassSet) -> tuple[str, ...]:
-    """Returns names of ImageNet's 1,000 classes as OpenAI curated them, all different.
-
-    Raises:
-        DependencyMissing: open_clip_torch is not installed.
-    """
-    names = open_clip_module("zero_shot_metadata").IMAGENET_CLASSNAMES
-    return tuple(TOLD_APART.get(index, name) for index, name in enumerate(names))

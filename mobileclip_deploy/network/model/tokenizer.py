@@ -1,5 +1,5 @@
-"""Encoding of texts as token ids, by CLIP's merges or by a checkpoint's SentencePiece or WordPiece vocabulary.
-Also writes the files that give other tokenizers the same vocabulary."""
+"""Encoding of texts as token ids, by CLIP's merges or by a checkpoint's SentencePiece vocabulary. Also writes the
+files that give other tokenizers the same vocabulary."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.byte_pairs import LETTERS, PIECES, WORD_END, byte_pairs, cleaned_by
 from mobileclip_deploy.network.model.sentencepiece import byte_piece, fast_tokenizer, framed, pieces, replaced
 from mobileclip_deploy.network.model.variants import FIRST_MERGE, TokenizerSpec
-from mobileclip_deploy.network.model.wordpiece import UNKNOWN
 
-FILES = {"sentencepiece": "tokenizer.json", "wordpiece": "tokenizer.json or vocab.txt"}
 TokenizerFile = Literal[
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 ]
@@ -96,8 +94,8 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np
     if tokens.missing:
         if tokens.kind is not None:
             raise InvalidInput(
-                f"the text tower has a vocabulary of its own, and no {FILES[tokens.kind]} beside its file; put the one "
-                "there that is published with it"
+                "the text tower has a vocabulary of its own, and no tokenizer.json beside its file; put the one there "
+                "that is published with it"
             )
         raise InvalidInput(
             "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
@@ -139,7 +137,7 @@ def unknown_share(text: str, tokens: TokenizerSpec) -> float:
         row = tokenizer.encode(cleaned(bare, tokens))
         parts = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used]
         parts = parts[len(tokens.first) : -1]
-        return sum(byte_piece(piece) is not None or piece == UNKNOWN for piece in parts) / max(len(parts), 1)
+        return sum(byte_piece(piece) is not None for piece in parts) / max(len(parts), 1)
     pairs = byte_pairs(tokens.merges)
     ids = pairs.encode(cleaned(bare))
     single = [pairs.tokens[id].removesuffix(WORD_END) for id in ids if id < FIRST_MERGE]

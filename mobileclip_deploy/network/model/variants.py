@@ -17,7 +17,6 @@ from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.base.files.names import Name, Sha256, with_fields
 from mobileclip_deploy.errors import InvalidInput, UsageError, reraising, suggestion
 from mobileclip_deploy.network.model.licences import Licence
-from mobileclip_deploy.network.model.open_clip_files import ClassSet, class_names
 from mobileclip_deploy.network.model.prompts import Template
 from mobileclip_deploy.network.model.tower_names import TOWERS, TowerName
 
@@ -36,13 +35,13 @@ __all__ = [
     "ViTTower",
     "load_variant",
     "models_dir",
-    "no_text_tower",
+    "refuse_gone",
     "read_card",
     "variant_cards",
     "variant_names",
 ]
 
-CheckpointLayout = Literal["apple", "open_clip", "transformers", "llava"]
+CheckpointLayout = Literal["apple", "open_clip", "transformers"]
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
@@ -52,6 +51,8 @@ LARGEST_VOCABULARY = 1 << 28
 FIRST_MERGE = 512
 """Id of the first merge: after the 256 bytes, and the same 256 at the end of a word."""
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
+GONE = ("openvision", "fastvithd", "fastvitma", "fastvits", "fastvitt")
+"""Beginnings of variants' names that version 0.4.0 was the last to have."""
 
 
 class MCiTower(BaseModel, frozen=True, extra="forbid"):
@@ -64,15 +65,11 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
     mlp_ratios: tuple[PositiveFloat, ...]
     positional: tuple[bool, ...] = Field(description="RepCPE before the stage's blocks")
     squeeze_excite: tuple[bool, ...] = Field(description="squeeze-excite in the stage's patch embedding")
-    patch_activation: bool = Field(True, description="GELU after a patch embedding's large kernel; FastViT has none")
     attention_norm: Literal["batch_norm", "layer_norm"] = "batch_norm"
     head_dim: PositiveInt = 32
     stem_scale_branch: bool = True
     expansion: PositiveFloat = Field(2.0, description="channels after the last convolution over the last width")
     projection_bias: bool = False
-    pooled: bool = Field(
-        True, description="the output is one vector; False: one vector per position, before pooling, as tokens"
-    )
 
     @model_validator(mode="after")
     def _one_entry_a_stage(self) -> MCiTower:
@@ -95,7 +92,7 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
 class ViTTower(BaseModel, frozen=True, extra="forbid"):
     """A ViT image tower with a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs).
     PE-Core adds rotary positions and attention pooling. SigLIP2 has the pooling alone, without a class token or a
-    projection. OpenVision pools by the mean of its patches."""
+    projection."""
 
     kind: Literal["vit"]
     width: PositiveInt
@@ -118,9 +115,7 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
     rotary_grid: PositiveInt | None = Field(
         None, description="side of the patch grid of rotary position embeddings; None: no rotary embeddings"
     )
-    pooling: Literal["class_token", "attention", "mean"] = Field(
-        "class_token", description="mean: of the patches, before the last norm"
-    )
+    pooling: Literal["class_token", "attention"] = "class_token"
     pooling_heads: PositiveInt = Field(8, description="of attention pooling")
 
     @model_validator(mode="after")
@@ -161,11 +156,12 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     """Tokenizer of a text tower. It is part of the model: bidirectional towers attend to the padding.
 
     `kind`: None for CLIP's byte-level BPE. "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
-    characters that no piece has, as in Gemma and SigLIP2. "wordpiece" for BERT's, as in OpenVision. `cleaning`: applied
-    to a text first; None for CLIP's. "canonicalize", as open_clip calls it, drops ASCII punctuation too. "lower" only
-    makes small letters, as transformers does for SigLIP2. "whitespace" repairs a text as CLIP's does and leaves
-    capitals to the vocabulary. A row of ids is `sot` (None: absent), the text, `eot`, then `pad` to the end, with
-    `last` at the last position (None: absent).
+    characters that no piece has, as in Gemma and SigLIP2. `cleaning`: applied to a text first; None for CLIP's.
+    "canonicalize", as open_clip calls it, drops ASCII punctuation too. "lower" only makes small letters, as
+    transformers does for SigLIP2. A row of ids is `sot` (None: absent), the text, `eot`, then `pad` to the end.
+
+    Bundles of version 0.4.0 may have the kind "wordpiece" (BERT's), the cleaning "whitespace", which leaves capitals to
+    the vocabulary, and `last` at the last position.
 
     `merges_sha256`: of the merges, one per line, of a vocabulary that the checkpoint brings (`own`); None for CLIP's.
     `merges`: those, each "left right", the first to apply first. `file_sha256`, `file`: for the other kinds, the text
@@ -190,8 +186,6 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     def _of_one_kind(self) -> TokenizerSpec:
         if (self.kind == "sentencepiece") == (self.sot is not None):
             raise ValueError("sentencepiece tokenizers have no `sot`, all others have one")
-        if self.last is not None and self.kind != "wordpiece":
-            raise ValueError("only wordpiece tokenizers have a token at the last position")
         if self.merges_sha256 is not None if self.kind else self.file_sha256 is not None:
             raise ValueError("CLIP's tokenizer has merges, all others have a file")
         return self
@@ -323,17 +317,15 @@ class PublishedFile(BaseModel, frozen=True, extra="forbid"):
 class Variant(BaseModel, frozen=True, extra="forbid"):
     """One model of the family. `layouts` holds the changes that a checkpoint layout makes to the architecture. Apple's
     and timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
-    checkpoints. `text` and `tokenizer` are None for an image tower alone. `classes`: class set of such a tower that is
-    a classifier; its `embed_dim` outputs are then their logits."""
+    checkpoints."""
 
     schema_version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     title: str
     embed_dim: PositiveInt
     image: Annotated[MCiTower | ViTTower, Field(discriminator="kind")]
-    text: TextTowerSpec | None = None
-    tokenizer: TokenizerSpec | None = Field(default_factory=lambda data: TokenizerSpec() if data.get("text") else None)
-    classes: ClassSet | None = None
+    text: TextTowerSpec
+    tokenizer: TokenizerSpec = TokenizerSpec()
     preprocess: Preprocess
     layouts: dict[CheckpointLayout, dict[str, dict[str, Any]]]
     parameters_image: PositiveInt = Field(
@@ -351,22 +343,10 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     )
 
     @model_validator(mode="after")
-    def _texts_and_classes(self) -> Variant:
-        if (self.text is None) != (self.tokenizer is None):
-            raise ValueError("a text tower needs a tokenizer, and a tokenizer a text tower")
-        if self.classes is not None and (self.text is not None or self.embed_dim != len(self.class_names)):
-            raise ValueError(
-                f"a classifier has no text tower, and its embed_dim is its {len(self.class_names)} classes"
-            )
+    def _width_of_the_embedding(self) -> Variant:
         image = self.image
         if isinstance(image, ViTTower) and not image.projection and self.embed_dim != image.width:
             raise ValueError(f"without a projection embed_dim must be the width of the image tower, {image.width}")
-        if self.gives_tokens and (self.text is not None or self.classes is not None):
-            raise ValueError("an image tower that outputs tokens has neither a text tower nor classes")
-        if isinstance(self.image, MCiTower) and self.gives_tokens and self.embed_dim != self.image.features:
-            raise ValueError(
-                f"a token-output tower has no projection: embed_dim must be {self.image.features}, the tower's width"
-            )
         return self
 
     @property
@@ -378,46 +358,19 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         return "QuickGELU" if quick else "GELU"
 
     @property
-    def gives_tokens(self) -> bool:
-        """True if the image tower returns one vector per position instead of one per image."""
-        return isinstance(self.image, MCiTower) and not self.image.pooled
-
-    @property
     def ends_texts(self) -> bool:
         """True if the text tower reads the embedding at the first end token, in a vocabulary of CLIP's kind."""
-        return self.text is not None and self.text.pooling == "end_of_text" and self.tokens.kind is None
-
-    @property
-    def answer_shape(self) -> tuple[int, ...]:
-        """Shape of the output for one input, for either tower: (D,), or (T, D) for tokens."""
-        positions = (self.preprocess.size // self.image.size_step) ** 2
-        return (positions, self.embed_dim) if self.gives_tokens else (self.embed_dim,)
-
-    @property
-    def towers(self) -> tuple[TowerName, ...]:
-        """Towers of the network."""
-        return TOWERS if self.text is not None else ("image",)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Classes of a classifier, in the order of its logits; empty for a network that embeds."""
-        return () if self.classes is None else class_names(self.classes)
+        return self.text.pooling == "end_of_text" and self.tokenizer.kind is None
 
     @property
     def tokens(self) -> TokenizerSpec:
-        """Tokenizer of the text tower.
-
-        Raises:
-            UsageError: the network has no text tower.
-        """
-        if self.tokenizer is None:
-            raise no_text_tower(self.name)
+        """Tokenizer of the text tower; a manifest has it under the same name."""
         return self.tokenizer
 
     @property
     def context_length(self) -> int:
-        """Number of tokens per text; 0 without a text tower."""
-        return 0 if self.tokenizer is None else self.tokenizer.context_length
+        """Number of tokens per text."""
+        return self.tokenizer.context_length
 
     def for_layout(self, layout: str) -> Variant:
         """Returns the variant as checkpoints of `layout` define it.
@@ -432,11 +385,9 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         for section, fields in next(iter(changes.values())).items():
             data[section] |= fields
         variant = Variant.model_validate(data)
-        if variant.tokenizer is None or self.tokenizer is None:
-            return variant
         return variant.with_tokenizer(self.tokenizer.model_copy(update={"cleaning": variant.tokenizer.cleaning}))
 
-    def with_tokenizer(self, tokenizer: TokenizerSpec | None) -> Variant:
+    def with_tokenizer(self, tokenizer: TokenizerSpec) -> Variant:
         """Returns the variant with the vocabulary that a checkpoint brings."""
         return self.model_copy(update={"tokenizer": tokenizer})
 
@@ -444,14 +395,9 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         """Returns the variant with the text tower of another variant's form; unchanged for None.
 
         Raises:
-            UsageError: no such variant, or it has no text tower.
+            UsageError: no such variant.
         """
-        if name is None:
-            return self
-        other = load_variant(name)
-        if other.text is None:
-            raise no_text_tower(name)
-        return self.model_copy(update={"text": other.text})
+        return self if name is None else self.model_copy(update={"text": load_variant(name).text})
 
     def with_image_size(self, size: int) -> Variant:
         """Returns the variant as fine-tuned at another image size, in pixels.
@@ -471,11 +417,6 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     def image_input_shape(self) -> tuple[int, int, int]:
         """Shape (3, S, S) of one image after preprocessing."""
         return (3, self.preprocess.size, self.preprocess.size)
-
-
-def no_text_tower(name: str) -> UsageError:
-    """Returns the error for texts with a variant that has only an image tower."""
-    return UsageError(f"{name} has no text tower")
 
 
 def models_dir() -> Path:
@@ -519,9 +460,16 @@ def load_variant(name: str) -> Variant:
     letters = _letters(name)
     path = next((path for stem, path in _cards().items() if _letters(stem) == letters), None)
     if path is None:
+        refuse_gone(name)
         close = _of_that_name(letters) or suggestion(name.lower().replace("-", "_"), _cards())
         raise UsageError(f"unknown variant {name!r}{close}; `variants` lists all {len(_cards())}")
     return read_card(path)
+
+
+def refuse_gone(name: str) -> None:
+    """Raises UsageError for a variant that only earlier versions have, unless a card of the user has its name."""
+    if name not in _cards() and _letters(name).startswith(GONE):
+        raise UsageError(f"{name} is a variant that only version 0.4.0 has; use that version to export or verify it")
 
 
 def _of_that_name(letters: str) -> str:

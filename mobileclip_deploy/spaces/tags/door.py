@@ -60,7 +60,7 @@ def learn_labels(
 
     Raises:
         InvalidInput: a picture cannot be used or is an example of two labels, or classes and labels differ.
-        UsageError: a classifier or a model that outputs no embeddings, or an option that is not valid.
+        UsageError: a classifier, or an option that is not valid.
     """
     request = TagsRequest(Path(examples), optional_path(background), false_tags, labels is not None)
     path = optional_path(output)
@@ -70,8 +70,6 @@ def learn_labels(
     whole = opened(subject)
     if isinstance(whole, Bundle) and whole.manifest.classifier is not None:
         raise UsageError(f"{whole.path} is a classifier; labels are learned on a bundle of embeddings")
-    if isinstance(whole, MobileCLIP) and (whole.variant.gives_tokens or whole.variant.classes is not None):
-        raise UsageError(f"{whole.variant.name} outputs no embeddings; labels cannot be learned on it")
     embedder = embedder_of(whole, None if request.with_texts else ("image",))
     prompt = template or embedder.template
 

@@ -129,8 +129,6 @@ def _linear(conv: nn.Conv2d) -> nn.Linear:
 class PlainMCi(MCi):
     def forward(self, x: Tensor) -> Tensor:
         x = self.expand(self.stages(self.stem(x)))
-        if self.projection is None:
-            return x.flatten(2).transpose(1, 2)
         x = x.mean((2, 3), keepdim=True)
         return self.projection(x.reshape(x.shape[0], x.shape[1]))
 

@@ -72,8 +72,6 @@ def student(source: Source, tokens: TokenizerSpec, recipe: TowerRecipe) -> TextT
     teacher, variant = source.model.text, source.variant
     form = variant.with_text_form(recipe.form).text
     assert teacher is not None
-    assert variant.text is not None
-    assert form is not None
     if form.width > variant.text.width or form.depth > variant.text.depth:
         raise UsageError(
             f"the text tower of {recipe.form} has {form.depth} layers of width {form.width}, and the teacher's "

@@ -34,7 +34,7 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
             continue
         bound = gates.exact(floor[tower])
         checks.append(Check.of_answers("golden", tower, fresh.of(tower), stored.of(tower), bound, engine))
-        if tower != "image" or not subject.head.names or subject.head.own:
+        if tower != "image" or not subject.head.names:
             continue
         if stored.probabilities is None:
             if written_by(subject.bundle) >= (0, 3):

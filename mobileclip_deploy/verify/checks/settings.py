@@ -74,10 +74,8 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         ("preprocess", manifest.preprocess, variant.preprocess),
         ("tokenizer", manifest.tokenizer, variant.tokenizer),
     ):
-        fields = {} if want is None else want.model_dump()
+        fields = want.model_dump()
         pairs += [(f"{group}.{name}", getattr(have, name, None), value) for name, value in fields.items()]
-        if want is None:
-            pairs.append((group, have, want))
     for tower, entry in manifest.towers.items():
         ports = subject.target.ports(variant, tower, subject.form)
         pairs.append((f"{tower} input", entry.input, TensorEntry.of(ports[0])))
@@ -91,7 +89,7 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
     if distilled is not None and (image := image_tower_of(distilled)) not in (None, distilled.image_sha256):
         recorded = f"in the embedding space that it records {image}"
         yield "checkpoint.distilled.image_sha256", distilled.image_sha256, recorded
-    has_scale = "image" in manifest.towers and not subject.head.names and not variant.gives_tokens
+    has_scale = "image" in manifest.towers and not subject.head.names
     if manifest.int8_scale is None and has_scale and written_by_this_version(subject.bundle):
         yield "int8_scale", None, scale_of(subject.stored.of("image"))
     if manifest.int8_scale is not None:  # from the golden pictures, which `golden` compares with the checkpoint

@@ -98,7 +98,7 @@ def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Pro
     began = time.monotonic()
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
-    texts = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12] if source.variant.text is not None else []
+    texts = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12]
     if texts:  # first a long one, which needs late positions
         texts = [max((text for text in prompts() if len(text.split()) < LONG), key=len), *texts[: TEXTS - 1]]
     inputs = sample_inputs(source.model, image_paths()[:PICTURES], texts)

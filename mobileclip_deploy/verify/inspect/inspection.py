@@ -194,7 +194,7 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
         chosen_preprocess(identity, None)
     except CheckpointError as error:  # nothing records it: the user must know
         options, notes = (*options, "--preprocess", OPENAI), (*notes, str(error))
-    if identity.towers == ("image",) and identity.variant.text is not None:
+    if identity.towers == ("image",):
         options = (*options, "--tower", "image")
     return CheckpointInspection(
         layout=identity.layout,

@@ -16,7 +16,7 @@ from mobileclip_deploy.network.model.architecture.text import TextTransformer
 from mobileclip_deploy.network.model.architecture.vit import ViT
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.scores import Scores, TrainedHead
-from mobileclip_deploy.network.model.variants import TOWERS, MCiTower, Variant, no_text_tower
+from mobileclip_deploy.network.model.variants import TOWERS, MCiTower, Variant
 
 FIRST_LOGIT_BIAS = -10.0
 """Initial bias of sigmoid scores (arXiv 2303.15343, section 3.3)."""
@@ -28,7 +28,7 @@ class MobileCLIP(nn.Module):
     """Image tower `image`, text tower `text`, `logit_scale` (a scalar, in log space), and `logit_bias` (a scalar, added
     to logits) of a variant whose scores are sigmoids.
 
-    `towers` names the existing ones: a checkpoint or a variant of one tower gives a model whose other tower is None.
+    `towers` names the existing ones: a checkpoint of one tower gives a model whose other tower is None.
     `provenance` names the checkpoint of the weights; None if there was none. `trained_head`: a classifier's head in
     that checkpoint; None if it has none.
     """
@@ -39,11 +39,10 @@ class MobileCLIP(nn.Module):
     def __init__(self, variant: Variant, towers: tuple[str, ...] = TOWERS) -> None:
         super().__init__()
         self.variant = variant
-        self.towers = tuple(tower for tower in towers if tower in variant.towers)
-        self.image = _image_tower(variant) if "image" in self.towers else None
-        self.text = None
-        if variant.text is not None and "text" in self.towers:
-            self.text = TextTransformer(variant.text, variant.tokens, variant.embed_dim)
+        self.towers = tuple(tower for tower in TOWERS if tower in towers)
+        self.image = _image_tower(variant) if "image" in towers else None
+        text = TextTransformer(variant.text, variant.tokens, variant.embed_dim) if "text" in towers else None
+        self.text = text
         # CLIP's first temperature; a checkpoint has its own. Users of it take exp() and stop at 100, as CLIP does.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         sigmoid = variant.scores == "sigmoid"
@@ -82,8 +81,6 @@ class MobileCLIP(nn.Module):
             UsageError: the model has no text tower.
         """
         if self.text is None:
-            if self.variant.text is None:
-                raise no_text_tower(self.variant.name)
             raise UsageError("this model has no text tower: its checkpoint has an image tower only")
         _require_tensor(ids, 2, f"token ids [N, {self.variant.context_length}]", "text")
         return self.text(ids)

@@ -13,10 +13,10 @@ from mobileclip_deploy.network.model.variants import MCiTower
 class PatchEmbedding(nn.Sequential):
     """Patch embedding that halves height and width between stages: [N, C, H, W] -> [N, C', H/2, W/2]."""
 
-    def __init__(self, cin: int, cout: int, squeeze_excite: bool, activation: bool) -> None:
+    def __init__(self, cin: int, cout: int, squeeze_excite: bool) -> None:
         # The reduction is timm's: a quarter of the channels, in multiples of eight.
         squeeze = max(8, (cout // 4 + 4) // 8 * 8) if squeeze_excite else None
-        large = LargeKernelConv(cin, cout, squeeze=squeeze, activation=activation)
+        large = LargeKernelConv(cin, cout, squeeze=squeeze)
         super().__init__(large, MobileOneBlock(cout, cout, (1, 1)))
 
 
@@ -29,7 +29,7 @@ class Stage(nn.Module):
         self.downsample: nn.Module = nn.Identity()
         if index:
             before, squeeze = spec.widths[index - 1], spec.squeeze_excite[index]
-            self.downsample = PatchEmbedding(before, width, squeeze, spec.patch_activation)
+            self.downsample = PatchEmbedding(before, width, squeeze)
         self.position = RepCPE(width) if spec.positional[index] else nn.Identity()
         blocks: list[nn.Module] = []
         for _ in range(spec.depths[index]):
@@ -45,10 +45,7 @@ class Stage(nn.Module):
 
 class MCi(nn.Module):
     """Image tower: normalised image [N, 3, S, S] -> embedding [N, D], not normalised. S is a multiple of 2 ** (stages +
-    1).
-
-    With `pooled: false` on the card it ends before pooling: one token per position, row by row, [N, T, D].
-    """
+    1)."""
 
     def __init__(self, spec: MCiTower, embed_dim: int) -> None:
         super().__init__()
@@ -61,11 +58,9 @@ class MCi(nn.Module):
         )
         self.stages = nn.Sequential(*(Stage(spec, index) for index in range(len(spec.depths))))
         self.expand = MobileOneBlock(last, features, (3, 3), groups=last, squeeze=features // 16)
-        self.projection = nn.Linear(features, embed_dim, bias=spec.projection_bias) if spec.pooled else None
+        self.projection = nn.Linear(features, embed_dim, bias=spec.projection_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.expand(self.stages(self.stem(x)))  # [N, features, S / 2 ** (stages + 1), the same]
-        if self.projection is None:
-            return x.flatten(2).transpose(1, 2)  # [N, D, H, W] -> [N, H * W, D]
         # The mean over positions makes the tower independent of S: it also runs at image sizes it was not trained at.
         return self.projection(x.mean((2, 3)))

@@ -100,7 +100,6 @@ class LargeKernelConv(nn.Module):
         small_kernel: int = 3,
         stride: int = 2,
         squeeze: int | None = None,
-        activation: bool = True,
     ) -> None:
         super().__init__()
         self.kernel, self.stride, self.groups = (kernel, kernel), stride, cin
@@ -108,7 +107,7 @@ class LargeKernelConv(nn.Module):
         self.small: ConvBN | None = ConvBN(cin, cout, (small_kernel, small_kernel), stride, groups=cin)
         self.conv: nn.Conv2d | None = None
         self.se = SqueezeExcite(cout, squeeze) if squeeze else nn.Identity()
-        self.act = nn.GELU() if activation else nn.Identity()
+        self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.conv is not None:

@@ -1,6 +1,6 @@
 """ViT image towers: MobileCLIP-B's with a convolutional stem, plain patch embeddings (ViT-L/14, OpenAI's B/16),
-PE-Core's with rotary positions and attention pooling. Also SigLIP2's, pooled by attention and without a class token,
-and OpenVision's, pooled by the mean of the patches."""
+PE-Core's with rotary positions and attention pooling. Also SigLIP2's, pooled by attention and without a class
+token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def convolutional_stem(width: int, padding: int) -> nn.Sequential:
 
 class ViT(nn.Module):
     """Image tower: normalised image [N, 3, S, S] -> embedding [N, D], not normalised. It is that of the class token, or
-    pooled by attention or by a mean."""
+    pooled by attention."""
 
     class_token: Tensor | None
     cosines: Tensor | None
@@ -55,9 +55,6 @@ class ViT(nn.Module):
         pooled = spec.pooling == "attention"
         pool = AttentionPool(width, spec.pooling_heads, spec.mlp_ratio, spec.norm_eps, spec.activation)
         self.pool = pool if pooled else None
-        self.skipped = (
-            int(spec.class_token) if spec.pooling == "mean" else None
-        )  # number of tokens that the mean leaves out
         turns: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if spec.rotary_grid is not None:
             with torch.device("cpu"):  # even if the rest is built on the meta device: no checkpoint holds them
@@ -84,6 +81,4 @@ class ViT(nn.Module):
             tokens = block(tokens, None, turns)
         if self.pool is not None:
             return self.projection(self.pool(self.final_norm(tokens)))
-        if self.skipped is not None:
-            return self.projection(self.final_norm(tokens[:, self.skipped :].mean(dim=1)))
         return self.projection(self.final_norm(tokens[:, 0]))  # the class token alone carries the embedding
