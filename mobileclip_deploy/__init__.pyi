@@ -53,6 +53,7 @@ from mobileclip_deploy.export.door import (
 from mobileclip_deploy.network.folding import FoldReport as FoldReport
 from mobileclip_deploy.verify.foreign.door import (
     ForeignReport as ForeignReport,
+    audit as audit,
     verify_file as verify_file,
 )
 from mobileclip_deploy.verify.inspect.door import (

@@ -12,6 +12,7 @@ import click
 
 from mobileclip_deploy.base.files.staging import own_temporary_folder
 from mobileclip_deploy.base.interpreter import safe_children
+from mobileclip_deploy.cli.audit import audit
 from mobileclip_deploy.cli.classify import classify
 from mobileclip_deploy.cli.commands import entries, find, missing
 from mobileclip_deploy.cli.compare import compare
@@ -86,7 +87,7 @@ def in_order() -> Iterator[click.Command]:
     """Yields the installed commands, in the order of a user's work."""
     yield from (variants, layouts, inspect, reparameterize, convert, export)
     yield from filter(None, map(find, ("sweep",)))
-    yield from (verify, lint, evaluate, compare, classify)
+    yield from (verify, audit, lint, evaluate, compare, classify)
     last = (
         "embed",
         "search",

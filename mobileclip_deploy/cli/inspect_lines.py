@@ -189,7 +189,7 @@ def print_file(path: Path, found: kinds.FileInspection) -> None:
     rows = [("file", f"{path}: {found.kind.partition(' ')[0]}, {megabytes(found.bytes)} MB, on {found.engine}")]
     for title, ports in (("takes", found.inputs), ("gives", found.outputs)):
         rows += [(title, f"{port.name} {port.dtype} {list(port.shape)}") for port in ports]
-    rows += [("operators", ", ".join(found.operators)), ("next", _command("verify", path, "--checkpoint", "WEIGHTS"))]
+    rows += [("operators", ", ".join(found.operators)), ("next", _command("audit", path, "--checkpoint", "WEIGHTS"))]
     print_terms(rows)
 
 

@@ -36,12 +36,11 @@ class ShareType(click.ParamType[float]):
 
 
 class BundlePath(click.Path):
-    """A bundle, or another path: any (`others`), or a file that other tools wrote (`foreign`). A damaged bundle is
-    refused before torch is imported."""
+    """A bundle, or with `others` any other path. A damaged bundle is refused before torch is imported."""
 
-    def __init__(self, *, others: bool = False, foreign: bool = False) -> None:
+    def __init__(self, *, others: bool = False) -> None:
         super().__init__(path_type=Path)
-        self.others, self.foreign = others, foreign
+        self.others = others
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
@@ -52,17 +51,9 @@ class BundlePath(click.Path):
 
             return fetch_bundle(str(value), note)
         path = Path(value)
-        others = self.others or (self.foreign and is_foreign(path))
-        if not others or (path / MANIFEST).exists():
+        if not self.others or (path / MANIFEST).exists():
             Bundle.open_unchecked(path)
         return path
-
-
-def is_foreign(path: Path) -> bool:
-    """Returns whether a path may be a file that other tools wrote, which a target can run."""
-    from mobileclip_deploy.verify.foreign.opening import foreign_target
-
-    return path.suffix != "" and not (path / "manifest.json").exists() and foreign_target(path) is not None
 
 
 def model_options(function: F) -> F:

@@ -108,10 +108,8 @@ def note(text: str) -> None:
 
 def note_provenance(provenance: Provenance) -> None:
     """Prints the used checkpoint, its licence and the assumptions about it on stderr."""
-    which = "the built-in checkpoint nano" if provenance.builtin else f"{provenance.file}: {provenance.variant}"
-    note(f"Using {which} ({provenance.layout} layout, licence of the weights: {provenance.licence}).")
-    for text in provenance.notes:
-        note(f"Note: {text}")
+    for text in provenance.sentences():
+        note(text)
 
 
 def quiet() -> bool:

@@ -126,8 +126,8 @@ class VerifiedBundlesDocument(BaseModel):
     bundles: tuple[VerifiedDocument | RefusedDocument, ...]  # type: ignore[valid-type]
 
 
-VerifiedFileDocument = widened(
-    "VerifiedFileDocument",
+AuditedFileDocument = widened(
+    "AuditedFileDocument",
     ForeignReport,
     "The verdict on files of other tools. `passed`: the verdict is same.",
     passed=bool,
@@ -175,7 +175,8 @@ DOCUMENTS: dict[str, Any] = {
     "reparameterize": FoldedDocument,
     "convert": Conversion,
     "export": list[ExportedDocument],
-    "verify": VerifiedDocument | VerifiedBundlesDocument | VerifiedFileDocument | EmbeddingsReport,
+    "verify": VerifiedDocument | VerifiedBundlesDocument,
+    "audit": AuditedFileDocument | EmbeddingsReport,
     "lint": LintDocument,
     "evaluate": EvaluationResult,
     "compare": Comparison | LayersDocument,

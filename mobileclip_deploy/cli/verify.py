@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, is_foreign, json_option
-from mobileclip_deploy.cli.verify_embeddings import AppChoice, embeddings_options, verify_app
+from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.reports.several import Refused, Verified
@@ -29,19 +28,14 @@ class VerifyFiles(TypedDict):
     captions: Path | None
 
 
+def _moved(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError("embeddings and files of other tools are for `audit`; run `audit FILE...`", context)
+
+
 @click.command()
-@click.argument("bundles", type=BundlePath(foreign=True), nargs=-1, metavar="BUNDLE...|FILE")
+@click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="Checkpoint that the bundles were exported from.")
-@click.option(
-    "--text", type=FILE, metavar="FILE", help="With a FILE of others: Its text tower, if that is another file."
-)
-@click.option("--download", is_flag=True, help="With a FILE of others: --checkpoint is a variant's name; download it.")
-@click.option(
-    "--budget",
-    type=click.FloatRange(1, 86400),
-    metavar="SECONDS",
-    help="With a FILE of others: Time limit. [default: 600]",
-)
 @click.option("--images", type=FILE, metavar="DIR", help="Folder of images to use instead of the stored ones.")
 @click.option(
     "--prompts", type=FILE, metavar="FILE", help="Prompts to use instead of the stored ones: one per line, or JSON."
@@ -83,12 +77,15 @@ class VerifyFiles(TypedDict):
 )
 @click.option("--markdown", type=FILE, metavar="FILE", help="Also write the report as Markdown.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write the report as JUnit XML.")
-@embeddings_options
+@click.option(
+    *("--embeddings", "--text", "--texts", "--names", "--budget"),
+    is_eager=True,
+    expose_value=False,
+    hidden=True,
+    callback=_moved,
+)
 def verify(
     bundles: tuple[Path, ...],
-    text: Path | None,
-    download: bool,
-    budget: float | None,
     explain: bool,
     checks: str,
     gate_texts: tuple[str, ...],
@@ -97,19 +94,14 @@ def verify(
     accept: bool,
     markdown: Path | None,
     junit: Path | None,
-    app: AppChoice,
     **choices: Unpack[VerifyFiles],
 ) -> None:
-    """Check bundles, or a FILE that other tools wrote, against a checkpoint.
+    """Check bundles against the checkpoint that they were exported from.
 
     The same graph is compared in float32 first (float16's rounding would hide a small mistake), then the artifacts as
     written. The built-in checkpoint is found without --checkpoint; so is a file of the recorded name next to the
     bundle. With --baseline drift beyond noise fails as well (docs/ci.md). Several bundles are checked one by one; the
-    exit code is the worst of them. With --embeddings, what an app computed is compared with the checkpoint instead, and
-    usual mistakes are tried and named.
-
-    A FILE of other tools is compared with a checkpoint as well: the command finds how it takes pictures and texts, and
-    says if it is the checkpoint's model, or what is wrong with it (docs/foreign.md).
+    exit code is the worst of them. Files of other tools and embeddings of an app are for `audit`.
 
     \b
     Example:
@@ -119,37 +111,12 @@ def verify(
       mobileclip-deploy verify out/nano-onnx-fp16 --baseline parity.lock.json --junit parity.xml
       mobileclip-deploy verify out/* --junit parity.xml
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
-      mobileclip-deploy verify vision.onnx --text text.onnx --checkpoint mobileclip_s0.pt
-      mobileclip-deploy verify --embeddings theirs.npy --images photos/ --checkpoint mobileclip_s0.pt
     """
-    if app.requested:
-        arguments: dict[str, object] = {"bundles": bundles, "text": text, "download": download, "budget": budget}
-        arguments |= {"explain": explain, "gate": gate_texts, "baseline": baseline, "accept": accept}
-        verify_app(app, {**arguments, "markdown": markdown, "junit": junit, **choices}, as_json)
-        return
-    if not bundles:
-        raise click.MissingParameter(param_hint="'BUNDLE...|FILE'", param_type="argument")
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
-    files = [path for path in bundles if is_foreign(path)]
-    if files or text is not None or download or budget is not None:
-        from mobileclip_deploy.cli.verify_file import FileChoice, verify_files
-
-        others = {
-            "--explain": explain,
-            "--gate": gate_texts,
-            "--baseline": baseline,
-            "--accept": accept,
-            "--markdown": markdown,
-            "--junit": junit,
-            **{f"--{name}": value for name, value in choices.items() if name != "checkpoint"},
-        }
-        unused = [name for name, value in others.items() if value]
-        verify_files(bundles, FileChoice(text, choices["checkpoint"], download, budget), unused, as_json)
-        return
     gates = parse_gates(gate_texts) if gate_texts else None
     with reading(choices["dataset"]):
         if choices["dataset"] is not None:

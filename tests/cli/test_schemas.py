@@ -59,6 +59,7 @@ ELSEWHERE = {
     "evaluate": "cli/test_commands.py",
     "sweep": "sweep/test_sweep.py",
     "verify": "verify/test_several.py",
+    "audit": "verify/test_app_embeddings.py",
     "demo": "web/test_demo.py",
     "publish": "web/test_publish.py",
     "search": "embeddings/test_library.py",

@@ -24,7 +24,7 @@ from exports import Exports
 from mobileclip_deploy.cli import cli
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = ("benchmark", "compare", "evaluate", "export", "reinforce", "report", "verify")
+SLOW = ("audit", "benchmark", "compare", "evaluate", "export", "reinforce", "report", "verify")
 SHELL = ("", "sh", "bash")
 WRITTEN = ("-o", "--html", "--static", "--export", "--json")
 BUNDLES = (("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "w8"), ("coreml", "fp16"))

@@ -1,4 +1,4 @@
-"""Apps that make one mistake, written with PIL and torchvision alone; and the table of them that `verify` names.
+"""Apps that make one mistake, written with PIL and torchvision alone; and the table of them that `audit` names.
 
     python tests/foreign/app_mistakes.py OUT [--pictures N] [--bundle BUNDLE] [--only REGEX]
 

@@ -1,8 +1,8 @@
-"""The verdict of `verify` on each file of make_subjects.py, and a table of kind and fault.
+"""The verdict of `audit` on each file of make_subjects.py, and a table of kind and fault.
 
     python tests/foreign/judge_subjects.py OUT [--kinds onnx,litert] [--again]
 
-runs `mobileclip-deploy verify FILE --json` through the entry of the command, in this process, and keeps verdicts in
+runs `mobileclip-deploy audit FILE --json` through the entry of the command, in this process, and keeps verdicts in
 OUT/verdicts.json, so that an interrupted run goes on. A fault is `named` (the right cause), `differs` or `missed`;
 a clean file is `same`, or `refused`.
 """
@@ -99,7 +99,7 @@ def verdict_on(folder: Path, subject: dict[str, Any]) -> dict[str, Any]:
     file = folder / (subject["image"] or subject["text"])
     began = cpu_seconds()
     weights = ["--checkpoint", folder / subject["checkpoint"]] if "checkpoint" in subject else []
-    outcome = run("verify", file, *weights, "--json", "--quiet")
+    outcome = run("audit", file, *weights, "--json", "--quiet")
     if outcome.code >= 128:
         sys.exit(outcome.code)  # a signal is no verdict
     try:

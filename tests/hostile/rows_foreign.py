@@ -1,4 +1,4 @@
-"""Files of other tools that `verify` is given."""
+"""Files of other tools that `audit` is given."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def graph(*nodes: tuple[Any, ...], shape: tuple[int, ...] = (1, 3, 64, 64), **ex
 NOISE = bytes(range(256)) * 9
 DOMAINS = ("", "com.microsoft", "org.stranger")
 KIND = "foreign file"
-VERIFY = ("--quiet", "verify", "a.onnx", "--budget", "60")
+AUDIT = ("--quiet", "audit", "a.onnx", "--budget", "60")
 
 
 def package(model: str) -> Callable[[Path], None]:
@@ -58,7 +58,7 @@ def package(model: str) -> Callable[[Path], None]:
 
 
 def named(path: str) -> tuple[str, ...]:
-    return ("--quiet", "verify", path)
+    return ("--quiet", "audit", path)
 
 
 ROWS = (
@@ -66,7 +66,7 @@ ROWS = (
         KIND,
         "an operator of another library",
         graph(("Steal", ["x"], ["y"], {"domain": "org.stranger"})),
-        VERIFY,
+        AUDIT,
         "needs operators of other libraries (org.stranger.Steal)",
         code=3,
     ),
@@ -74,7 +74,7 @@ ROWS = (
         KIND,
         "a binary for a chip",
         graph(("EPContext", ["x"], ["y"], {"domain": "com.microsoft"})),
-        VERIFY,
+        AUDIT,
         "holds a binary for one chip",
         code=3,
     ),
@@ -82,20 +82,18 @@ ROWS = (
         KIND,
         "data above its folder",
         graph(("Mul", ["x", "w"], ["y"], {}), location="../../etc/passwd", length="4"),
-        VERIFY,
+        AUDIT,
         "points outside the folder",
     ),
     Row(
         KIND,
         "data that is missing",
         graph(("Mul", ["x", "w"], ["y"], {}), location="weights", length="4"),
-        VERIFY,
+        AUDIT,
         "'weights', is missing",
     ),
-    Row(
-        KIND, "a huge input", graph(("Relu", ["x"], ["y"], {}), shape=(1, 3, 1 << 40, 64)), VERIFY, "give another file"
-    ),
-    Row(KIND, "an empty .onnx", write("a.onnx", b""), VERIFY, "it has no operations"),
+    Row(KIND, "a huge input", graph(("Relu", ["x"], ["y"], {}), shape=(1, 3, 1 << 40, 64)), AUDIT, "give another file"),
+    Row(KIND, "an empty .onnx", write("a.onnx", b""), AUDIT, "it has no operations"),
     Row(KIND, "a .tflite of noise", write("a.tflite", NOISE), named("a.tflite"), "is not a usable"),
     Row(KIND, "a .pte of noise", write("a.pte", NOISE), named("a.pte"), "is not a usable .pte file"),
     Row(
@@ -120,5 +118,5 @@ ROWS = (
     Row(KIND, "a .mlmodel of noise", write("a.mlmodel", NOISE), named("a.mlmodel"), "only a Mac runs", code=3),
     Row(KIND, "a .aimodel: a file", write("a.aimodel", NOISE), named("a.aimodel"), "is not an .aimodel"),
     Row(KIND, "a .aimodel: no version", write("a.aimodel/metadata.json", "{}"), named("a.aimodel"), "no assetVersion"),
-    Row(KIND, "a folder called .onnx", lambda folder: (folder / "a.onnx").mkdir(), VERIFY, "a.onnx"),
+    Row(KIND, "a folder called .onnx", lambda folder: (folder / "a.onnx").mkdir(), AUDIT, "a.onnx"),
 )

@@ -1,4 +1,4 @@
-"""`verify --embeddings`: what an app computed is the checkpoint's, or its mistake is named."""
+"""`audit` of embeddings: what an app computed is the checkpoint's, or its mistake is named."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_mistake_of_preprocessing_is_named(
 ) -> None:
     theirs = tmp_path / "theirs.npy"
     np.save(theirs, app_rows(model, photos, mistake))
-    outcome = run("verify", "--embeddings", theirs, "--images", photos[0].parent, "--json")
+    outcome = run("audit", theirs, "--images", photos[0].parent, "--json")
     assert outcome.code == 1, outcome.stderr
     report = outcome.json
     assert report["verdict"] == "differs"
@@ -60,7 +60,7 @@ def test_what_a_bundle_embeds_is_the_same(precision: str, exports: Exports, tmp_
         (images / file.name).write_bytes(file.read_bytes())
     theirs = tmp_path / "theirs.safetensors"
     assert run("embed", exports.bundle("onnx", precision).path, images, "-o", theirs, "--normalise").code == 0
-    outcome = run("verify", "--embeddings", theirs, "--images", images, "--json")
+    outcome = run("audit", theirs, "--images", images, "--json")
     assert outcome.code == 0, outcome.stdout + outcome.stderr
     report = outcome.json
     assert (report["verdict"], report["lengths"], report["causes"]) == ("same", "1", [])
@@ -88,7 +88,7 @@ def text_causes(rows: np.ndarray, folder: Path) -> str:
     texts, theirs = folder / "texts.txt", folder / "theirs.jsonl"
     texts.write_text("\n".join(TEXTS), encoding="utf-8")
     theirs.write_text("".join(json.dumps({"embedding": row.tolist()}) + "\n" for row in rows))
-    outcome = run("verify", "--embeddings", theirs, "--texts", texts, "--json")
+    outcome = run("audit", theirs, "--texts", texts, "--json")
     assert outcome.code == 1, outcome.stdout + outcome.stderr
     return " ".join(outcome.json["causes"])
 
@@ -112,13 +112,13 @@ def test_rows_in_another_order_are_named(
         rows[1:] = embeddings(model, "image", np.stack([cropped(upright(photo)) for photo in photos]))[:3]
     theirs = tmp_path / "theirs.npz"
     np.savez(theirs, image_embeds=rows)
-    outcome = run("verify", "--embeddings", theirs, "--images", photos[0].parent)
+    outcome = run("audit", theirs, "--images", photos[0].parent)
     assert outcome.code == 1, outcome.stderr
     assert words in outcome.stdout
     if order and len(order) == 4:
         names = tmp_path / "names.txt"
         names.write_text("\n".join(photos[index].name for index in order))
-        assert run("verify", "--embeddings", theirs, "--images", photos[0].parent, "--names", names).code == 0
+        assert run("audit", theirs, "--images", photos[0].parent, "--names", names).code == 0
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_mistake_of_arithmetic_is_named(
 ) -> None:
     rows = embeddings(model, "image", np.stack([cropped(upright(photo)) for photo in photos]))
     np.save(tmp_path / "theirs.npy", change(rows))  # type: ignore[operator]
-    outcome = run("verify", "--embeddings", tmp_path / "theirs.npy", "--images", photos[0].parent)
+    outcome = run("audit", tmp_path / "theirs.npy", "--images", photos[0].parent)
     assert outcome.code == 1, outcome.stderr
     assert words in outcome.stdout
 
@@ -147,7 +147,7 @@ def test_a_mistake_of_arithmetic_is_named(
 def test_other_weights_have_no_usual_cause(model: mcd.MobileCLIP, photos: list[Path], tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(4, 128))
     np.save(tmp_path / "theirs.npy", rows)
-    outcome = run("verify", "--embeddings", tmp_path / "theirs.npy", "--images", photos[0].parent, "--json")
+    outcome = run("audit", tmp_path / "theirs.npy", "--images", photos[0].parent, "--json")
     assert outcome.code == 1
     assert outcome.json["causes"] == []
     assert "no usual cause explains it" in outcome.json["sentence"]
@@ -156,15 +156,16 @@ def test_other_weights_have_no_usual_cause(model: mcd.MobileCLIP, photos: list[P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--embeddings", "theirs.npy"), "embeddings are of images or of texts"),
-        (("--texts", "texts.txt"), "name their file with --embeddings"),
-        (("--embeddings", "theirs.txt", "--images", "photos"), "embeddings are read from .npy"),
-        (("--embeddings", "absent.npy", "--images", "photos"), "there is none"),
-        (("--embeddings", "theirs.npy", "--images", "photos", "--dataset", "x"), "leave dataset out"),
-        (("--embeddings", "pickled.npy", "--images", "photos"), "pickled objects"),
-        (("--embeddings", "bomb.npz", "--images", "photos"), "damaged"),
-        (("--embeddings", "short.jsonl", "--images", "photos"), "different lengths"),
-        ((), "Missing argument"),
+        (("theirs.npy",), "embeddings are of images or of texts"),
+        (("--texts", "texts.txt"), "Missing argument"),
+        (("theirs.txt", "--images", "photos"), "or embeddings (.npy,"),
+        (("theirs.npy", "theirs.npz", "--images", "photos"), "which are compared alone"),
+        (("absent.npy", "--images", "photos"), "there is none"),
+        (("pickled.npy", "--images", "photos"), "pickled objects"),
+        (("bomb.npz", "--images", "photos"), "damaged"),
+        (("short.jsonl", "--images", "photos"), "different lengths"),
+        (("x.onnx", "--names", "names.txt"), "leave it out for a model"),
+        (("photos",), "no target runs other tools' files of this kind"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(
@@ -175,8 +176,9 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     np.save("theirs.npy", np.ones((4, 128), np.float32))
     np.save("pickled.npy", np.array([{}], object), allow_pickle=True)
     Path("theirs.txt").write_text("1")
+    Path("x.onnx").write_text("1")
     Path("bomb.npz").write_bytes(b"PK\x03\x04" + b"\0" * 40)
     Path("short.jsonl").write_text("[1, 2]\n[1]\n")
-    outcome = run("verify", *arguments)
+    outcome = run("audit", *arguments)
     assert outcome.code == 2
     assert words in outcome.stderr

@@ -1,4 +1,4 @@
-"""`verify` of files that other tools wrote: the model, the convention of its inputs, and what is wrong with it."""
+"""`audit` of files that other tools wrote: the model, the convention of its inputs, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from command_line import run
+from exports import Exports
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -95,7 +97,7 @@ def test_a_branch_left_out_is_named(model: Any, tmp_path: Path) -> None:
     tower = copy.deepcopy(model.image)
     tower.stages[1].blocks[0].token_mixer.mixer.scale = None
     path = write(tmp_path / "theirs.onnx", tower, PIXELS)
-    outcome = run("--quiet", "verify", str(path), "--checkpoint", "nano", "--json")
+    outcome = run("--quiet", "audit", path, "--checkpoint", "nano", "--json")
     document = json.loads(outcome.stdout)
     assert outcome.code == 1
     assert (document["verdict"], document["passed"]) == ("defect", False)
@@ -212,15 +214,28 @@ def test_the_rounding_of_int8_hides_no_fault(
     assert found.precision == "w8a8"
 
 
-def test_options_of_bundles_are_refused_for_a_file(tmp_path: Path) -> None:
+def test_a_bundle_and_a_file_of_other_tools_have_their_own_command(exports: Exports, tmp_path: Path) -> None:
     (tmp_path / "theirs.onnx").write_bytes(b"")
-    outcome = run("verify", str(tmp_path / "theirs.onnx"), "--explain")
-    assert (outcome.code, "--explain is for bundles" in outcome.stderr) == (2, True)
-    outcome = run("verify", str(tmp_path), "--text", "text.onnx")
+    for words in (("theirs.onnx",), ("--embeddings", "theirs.npy", "--images", "."), ("theirs.onnx", "--text", "x")):
+        outcome = run("verify", *(tmp_path / word if word == "theirs.onnx" else word for word in words))
+        assert (outcome.code, "`audit`" in outcome.stderr, outcome.stderr.count("\n")) == (2, True, 1)
+    outcome = run("audit", exports.bundle("onnx", "fp32").path)
+    assert (outcome.code, "is a bundle; check it with `verify`" in outcome.stderr) == (2, True)
+    outcome = run("classify", tmp_path / "theirs.onnx", "cat.png")
     assert outcome.code == 2
-    outcome = run("classify", str(tmp_path / "theirs.onnx"), "cat.png")
-    assert outcome.code == 2
-    assert "check it with `verify` and --checkpoint, or replace it with `export` and --like" in outcome.stderr
+    assert "check it with `audit` and --checkpoint, or replace it with `export` and --like" in outcome.stderr
+
+
+def test_a_model_is_compared_on_pictures_and_texts_of_ones_own(model: Any, ids: Tensor, tmp_path: Path) -> None:
+    files = [write(tmp_path / "image.onnx", model.image, PIXELS), write(tmp_path / "text.onnx", model.text, ids)]
+    pictures, texts = tmp_path / "pictures", tmp_path / "texts.txt"
+    pictures.mkdir()
+    for index in range(2):
+        Image.new("RGB", (70, 64), (40, 90 * index, 200)).save(pictures / f"{index}.png")
+    texts.write_text("a red car\na blue one\n", encoding="utf-8")
+    report = mcd.audit(files, images=pictures, texts=texts)
+    assert isinstance(report, mcd.ForeignReport)
+    assert [(tower.verdict, tower.inputs) for tower in report.towers] == [("same", 2), ("same", 3)]
 
 
 def test_an_older_format_of_core_ml_is_named(tmp_path: Path) -> None:

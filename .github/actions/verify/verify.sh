@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The step of action.yml: `mobileclip-deploy verify` on what the environment names. Ends with its exit code, after a
-# summary of the run.
+# The step of action.yml: `mobileclip-deploy verify`, or `audit` of a file, on what the environment names. Ends with its
+# exit code, after a summary of the run.
 set -euo pipefail
 shopt -s nullglob # a pattern that fits nothing is nothing
 
@@ -14,13 +14,12 @@ finish() {
 }
 
 if [[ -n ${FILE-} ]]; then
+	files=("$FILE")
+	[[ -z ${TEXT-} ]] || files+=("$TEXT")
 	options=()
-	for name in checkpoint text; do
-		variable=${name^^}
-		[[ -z ${!variable-} ]] || options+=("--$name" "${!variable}")
-	done
+	[[ -z ${CHECKPOINT-} ]] || options=(--checkpoint "$CHECKPOINT")
 	code=0
-	report=$(mobileclip-deploy verify "${options[@]}" -- "$FILE") || code=$?
+	report=$(mobileclip-deploy audit "${options[@]}" -- "${files[@]}") || code=$?
 	printf '%s\n' "$report"
 	say "    ${report%%$'\n'*}" # as code: a stranger chose the file's name
 	finish "$code"

@@ -41,7 +41,7 @@ VOCABULARY, VOCABULARY_BYTES = "tokenizer/tokenizer.json", 1 << 28
 # Parsing a vocabulary takes 60 ms: `verify` does it, opening a bundle does not.
 OPENED_BYTES = 1 << 16
 
-FOREIGN = (".onnx", ".tflite", ".pte", ".mlpackage", ".mlmodel")
+FOREIGN = (".onnx", ".tflite", ".pte", ".mlpackage", ".mlmodel", ".aimodel", ".mlxfn")
 """Suffixes of models that other tools write, too."""
 SEARCH_LOG = "smallest.json"
 """Log of a search for the smallest bundle, stored in the bundle that it found."""
@@ -193,7 +193,7 @@ class Bundle:
 
 def _read_manifest(path: Path) -> Manifest:
     if path.suffix in FOREIGN and path.exists() and not (path / MANIFEST).exists():
-        use = "check it with `verify` and `checkpoint`, or replace it with `export` and `like`"
+        use = "check it with `audit` and `checkpoint`, or replace it with `export` and `like`"
         raise InvalidInput(f"{path} is a model's file, not a bundle (a folder that `export` wrote); {use}")
     if path.is_file():
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -128,6 +128,12 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     weights: Sha256 | None = None
     compacted: Compacted | None = None
     distilled: Distilled | None = None
+
+    def sentences(self) -> Iterator[str]:
+        """Yields the checkpoint, its licence and the assumptions about it in words."""
+        which = "the built-in checkpoint nano" if self.builtin else f"{self.file}: {self.variant}"
+        yield f"Using {which} ({self.layout} layout, licence of the weights: {self.licence})."
+        yield from (f"Note: {text}" for text in self.notes)
 
     @property
     def embedding_space(self) -> str:

@@ -159,15 +159,13 @@ def verify_embeddings(
         UsageError: neither images nor texts, or both; or the checkpoint lacks the tower, or has no embeddings.
         InvalidInput: a file cannot be used, or rows do not fit the inputs.
     """
-    place = optional_path(images) or optional_path(texts)
-    if place is None or (images is not None and texts is not None):
-        raise UsageError("embeddings are of images or of texts; name one of them with `images` or `texts`")
+    place = place_of(images, texts)
     model = checkpoint if isinstance(checkpoint, MobileCLIP) else load_model(None, checkpoint)
     tower: TowerName = "image" if texts is None else "text"
     if tower not in model.towers:
         raise UsageError(f"the checkpoint has no {tower} tower to compare with")
     theirs = read_embeddings(Path(embeddings), tower)
-    inputs = _Inputs(model, tower, read_texts(place) if tower == "text" else _pictures(place))
+    inputs = _Inputs(model, tower, read_texts(place) if tower == "text" else listed_images(place))
     if names is not None:
         lines = tuple(line for _, line in read_lines(Path(names), BadRows(skip=False)))
         if len(lines) != len(theirs.values):
@@ -176,7 +174,20 @@ def verify_embeddings(
     return _Judge(inputs, theirs, Path(embeddings), place, progress).report()
 
 
-def _pictures(folder: Path) -> list[str]:
+def place_of(images: StrPath | None, texts: StrPath | None) -> Path:
+    """Returns the folder or file of the inputs that were embedded.
+
+    Raises:
+        UsageError: neither images nor texts, or both.
+    """
+    place = optional_path(images) or optional_path(texts)
+    if place is None or (images is not None and texts is not None):
+        raise UsageError("embeddings are of images or of texts; name one of them with `images` or `texts`")
+    return place
+
+
+def listed_images(folder: Path) -> list[str]:
+    """Returns the image files of a folder, sorted."""
     with ImageListing([folder]) as listing:
         return [str(file) for file in listing]
 

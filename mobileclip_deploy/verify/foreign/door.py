@@ -1,18 +1,20 @@
-"""Public function `verify_file`: the verdict on a file that other tools wrote."""
+"""Public functions `audit` and `verify_file`: the verdict on files that other tools or an app wrote."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mobileclip_deploy.artifacts.bundle import MANIFEST
 from mobileclip_deploy.artifacts.layouts import Layout
-from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError, listed, reraising
 from mobileclip_deploy.network.checkpoints.door import load_model
@@ -22,6 +24,9 @@ from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.network.samples import image_paths, prompts
+from mobileclip_deploy.pictures.text_files import read_texts
+from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport, listed_images, place_of, verify_embeddings
+from mobileclip_deploy.verify.embeddings.reading import SUFFIXES
 from mobileclip_deploy.verify.foreign.conventions import TextConvention, conventions_of, roles_of
 from mobileclip_deploy.verify.foreign.feeding import Feeder
 from mobileclip_deploy.verify.foreign.judging import OTHERWISE, judged
@@ -31,13 +36,70 @@ from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, Foreig
 from mobileclip_deploy.verify.foreign.searching import TowerSearch
 from mobileclip_deploy.verify.foreign.weights import weight_evidence
 
-__all__ = ["ForeignReport", "layout_of", "verify_file"]
+__all__ = ["EmbeddingsReport", "ForeignReport", "audit", "layout_of", "verify_file"]
 
 PICTURES, TEXTS = 5, 6
 """Number of pictures and of texts on which a verdict is confirmed."""
 LONG = 60
 """Words of a text whose ids still fit into the context."""
 UNSEEN = "the file does not show if an app crops or squashes pictures to the input's size, or by which interpolation"
+
+
+def audit(
+    files: StrPath | Sequence[StrPath],
+    *,
+    checkpoint: MobileCLIP | StrPath | None = None,
+    download: bool = False,
+    images: StrPath | None = None,
+    texts: StrPath | None = None,
+    names: StrPath | None = None,
+    seconds: float | None = None,
+    announce: Callable[[str], None] | None = None,
+    progress: Progress = silent,
+) -> ForeignReport | EmbeddingsReport:
+    """Says if models that other tools wrote, or embeddings that an app computed, are a checkpoint's, or what is wrong.
+
+    Args:
+        files: a model with one tower or both, or a list of an image tower and a text tower; or a file of embeddings, as
+            for `verify_embeddings`.
+        checkpoint: a model from `load_model`, or its weights; with `download` the name of a variant. The built-in nano
+            when None or "nano".
+        download: download the variant's published weights.
+        images, texts: the inputs of the embeddings, as for `verify_embeddings`; or those to compare a model on instead
+            of the stored ones.
+        names: the name of each row of embeddings, as for `verify_embeddings`.
+        seconds: time limit of each model; 600 when None.
+        announce: called with the licence of the weights before a download, and with sentences on the checkpoint at the
+            end.
+
+    Raises:
+        UsageError: no target runs files of this kind, or embeddings lack their images or texts.
+        CheckpointError: the checkpoint cannot be used.
+        InvalidInput: a file is damaged, dangerous, not a tower's, or does not fit its inputs.
+        RuntimeFailed: a model cannot be run here, or exceeded a limit.
+    """
+    paths = [Path(file) for file in ((files,) if isinstance(files, str | PathLike) else files)]
+    embedded = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    if embedded and len(paths) > 1:
+        raise UsageError(f"{embedded[0]} has embeddings, which are compared alone; give the other files in another run")
+    if embedded:
+        place_of(images, texts)  # refuses before the checkpoint is read
+    else:
+        _check_models(paths)
+        if names is not None:
+            raise UsageError("`names` are those of the rows of embeddings; leave it out for a model")
+    model = checkpoint if isinstance(checkpoint, MobileCLIP) else _loaded(checkpoint, download, announce, progress)
+    report: ForeignReport | EmbeddingsReport
+    if embedded:
+        inputs_of_rows = {"images": images, "texts": texts, "names": names}
+        report = verify_embeddings(embedded[0], checkpoint=model, progress=progress, **inputs_of_rows)
+    else:
+        inputs = _sampled(model, optional_path(images), optional_path(texts))
+        report = _report(paths, model, inputs, SECONDS if seconds is None else seconds, progress)
+    if announce is not None:
+        for text in Source.of(model).provenance.sentences():
+            announce(text)
+    return report
 
 
 def verify_file(
@@ -55,32 +117,48 @@ def verify_file(
     Args:
         file: a tower, or both in one file.
         text: the text tower, if it is another file.
-        checkpoint: its weights; with `download` the name of a variant. The built-in nano when None or "nano".
-        download: download the variant's published weights.
-        seconds: time limit of each file; 600 when None.
+        checkpoint, download, seconds: as for `audit`.
         announce: called with the licence of the weights before anything is downloaded.
 
     Raises:
-        UsageError: no target runs files of this kind.
-        CheckpointError: the checkpoint cannot be used.
-        InvalidInput: a file is damaged, dangerous, or not a tower's.
-        RuntimeFailed: a file cannot be run here, or exceeded a limit.
+        UsageError, CheckpointError, InvalidInput, RuntimeFailed: as `audit` does.
     """
     paths = [Path(path) for path in (file, text) if path is not None]
+    _check_models(paths)
+    model = _loaded(checkpoint, download, announce, progress)
+    return _report(paths, model, _sampled(model), SECONDS if seconds is None else seconds, progress)
+
+
+def _check_models(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise UsageError("no file was given")
     for path in paths:
+        if (path / MANIFEST).exists():
+            raise UsageError(f"{path} is a bundle; check it with `verify`")
         if foreign_target(path) is None:
-            raise UsageError(f"{path}: no target runs other tools' files of this kind; give one of {readable_kinds()}")
+            kinds = f"{readable_kinds()}, or embeddings ({', '.join(SUFFIXES)})"
+            raise UsageError(f"{path}: no target runs other tools' files of this kind; give one of {kinds}")
         if not path.exists():
             raise InvalidInput(f"{path}: no such file")
+
+
+def _loaded(
+    checkpoint: StrPath | None, download: bool, announce: Callable[[str], None] | None, progress: Progress
+) -> MobileCLIP:
     builtin = checkpoint is None or (str(checkpoint) == BUILTIN and not Path(BUILTIN).exists() and not download)
     named = (str(checkpoint), None) if download else (None, None if builtin else str(checkpoint))
-    model = load_model(*named, download=download, announce=announce, progress=progress)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums of float32 depend on their number, and one picture keeps no more busy
-    try:
-        return _report(paths, Source.of(model), SECONDS if seconds is None else seconds, progress)
-    finally:
-        torch.set_num_threads(threads)
+    return load_model(*named, download=download, announce=announce, progress=progress)
+
+
+def _sampled(model: MobileCLIP, images: Path | None = None, texts: Path | None = None) -> Inputs:
+    """Returns the inputs to compare a model on. The first text is a long one, which needs late positions."""
+    lines: list[str] = []
+    if model.variant.text is not None:
+        usual = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12]
+        longest = max((text for text in prompts() if len(text.split()) < LONG), key=len)
+        lines = [longest, *(usual if texts is None else read_texts(texts))[: TEXTS - 1]]
+    pictures = image_paths() if images is None else [Path(file) for file in listed_images(images)]
+    return sample_inputs(model, pictures[:PICTURES], lines)
 
 
 def layout_of(report: ForeignReport, file: Path) -> Layout:
@@ -94,18 +172,21 @@ def layout_of(report: ForeignReport, file: Path) -> Layout:
     return layout_like(report, target, load_variant(report.variant).tokenizer)
 
 
-def _report(paths: Sequence[Path], source: Source, seconds: float, progress: Progress) -> ForeignReport:
-    began = time.monotonic()
+def _report(
+    paths: Sequence[Path], model: MobileCLIP, inputs: Inputs, seconds: float, progress: Progress
+) -> ForeignReport:
+    began, source = time.monotonic(), Source.of(model)
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
-    texts = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12]
-    if texts:  # first a long one, which needs late positions
-        texts = [max((text for text in prompts() if len(text.split()) < LONG), key=len), *texts[: TEXTS - 1]]
-    inputs = sample_inputs(source.model, image_paths()[:PICTURES], texts)
-    for path in paths:
-        with contextlib.closing(OpenedFile(path, seconds)) as file:
-            engines[file.engine] = None
-            towers += _towers(file, source.model, inputs, progress)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums of float32 depend on their number, and one picture keeps no more busy
+    try:
+        for path in paths:
+            with contextlib.closing(OpenedFile(path, seconds)) as file:
+                engines[file.engine] = None
+                towers += _towers(file, source.model, inputs, progress)
+    finally:
+        torch.set_num_threads(threads)
     if len({tower.tower for tower in towers}) < len(towers):
         raise InvalidInput(f"{paths[-1]} has the same tower as {paths[0]}; give one file of each tower")
     verdict = min((tower.verdict for tower in towers), key=WORST.index)
@@ -135,7 +216,7 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     found = weight_evidence(model, constants)
     lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
     if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
-        inputs = inputs.some("text", np.arange(1, TEXTS))
+        inputs = inputs.some("text", np.arange(1, len(inputs.ids)))
     searches = (TowerSearch(feeder, model, tower, inputs, conventions[tower], progress) for tower in conventions)
     return [judged(search, search.search(), constants, found) for search in searches]
 
