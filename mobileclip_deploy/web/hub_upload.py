@@ -9,12 +9,17 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile, from_hub
 from mobileclip_deploy.base.files import write_whole
-from mobileclip_deploy.errors import InvalidInput, import_optional
+from mobileclip_deploy.base.files.names import with_fields
+from mobileclip_deploy.errors import REASON, InvalidInput, import_optional, reraising
 from mobileclip_deploy.network.checkpoints.hub import HubFile
 from mobileclip_deploy.web.publishing import CARD, Repository
 
+REGULAR_BYTES = 10 << 20
+"""The hub takes larger files by their SHA-256 alone."""
 State = Literal["new", "changed", "same", "removed"]
 
 
@@ -79,12 +84,11 @@ def upload(files: Repository, comparison: Comparison, *, private: bool, announce
     """
     hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     repository, source = comparison.repository, HubFile(comparison.repository)
+    lock = _lock(files, repository)
     card = hub.ModelCard(files.read(CARD).decode(), ignore_metadata_errors=False)
     from_hub(hub, source, lambda _: _validate(hub, card))
     operations = [
-        hub.CommitOperationDelete(name)
-        if state == "removed"
-        else hub.CommitOperationAdd(name, content if isinstance(content := files.files[name], bytes) else str(content))
+        hub.CommitOperationDelete(name) if state == "removed" else _addition(hub, files, name)
         for name, state in comparison.states.items()
         if state != "same"
     ]
@@ -104,8 +108,31 @@ def upload(files: Repository, comparison: Comparison, *, private: bool, announce
     oid = comparison.parent if comparison.is_current else from_hub(hub, source, commit)
     if differing := [name for name, state in compare_with_hub(files, repository).states.items() if state != "same"]:
         raise InvalidInput(f"{repository}: {differing[0]} on the hub is not the uploaded file; publish again")
+    return with_fields(lock, commit=str(oid))
+
+
+def _lock(files: Repository, repository: str) -> Lock:
+    """Returns the lock of files that are not uploaded yet: its commit is zero.
+
+    Raises:
+        InvalidInput: the repository, a folder or a file has a name that no lock can hold.
+    """
     hashes = {name: PublishedFile(bytes=files.size(name), sha256=files.sha256(name)) for name in sorted(files.files)}
-    return Lock(repository=repository, commit=str(oid), bundles=files.bundles, files=hashes)
+    with reraising(f"{repository} cannot be published ({REASON}); rename it", ValidationError):
+        return Lock(repository=repository, commit="0" * 40, bundles=files.bundles, files=hashes)
+
+
+def _addition(hub: Any, files: Repository, name: str) -> Any:
+    """Returns the upload of a file. The hub itself holds a large one to its hash, a smaller one is in memory.
+
+    Raises:
+        InvalidInput: the file is not the one that was hashed.
+    """
+    content = files.read(name) if files.size(name) <= REGULAR_BYTES else str(files.files[name])
+    operation = hub.CommitOperationAdd(name, content)
+    if operation.upload_info.sha256.hex() != files.sha256(name):
+        raise InvalidInput(f"{name} changed while it was published; publish again")
+    return operation
 
 
 def _validate(hub: Any, card: Any) -> None:

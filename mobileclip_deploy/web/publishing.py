@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.companions import sorted_files
 from mobileclip_deploy.artifacts.bundle.licences import own_text
 from mobileclip_deploy.artifacts.bundle.manifest import LicenceEntry, Manifest
 from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD
@@ -18,9 +19,9 @@ from mobileclip_deploy.artifacts.bundle.opening import TEXTS
 from mobileclip_deploy.artifacts.layouts import default_layout
 from mobileclip_deploy.base.arguments import checked
 from mobileclip_deploy.base.escaping import in_code, in_markdown
-from mobileclip_deploy.base.files import StrPath, content_sha256, file_sha256, files_of, replacing
+from mobileclip_deploy.base.files import StrPath, content_sha256, file_sha256, replacing
 from mobileclip_deploy.base.files.writers import sole_writer
-from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional
+from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional, listed
 from mobileclip_deploy.network.model.variants import load_variant
 
 CARD = "README.md"
@@ -65,35 +66,42 @@ class Repository:
 
 
 @checked
-def repository_of(bundles: Sequence[StrPath], *, name: str) -> Repository:
+def repository_of(bundles: Sequence[StrPath], *, name: str, leave_out: bool = False) -> Repository:
     """Returns the repository of proven bundles of one checkpoint, without writing anything.
 
-    A single bundle is at the root. Of several, the one that transformers.js reads is; each other has a folder.
+    A single bundle is at the root. Of several, the one that transformers.js reads is; each other has a folder. Only
+    files that an export writes are in it.
 
     Args:
         bundles: paths; each was verified at its export and may be passed on.
         name: title of the card, as OWNER/NAME.
+        leave_out: leave out other files in a bundle's folder, instead of refusing the bundle.
 
     Raises:
-        UsageError: none, two of one name or of different checkpoints, or weights that must not be passed on.
+        UsageError: none, two of one name or of different checkpoints, weights that must not be passed on, or other
+            files.
         InvalidInput: a damaged bundle, one that was not verified or failed, or one that names this machine.
     """
     opened = [Bundle.open(path) for path in bundles]
     if not opened:
         raise UsageError("no bundle to publish; give at least one that `export` wrote")
     folders = _folders(opened)
+    names: list[list[str]] = []
     for bundle in opened:
         _require_permission(bundle)
         _require_proof(bundle)
-        _refuse_names_of_this_machine(bundle)
+        own, others = sorted_files(bundle)
+        if others and not leave_out:
+            remedy = "remove what must not be published, or leave all of it out with `leave_out=True`"
+            raise UsageError(f"{bundle.path} has files that its manifest does not list ({listed(others)}); {remedy}")
+        _refuse_names_of_this_machine(bundle, own)
+        names.append(own)
     weights = {bundle.manifest.checkpoint.sha256 for bundle in opened}
     if len(weights) > 1:
         raise UsageError("these bundles are of different checkpoints; publish those of each in a repository of its own")
     files: dict[str, Path | bytes] = {CARD: _card(opened, folders, name).encode()}
-    for bundle, folder in zip(opened, folders, strict=True):
-        for path in files_of(bundle.path):
-            inside = path.relative_to(bundle.path).as_posix()
-            files[inside if folder == "." else f"{folder}/{inside}"] = path
+    for bundle, folder, own in zip(opened, folders, names, strict=True):
+        files |= {inside if folder == "." else f"{folder}/{inside}": bundle.path / inside for inside in own}
     return Repository(tuple(folders), files)
 
 
@@ -168,14 +176,14 @@ def _require_proof(bundle: Bundle) -> None:
         )
 
 
-def _refuse_names_of_this_machine(bundle: Bundle) -> None:
+def _refuse_names_of_this_machine(bundle: Bundle, files: Sequence[str]) -> None:
     """Refuses a bundle whose texts contain this user's home folder or this host's name.
 
     Raises:
         InvalidInput: a text contains one.
     """
     names = {str(Path.home()), f"/{getpass.getuser()}/", socket.gethostname()} - {"/", "/root", "/root/", "localhost"}
-    for path in files_of(bundle.path):
+    for path in (bundle.path / file for file in files):
         if path.suffix not in TEXTS or path.parent.name == "tokenizer":
             continue
         text = path.read_text(encoding="utf-8", errors="replace")

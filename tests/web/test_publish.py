@@ -16,8 +16,9 @@ from web.writable_hub import WritableHub
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.published import Lock, fetch_bundle
-from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.files import file_sha256, files_of
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.web.hub_upload import compare_with_hub, upload
 from mobileclip_deploy.web.publishing import CARD, repository_of
 
 NAME = "owner/nano"
@@ -52,6 +53,46 @@ def test_nothing_is_uploaded_before_it_is_confirmed(hub: WritableHub, bundles: l
     assert set(document["files"].values()) == {"new"}
     assert hub.commits == {}
     assert not list(Path.cwd().glob("*.lock.json"))
+
+
+UNLISTED = (".DS_Store", ".env", ".git/config", "README.md", "modeling_evil.py", "pytorch_model.bin")
+
+
+def test_files_that_nothing_lists_are_refused_by_name_or_left_out(
+    hub: WritableHub, bundles: list[Path], tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(bundles[1], tmp_path / "changed"))
+    for name in UNLISTED:
+        (changed / name).parent.mkdir(exist_ok=True)
+        (changed / name).write_text("HF_TOKEN=hf_secret", encoding="utf-8")
+    told = refused("publish", changed, "--to", f"hf:{NAME}", "--write")
+    assert all(name in told for name in UNLISTED)
+    assert "--leave-out" in told
+    assert hub.commits == {}
+    document = publish(changed, "--to", f"hf:{NAME}", "--write", "--leave-out")
+    assert set(document["files"]) == {CARD, *(path.relative_to(bundles[1]).as_posix() for path in files_of(bundles[1]))}
+    assert not any(b"hf_secret" in content for content in hub.commits[NAME][-1].values())
+    assert Bundle.open(fetch_bundle(document["lock"], lambda _: None)).manifest == Bundle.open(bundles[1]).manifest
+
+
+def test_nothing_leaves_before_its_lock_is_valid(hub: WritableHub, bundles: list[Path], tmp_path: Path) -> None:
+    hidden = shutil.copytree(bundles[1], tmp_path / ".hidden")
+    told = refused("publish", bundles[0], hidden, "--to", f"hf:{NAME}", "--write")
+    assert "'.hidden" in told
+    refused("publish", bundles[0], "--to", "hf:owner/n\u00e4no", "--write")
+    assert hub.commits == {}
+    assert hub.objects == {}
+
+
+def test_what_changes_after_it_was_hashed_is_not_sent(hub: WritableHub, bundles: list[Path], tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(bundles[0], tmp_path / "changed"))
+    files = repository_of([changed], name=NAME)
+    comparison = compare_with_hub(files, NAME)
+    files.sha256("MODEL_CARD.md")
+    (changed / "MODEL_CARD.md").write_text("another", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"MODEL_CARD\.md changed while it was published"):
+        upload(files, comparison, private=True, announce=lambda _: None)
+    assert hub.commits == {}
 
 
 def test_a_commit_is_opened_by_its_id_its_branch_and_its_lock(hub: WritableHub, bundles: list[Path]) -> None:
@@ -123,11 +164,7 @@ def test_faults_of_the_hub_are_a_line_each(
     assert "give hf:OWNER/NAME alone" in refused("publish", bundles[0], "--to", f"hf:{NAME}@main")
     publish(bundles[0], "--to", f"hf:{NAME}", "--write")
     hub.before_commit = {"other.txt": b"somebody else's"}
-    (bundles[0] / "NOTES.txt").write_text("read me", encoding="utf-8")
-    try:
-        assert "412" in refused("publish", bundles[0], "--to", f"hf:{NAME}", "--write", "--force")
-    finally:
-        (bundles[0] / "NOTES.txt").unlink()
+    assert "412" in refused("publish", bundles[1], "--to", f"hf:{NAME}", "--write", "--force")
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     refused("publish", bundles[0], "--to", "hf:owner/second", "--write")
     assert "owner/second" not in hub.commits

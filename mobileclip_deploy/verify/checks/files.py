@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
-from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, PREPROCESSOR_CONFIG
-from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
-from mobileclip_deploy.artifacts.layouts import default_layout
-from mobileclip_deploy.base.files import files_of
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.companions import sorted_files
 from mobileclip_deploy.errors import InvalidInput, listed
-from mobileclip_deploy.network.model.tokenizer import tokenizer_names
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
@@ -57,25 +53,9 @@ def unlisted_note(subject: Subject) -> tuple[str, ...]:
 
 def unlisted_files(bundle: Bundle) -> tuple[list[str], list[str]]:
     """Returns the unlisted files that a library would read, and all others."""
-    entries = _listed_files(bundle)
-    names = (path.relative_to(bundle.path).as_posix() for path in files_of(bundle.path))
-    unlisted = [name for name in names if not any(name == entry or name.startswith(f"{entry}/") for entry in entries)]
+    _, unlisted = sorted_files(bundle)
     read = [name for name in unlisted if _is_read(name)]
     return read, [name for name in unlisted if name not in read]
-
-
-def _listed_files(bundle: Bundle) -> set[str]:
-    manifest = bundle.manifest
-    names = {MANIFEST, MODEL_CARD, PREPROCESSOR_CONFIG, SEARCH_LOG, bundle.golden.name}
-    names |= {entry.file for entry in manifest.towers.values()} | {entry.file for entry in manifest.attached_files}
-    if manifest.measurements is not None:
-        names.add(manifest.measurements)
-    if manifest.classifier is not None:
-        return names | {str(Path(entry.file).with_name("labels.json")) for entry in manifest.towers.values()}
-    if manifest.tokenizer is not None:
-        names |= {f"tokenizer/{name}" for name in tokenizer_names(manifest.tokenizer)}
-    layout = manifest.layout or (None if manifest.tokenizer is None else default_layout(manifest.target))
-    return names if layout is None else names | set(layout.files)
 
 
 def _is_read(name: str) -> bool:

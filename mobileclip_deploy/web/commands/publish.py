@@ -13,6 +13,7 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")
 @click.option("--to", required=True, metavar="hf:OWNER/NAME|DIR", help="Repository on the hub, or a new folder.")
 @click.option("--write", is_flag=True, help="Upload or write. Without it the files are only listed.")
+@click.option("--leave-out", is_flag=True, help="Leave out files that a bundle's manifest does not list.")
 @click.option("--private", is_flag=True, help="Make a new repository private.")
 @click.option(
     "--lock",
@@ -23,7 +24,14 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 @click.option("--force", is_flag=True, help="Replace an existing folder or lock.")
 @json_option
 def publish(
-    bundles: tuple[Path, ...], to: str, write: bool, private: bool, lock: Path | None, force: bool, as_json: bool
+    bundles: tuple[Path, ...],
+    to: str,
+    write: bool,
+    leave_out: bool,
+    private: bool,
+    lock: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Publish verified bundles with a model card, their licence texts and the hashes of all files.
 
@@ -52,7 +60,7 @@ def publish(
     if destination is not None and (destination.revision or destination.file):
         raise UsageError(f"--to {to}: a new commit comes after the newest one; give {HUB}OWNER/NAME alone")
     name = destination.repository if destination is not None else Path(to).resolve().name
-    files = repository_of(bundles, name=name)
+    files = repository_of(bundles, name=name, leave_out=leave_out)
     comparison = compare_with_hub(files, destination.repository) if destination is not None else None
     states = comparison.states if comparison is not None else dict.fromkeys(sorted(files.files), "new")
     document = {"repository": name, "commit": None, "lock": None, "files": states}
