@@ -172,7 +172,7 @@ class TestDownloads:
     def test_file_of_an_unknown_repository(
         self, server: HubServer, tmp_path: Path, files: list[str], chosen: str
     ) -> None:
-        server.repository, server.files = "someone/tuned", dict.fromkeys(files, CONTENT)
+        server.commits = {"someone/tuned": [dict.fromkeys(files, CONTENT)]}
         said: list[str] = []
         assert fetch(HubFile("someone/tuned"), announce=said.append, cache=tmp_path).path.name == chosen
         assert "licence is not known" in said[0]
@@ -190,7 +190,7 @@ def holding(*names: str) -> Change:
     """The hub with another repository, of these files."""
 
     def change(server: HubServer) -> None:
-        server.repository, server.files = "someone/tuned", dict.fromkeys(names, b"")
+        server.commits = {"someone/tuned": [dict.fromkeys(names, b"")]}
 
     return change
 
@@ -299,6 +299,6 @@ class TestAHubThatIsHostile:
 
     @pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<p>Log in", b"\xef\xbb\xbf \n<!-- a -->\n<HTML lang=en>"])
     def test_a_page_in_place_of_weights_is_not_kept(self, server: HubServer, tmp_path: Path, page: bytes) -> None:
-        server.files[FILE] = page
+        server.commits[REPOSITORY][0][FILE] = page
         assert "was a web page instead of the file, and is removed" in refusal(SOURCE, tmp_path)
         assert page not in [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

@@ -162,7 +162,7 @@ def test_somebodys_own_repository_brings_its_file(tmp_path: Path, monkeypatch: p
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         fetched = fetch(HubFile("me/mine"), cache=tmp_path / "cache")
         assert pictures(load(fetched.path)) == ((0.5,) * 3, (0.25,) * 3, "bilinear")
-        del server.files["open_clip_config.json"]
+        del server.commits["me/mine"][0]["open_clip_config.json"]
         fetched = fetch(HubFile("me/mine"), cache=tmp_path / "another")
         assert [path.name for path in fetched.path.parent.iterdir()] == ["epoch_3.pt"]
     finally:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from command_line import run
+from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
-from web.writable_hub import TOKEN, WritableHub
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Published:
 
 
 @contextmanager
-def local_hub(folder: Path) -> Iterator[WritableHub]:
+def local_hub(folder: Path) -> Iterator[HubServer]:
     """Runs a hub that this process publishes to and downloads from; `folder` is its cache and the working folder."""
-    server = WritableHub()
+    server = HubServer()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", server.url)
         patch.setenv("HF_TOKEN", TOKEN)

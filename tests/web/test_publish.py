@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from command_line import run
 from exports import Exports
+from hub_server import HubServer
 from huggingface_hub import ModelCard
 from web.published import add_task_check, local_hub, publish
-from web.writable_hub import WritableHub
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.published import Lock, fetch_bundle
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[WritableHub]:
+def hub(tmp_path: Path) -> Iterator[HubServer]:
     with local_hub(tmp_path) as server:
         yield server
 
@@ -48,7 +48,7 @@ def refused(*arguments: object) -> str:
     return outcome.stderr
 
 
-def test_nothing_is_uploaded_before_it_is_confirmed(hub: WritableHub, bundles: list[Path]) -> None:
+def test_nothing_is_uploaded_before_it_is_confirmed(hub: HubServer, bundles: list[Path]) -> None:
     document = publish(*bundles, "--to", f"hf:{NAME}")
     assert set(document["files"].values()) == {"new"}
     assert hub.commits == {}
@@ -59,7 +59,7 @@ UNLISTED = (".DS_Store", ".env", ".git/config", "README.md", "modeling_evil.py",
 
 
 def test_files_that_nothing_lists_are_refused_by_name_or_left_out(
-    hub: WritableHub, bundles: list[Path], tmp_path: Path
+    hub: HubServer, bundles: list[Path], tmp_path: Path
 ) -> None:
     changed = Path(shutil.copytree(bundles[1], tmp_path / "changed"))
     for name in UNLISTED:
@@ -75,7 +75,7 @@ def test_files_that_nothing_lists_are_refused_by_name_or_left_out(
     assert Bundle.open(fetch_bundle(document["lock"], lambda _: None)).manifest == Bundle.open(bundles[1]).manifest
 
 
-def test_nothing_leaves_before_its_lock_is_valid(hub: WritableHub, bundles: list[Path], tmp_path: Path) -> None:
+def test_nothing_leaves_before_its_lock_is_valid(hub: HubServer, bundles: list[Path], tmp_path: Path) -> None:
     hidden = shutil.copytree(bundles[1], tmp_path / ".hidden")
     told = refused("publish", bundles[0], hidden, "--to", f"hf:{NAME}", "--write")
     assert "'.hidden" in told
@@ -84,7 +84,7 @@ def test_nothing_leaves_before_its_lock_is_valid(hub: WritableHub, bundles: list
     assert hub.objects == {}
 
 
-def test_what_changes_after_it_was_hashed_is_not_sent(hub: WritableHub, bundles: list[Path], tmp_path: Path) -> None:
+def test_what_changes_after_it_was_hashed_is_not_sent(hub: HubServer, bundles: list[Path], tmp_path: Path) -> None:
     changed = Path(shutil.copytree(bundles[0], tmp_path / "changed"))
     files = repository_of([changed], name=NAME)
     comparison = compare_with_hub(files, NAME)
@@ -95,7 +95,7 @@ def test_what_changes_after_it_was_hashed_is_not_sent(hub: WritableHub, bundles:
     assert hub.commits == {}
 
 
-def test_a_commit_is_opened_by_its_id_its_branch_and_its_lock(hub: WritableHub, bundles: list[Path]) -> None:
+def test_a_commit_is_opened_by_its_id_its_branch_and_its_lock(hub: HubServer, bundles: list[Path]) -> None:
     document = publish(*bundles, "--to", f"hf:{NAME}", "--write")
     commit = hub.commit_of(NAME)
     assert document["commit"] == commit
@@ -120,14 +120,14 @@ def test_a_commit_is_opened_by_its_id_its_branch_and_its_lock(hub: WritableHub, 
     assert len(hub.commits[NAME]) == 2
 
 
-def test_a_lock_holds_the_files_to_their_hashes(hub: WritableHub, bundles: list[Path]) -> None:
+def test_a_lock_holds_the_files_to_their_hashes(hub: HubServer, bundles: list[Path]) -> None:
     document = publish(bundles[0], "--to", f"hf:{NAME}", "--write")
     hub.commits[NAME][-1]["tokenizer/merges.txt"] += b"\n"
     with pytest.raises(InvalidInput, match=r"merges\.txt is not the file in the lock"):
         fetch_bundle(document["lock"], lambda _: None)
 
 
-def test_a_lock_holds_a_bundle_in_the_cache_to_its_hashes(hub: WritableHub, bundles: list[Path]) -> None:
+def test_a_lock_holds_a_bundle_in_the_cache_to_its_hashes(hub: HubServer, bundles: list[Path]) -> None:
     lock = publish(bundles[0], "--to", f"hf:{NAME}", "--write")["lock"]
     folder = fetch_bundle(lock, lambda _: None)
     assert fetch_bundle(lock, lambda _: None) == folder
@@ -143,9 +143,7 @@ def test_a_lock_holds_a_bundle_in_the_cache_to_its_hashes(hub: WritableHub, bund
         fetch_bundle(lock, lambda _: None)
 
 
-def test_an_upload_hashes_each_file_once(
-    hub: WritableHub, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_hashes_each_file_once(hub: HubServer, bundles: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[Path] = []
 
     def counted(path: Path) -> str:
@@ -159,7 +157,7 @@ def test_an_upload_hashes_each_file_once(
 
 
 def test_faults_of_the_hub_are_a_line_each(
-    hub: WritableHub, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "give hf:OWNER/NAME alone" in refused("publish", bundles[0], "--to", f"hf:{NAME}@main")
     publish(bundles[0], "--to", f"hf:{NAME}", "--write")
