@@ -1,4 +1,4 @@
-"""A hub on loopback that serves files and takes commits, by the requests that huggingface_hub 2.4 sends to the real one.
+"""A hub on loopback that serves files and takes commits, by what huggingface_hub 2.4 sends to the real one.
 
 Refuses what that refuses: no token (401), an existing repository (409), a commit on another than the newest (412), an
 object that was not uploaded (400), metadata that its documentation forbids
@@ -37,8 +37,8 @@ class HubServer:
     """Repositories by name, each a list of commits; a commit is its files by path.
 
     `status` answers everything with that code; `gated` wants an Authorization header; `drops` connections are closed
-    in the middle of a file; `wrong_bytes` sends other content than the file's hash says; `headers` are sent with a file
-    in place of the hub's own; `edit` changes the answers that are JSON. `requests` are those that came.
+    in the middle of a file; `sent` are contents, by path, in place of those that the hashes say; `headers` are sent
+    with a file in place of the hub's own; `edit` changes the answers that are JSON. `requests` are those that came.
     """
 
     def __init__(self, repository: str = "", files: dict[str, bytes] | None = None) -> None:
@@ -48,7 +48,8 @@ class HubServer:
         self.objects: dict[str, bytes] = {}
         self.before_commit: dict[str, bytes] = {}
         """Files that somebody else commits just before the next commit."""
-        self.status, self.drops, self.gated, self.wrong_bytes = 0, 0, False, False
+        self.status, self.drops, self.gated = 0, 0, False
+        self.sent: dict[str, bytes] = {}
         self.headers: dict[str, str] = {}
         self.edit: Callable[[Any], Any] = lambda answer: answer
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -216,8 +217,7 @@ class HubServer:
         content = files[path]
         etag = hashlib.sha256(content).hexdigest() if is_large(path, content) else git_id(content)
         headers = {"X-Repo-Commit": commit, "ETag": f'"{etag}"', "X-Linked-Size": str(len(content))} | self.headers
-        if self.wrong_bytes:
-            content = bytes(len(content))
+        content = self.sent.get(path, content)
         if start := re.fullmatch(r"bytes=(\d+)-", asked):
             headers["Content-Range"] = f"bytes {start[1]}-{len(content) - 1}/{len(content)}"
             return 206, headers, content[int(start[1]) :]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha1
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile, from_hub
+from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile
 from mobileclip_deploy.base.files import write_whole
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import REASON, InvalidInput, import_optional, reraising
-from mobileclip_deploy.network.checkpoints.hub import HubFile
+from mobileclip_deploy.network.checkpoints.hub_reader import (
+    HubFile,
+    ListedFile,
+    checked_commit,
+    commit_of,
+    from_hub,
+    git_id,
+    listing,
+)
 from mobileclip_deploy.web.publishing import CARD, Repository
 
 REGULAR_BYTES = 10 << 20
@@ -45,22 +52,13 @@ def compare_with_hub(files: Repository, repository: str) -> Comparison:
         InvalidInput: the hub cannot be reached, or refuses.
         DependencyMissing: huggingface_hub is not installed.
     """
-    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
-    from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
-
-    def entries(api: Any) -> tuple[str, dict[str, Any]] | None:
-        try:
-            commit = str(api.model_info(repository).sha)
-        except RepositoryNotFoundError:
-            return None
-        tree = api.list_repo_tree(repository, revision=commit, recursive=True)
-        return commit, {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-
-    found = from_hub(hub, HubFile(repository), entries)
-    if found is None:
+    try:
+        commit = commit_of(HubFile(repository))
+    except InvalidInput as error:
+        if not _is_missing(error):
+            raise
         return Comparison(repository, None, dict.fromkeys(sorted(files.files), "new"))
-    commit, stored = found
+    stored = listing(HubFile(repository, commit))
     states: dict[str, State] = {}
     for name in sorted(files.files):
         states[name] = "new" if name not in stored else "same" if _is_same(files, name, stored[name]) else "changed"
@@ -86,29 +84,30 @@ def upload(files: Repository, comparison: Comparison, *, private: bool, announce
     repository, source = comparison.repository, HubFile(comparison.repository)
     lock = _lock(files, repository)
     card = hub.ModelCard(files.read(CARD).decode(), ignore_metadata_errors=False)
-    from_hub(hub, source, lambda _: _validate(hub, card))
+    with from_hub(source) as api:
+        _validate(hub, api.endpoint, card)
     operations = [
         hub.CommitOperationDelete(name) if state == "removed" else _addition(hub, files, name)
         for name, state in comparison.states.items()
         if state != "same"
     ]
 
-    def commit(api: Any) -> str:
-        if comparison.parent is None:
-            api.create_repo(repository, private=private)
-        info = api.create_commit(
-            repository,
-            operations,
-            commit_message="Publish bundles that mobileclip-deploy verified",
-            parent_commit=comparison.parent,
-        )
-        return str(info.oid)
-
     announce(f"uploading {len(operations)} files to {repository}")
-    oid = comparison.parent if comparison.is_current else from_hub(hub, source, commit)
+    commit = comparison.parent
+    if not comparison.is_current:
+        with from_hub(source) as api:
+            if comparison.parent is None:
+                api.create_repo(repository, private=private)
+            info = api.create_commit(
+                repository,
+                operations,
+                commit_message="Publish bundles that mobileclip-deploy verified",
+                parent_commit=comparison.parent,
+            )
+        commit = checked_commit(str(info.oid), source)
     if differing := [name for name, state in compare_with_hub(files, repository).states.items() if state != "same"]:
         raise InvalidInput(f"{repository}: {differing[0]} on the hub is not the uploaded file; publish again")
-    return with_fields(lock, commit=str(oid))
+    return with_fields(lock, commit=commit)
 
 
 def _lock(files: Repository, repository: str) -> Lock:
@@ -135,9 +134,14 @@ def _addition(hub: Any, files: Repository, name: str) -> Any:
     return operation
 
 
-def _validate(hub: Any, card: Any) -> None:
+def _is_missing(error: InvalidInput) -> bool:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    return isinstance(error.__cause__, RepositoryNotFoundError)
+
+
+def _validate(hub: Any, endpoint: str, card: Any) -> None:
     """Sends the card to the hub's own validation."""
-    endpoint = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT")).endpoint
     body = {"repoType": "model", "content": str(card)}
     response = hub.utils.get_session().post(
         f"{endpoint}/api/validate-yaml", json=body, headers={"Accept": "text/plain"}
@@ -147,11 +151,9 @@ def _validate(hub: Any, card: Any) -> None:
     response.raise_for_status()
 
 
-def _is_same(files: Repository, name: str, entry: Any) -> bool:
-    """Compares a file with the hub's entry: large files by SHA-256, others by git's hash of the blob."""
-    if files.size(name) != entry.size:
-        return False
-    if entry.lfs is not None:
-        return bool(files.sha256(name) == entry.lfs.sha256)
-    data = files.read(name)
-    return bool(sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == entry.blob_id)
+def _is_same(files: Repository, name: str, listed: ListedFile) -> bool:
+    """Compares a file with the hub's: large files by SHA-256, others by git's id."""
+    size = files.size(name)
+    if size != listed.bytes or listed.sha256 is not None:
+        return size == listed.bytes and files.sha256(name) == listed.sha256
+    return git_id(BytesIO(files.read(name)), size) == listed.blob

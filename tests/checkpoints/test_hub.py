@@ -15,7 +15,8 @@ import pytest
 from hub_server import COMMIT, HubServer
 
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
-from mobileclip_deploy.network.checkpoints.hub import HubFile, fetch, parse, usual_source
+from mobileclip_deploy.network.checkpoints.hub import fetch, usual_source
+from mobileclip_deploy.network.checkpoints.hub_reader import HubFile, parse
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
 REPOSITORY = "apple/MobileCLIP2-S0"
@@ -153,6 +154,15 @@ class TestDownloads:
         ranges = [headers.get("Range") or headers.get("range") for method, _, headers in server.requests]
         assert any(value and value.startswith("bytes=") for value in ranges)
 
+    def test_a_blob_may_be_in_the_store_that_all_repositories_share(self, server: HubServer, tmp_path: Path) -> None:
+        fetch(SOURCE, cache=tmp_path)
+        (blob,) = (tmp_path / "models--apple--MobileCLIP2-S0" / "blobs").iterdir()
+        shared = tmp_path / "blobs" / "ab" / f"ab{'0' * 62}"  # where huggingface_hub has what Xet downloads
+        shared.parent.mkdir(parents=True)
+        blob.rename(shared)
+        blob.symlink_to(shared)
+        assert fetch(SOURCE, cache=tmp_path).sha256 == DIGEST
+
     def test_token_of_the_environment(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         server.gated = True
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -249,9 +259,9 @@ class TestRefusals:
             fetch(HubFile(REPOSITORY, None, FILE, sha256="0" * 64), cache=tmp_path)
 
     def test_damaged_on_the_way(self, server: HubServer, tmp_path: Path) -> None:
-        server.wrong_bytes = True
+        server.sent = {FILE: bytes(len(CONTENT))}
         assert "was damaged on the way or in the cache, and is removed" in refusal(SOURCE, tmp_path)
-        server.wrong_bytes = False
+        server.sent = {}
         assert fetch(SOURCE, cache=tmp_path).sha256 == DIGEST
 
     def test_disk_full(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

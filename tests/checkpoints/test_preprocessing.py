@@ -15,7 +15,8 @@ from tiny import WORDS, checkpoint, known
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.network.checkpoints.convert import convert
-from mobileclip_deploy.network.checkpoints.hub import HubFile, fetch
+from mobileclip_deploy.network.checkpoints.hub import fetch
+from mobileclip_deploy.network.checkpoints.hub_reader import HubFile
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.provenance import TakenPreprocess

@@ -27,6 +27,7 @@ class Published:
 def local_hub(folder: Path) -> Iterator[HubServer]:
     """Runs a hub that this process publishes to and downloads from; `folder` is its cache and the working folder."""
     server = HubServer()
+    folder.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", server.url)
         patch.setenv("HF_TOKEN", TOKEN)

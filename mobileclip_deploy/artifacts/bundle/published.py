@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -16,18 +14,20 @@ from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST
 from mobileclip_deploy.artifacts.bundle.opening import MOST_FILES, Bundle
 from mobileclip_deploy.base.files import cache_folder, file_sha256, files_of, read_model, replacing
 from mobileclip_deploy.base.files.names import PlainPath, Sha256, plain_path
-from mobileclip_deploy.errors import (
-    REASON,
-    InvalidInput,
-    Malformed,
-    MobileClipDeployError,
-    UsageError,
-    import_optional,
-    reraising,
+from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, UsageError, reraising
+from mobileclip_deploy.network.checkpoints.hub_reader import (
+    COMMIT,
+    HubFile,
+    commit_of,
+    download,
+    from_hub,
+    listing,
+    parse,
 )
-from mobileclip_deploy.network.checkpoints.hub import COMMIT, HubFile, explain, parse, quiet_hub
 from mobileclip_deploy.network.checkpoints.weights_files import HUB
 
+MOST_BYTES = 1 << 36
+"""Limit of a downloaded bundle: the largest variant in float32 takes a tenth."""
 LOCK_SUFFIX = ".lock.json"
 OF_THE_HUB = ("README.md", ".gitattributes")
 """Files of a repository that are not part of the bundle at its root."""
@@ -68,7 +68,6 @@ def fetch_bundle(reference: str, announce: Callable[[str], None]) -> Path:
         InvalidInput: the hub cannot be reached, the commit has no bundle there, or a file differs from the lock.
         DependencyMissing: huggingface_hub is not installed.
     """
-    hub = import_optional("huggingface_hub", "mobileclip-deploy[hub]")
     lock = None if reference.startswith(HUB) else read_model(Lock, Path(reference))
     if lock is not None:
         if len(lock.bundles) > 1:
@@ -78,56 +77,49 @@ def fetch_bundle(reference: str, announce: Callable[[str], None]) -> Path:
     else:
         source = parse(reference)
     if source.revision is None or not COMMIT.fullmatch(source.revision):
-        info = from_hub(hub, source, lambda api: api.model_info(source.repository, revision=source.revision))
-        source = replace(source, revision=str(info.sha))
+        source = replace(source, revision=commit_of(source))
         announce(f"{reference} is commit {source.revision} today; give {source} to get the same files again")
     folder = cache_folder("bundles") / source.repository.replace("/", "--") / str(source.revision)
     path = folder / "files" / source.file if source.file else folder / "root"
     if not path.is_dir():
-        _download(hub, source, path, lock, announce)
+        _download(source, path, lock, announce)
     elif lock is not None:
         _check(path, source, lock, f"remove {path} to download it again")
     return path
 
 
-def _download(hub: Any, source: HubFile, path: Path, lock: Lock | None, announce: Callable[[str], None]) -> None:
+def _download(source: HubFile, path: Path, lock: Lock | None, announce: Callable[[str], None]) -> None:
     """Downloads a bundle's files to `path`: all of the repository, or of one folder in it.
 
     A bundle at the root is stored without the folders of others.
     """
-    entries = from_hub(
-        hub,
-        source,
-        lambda api: list(api.list_repo_tree(source.repository, revision=source.revision, recursive=True)),
-    )
-    sizes = {entry.path: entry.size for entry in entries if hasattr(entry, "size")}
+    listed = listing(source)
     prefix = f"{source.file}/" if source.file else ""
-    others = [name.removesuffix(MANIFEST) for name in sizes if name.endswith(f"/{MANIFEST}")] if not prefix else []
-    if f"{prefix}{MANIFEST}" not in sizes:
+    others = [name.removesuffix(MANIFEST) for name in listed if name.endswith(f"/{MANIFEST}")] if not prefix else []
+    if f"{prefix}{MANIFEST}" not in listed:
         hint = "; give one of its bundles: " + ", ".join(f"{source}:{name[:-1]}" for name in others[:3])
         raise InvalidInput(f"{source} is not a bundle{hint if others else ': it has no ' + MANIFEST}")
-    own = (name for name in sizes if name.startswith(prefix) and not name.startswith(tuple(others)))
+    own = (name for name in listed if name.startswith(prefix) and not name.startswith(tuple(others)))
     names = [name for name in own if name not in OF_THE_HUB]
     with reraising(f"{source} is not a bundle: {REASON}", Malformed):
-        paths = [plain_path(name) for name in names[: MOST_FILES + 1]]
-    if len(paths) > MOST_FILES:
-        raise InvalidInput(f"{source} is not a bundle: it has more than {MOST_FILES:,} files")
-    announce(f"downloading {len(names)} files of {source} ({sum(sizes[name] for name in names) / 1e6:,.1f} MB)")
+        for name in names:
+            plain_path(name)
+    size = sum(listed[name].bytes for name in names)
+    if size > MOST_BYTES:
+        raise InvalidInput(f"{source} is not a bundle: its files have {size:,} bytes")
+    announce(f"downloading {len(names)} files of {source} ({size / 1e6:,.1f} MB)")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as staging:
         staging.mkdir()
         for name in names:
-            stored = Path(from_hub(hub, source, partial(_stored, hub, source, name)))
+            with from_hub(source) as api:
+                stored = download(api, source, listed[name]).path
             target = staging / name.removeprefix(prefix)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, target)
         if lock is not None:
             _check(staging, source, lock, "publish again, or remove the lock")
         Bundle.open(staging)
-
-
-def _stored(hub: Any, source: HubFile, name: str, api: Any) -> Any:
-    return hub.hf_hub_download(source.repository, name, revision=source.revision, endpoint=api.endpoint)
 
 
 def _check(folder: Path, source: HubFile, lock: Lock, remedy: str) -> None:
@@ -138,18 +130,3 @@ def _check(folder: Path, source: HubFile, lock: Lock, remedy: str) -> None:
         stored = folder / name.removeprefix(prefix)
         if name not in OF_THE_HUB and (not stored.is_file() or file_sha256(stored) != expected.get(name)):
             raise InvalidInput(f"{source}: {name} is not the file in the lock; {remedy}")
-
-
-def from_hub(hub: Any, source: HubFile, request: Callable[[Any], Any]) -> Any:
-    """Returns the hub's answer to a request.
-
-    Raises:
-        InvalidInput: the request failed.
-    """
-    with quiet_hub():
-        try:
-            return request(hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT")))
-        except MobileClipDeployError:
-            raise
-        except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
-            raise InvalidInput(explain(hub, error, source)) from error

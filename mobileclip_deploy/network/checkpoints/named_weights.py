@@ -17,7 +17,7 @@ from mobileclip_deploy.network.checkpoints.weights_files import (
 from mobileclip_deploy.network.model.variants import load_variant
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.network.checkpoints.hub import HubFile
+    from mobileclip_deploy.network.checkpoints.hub_reader import HubFile
 
 
 def weights_file(
@@ -33,9 +33,10 @@ def weights_file(
         raise UsageError("a download needs a variant's name, without a checkpoint (`download=True`, `variant='NAME'`)")
     reference = str(checkpoint) if checkpoint is not None else ""
     if download or reference.startswith(HUB):
-        from mobileclip_deploy.network.checkpoints import hub
+        from mobileclip_deploy.network.checkpoints.hub import usual_source
+        from mobileclip_deploy.network.checkpoints.hub_reader import parse
 
-        return hub.usual_source(variant) if download and variant else hub.parse(reference)
+        return usual_source(variant) if download and variant else parse(reference)
     if variant is not None:
         named = load_variant(variant).name  # refuses an unknown name before the file is read
         if checkpoint is None and named != BUILTIN:

@@ -51,7 +51,7 @@ def publish(
     from mobileclip_deploy.cli.output import note, print_json, print_table
     from mobileclip_deploy.cli.terminal import say
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.network.checkpoints.hub import parse
+    from mobileclip_deploy.network.checkpoints.hub_reader import parse
     from mobileclip_deploy.network.checkpoints.weights_files import HUB
     from mobileclip_deploy.web.hub_upload import compare_with_hub, upload, write_lock
     from mobileclip_deploy.web.publishing import repository_of, write_repository
