@@ -139,14 +139,14 @@ def weight_evidence(model: MobileCLIP, constants: Sequence[StoredConstant]) -> d
         flat = ((name.partition(",")[0], value.squeeze()) for name, value in form.tensors.items())
         vectors += [(tower, name, value) for name, value in flat if value.ndim == 1]
     claimed, wrong = _claimed(best), list(_changed_vectors(vectors, stored))
-    for tower, evidence in best.items():  # a matrix that nothing else explains is a missing one, changed
-        changed = [name for where, name in wrong if where == tower]
+    for searched, evidence in best.items():  # a matrix that nothing else explains is a missing one, changed
+        changed = [name for where, name in wrong if where == searched]
         changed += [
             name
             for name, key in evidence.missing.items()
             if any(each.known and each.index not in claimed for each in stored.get(key, ()))
         ]
-        best[tower] = replace(evidence, different=tuple(dict.fromkeys((*evidence.different, *changed))))
+        best[searched] = replace(evidence, different=tuple(dict.fromkeys((*evidence.different, *changed))))
     return best
 
 
@@ -212,7 +212,7 @@ def _form(name: str, tower: nn.Module) -> _Form:
             factors[f"{layer}.qkv.weight"] += scaled
     for layer, linear, norm in normed_layers(tower):
         before = factors[f"{layer}.weight"]
-        before += [factor * norm.weight for factor in (1.0, *before)]
+        before += [norm.weight, *(factor * norm.weight for factor in before)]
         shift = linear.weight @ norm.bias
         vectors[f"{layer}.bias, normed"] = shift if linear.bias is None else linear.bias + shift
     for layer, scaled_layer, scale in scaled_layers(tower):
@@ -267,22 +267,12 @@ def _found(value: Floats, factors: Sequence[Array], candidates: Sequence[Stored]
     some, best, least = value[places].astype(np.float64), None, FOUND
     for turned in (turned for candidate in candidates for turned in candidate.orders(value.shape)):
         if not turned.known:
-            options = [(correlated(value, turned.raw, SAMPLE), 1.0)]
+            options: list[tuple[float, Array | float]] = [(correlated(value, turned.raw, SAMPLE), 1.0)]
         else:
             b = turned.values[places].astype(np.float64)
-            every = [1.0, *factors] if is_table else [1.0, *factors, _common(some, b, turned)]
-            options = [
-                (
-                    _relative(
-                        some
-                        if np.ndim(each) == 0 and each == 1
-                        else some * (each if np.ndim(each) == 0 else each[places]),
-                        b,
-                    ),
-                    each,
-                )
-                for each in every
-            ]
+            plain: list[float] = [1.0] if is_table else [1.0, _common(some, b, turned)]
+            options = [(_relative(some * each, b), each) for each in plain]
+            options += [(_relative(some * each[places], b), each) for each in factors]
         distance, factor = min(options, key=lambda option: option[0])
         if distance < least or (best is None and distance <= FOUND):
             best, least = (turned, factor, distance), distance
