@@ -30,7 +30,7 @@ import yaml
 from measuring import ROOT, Figures, markdown, versions
 
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
-from mobileclip_deploy.training.reinforcement.index import Index, read_index
+from mobileclip_deploy.training.reinforcement.index import ShardIndex, read_index
 
 KEPT = Figures("learning_efficiency", "figures/training.md")
 PLOT = ROOT / "docs" / "figures" / "learning_efficiency.svg"
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(block(result))
 
 
-def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: Index) -> dict[str, Any]:
+def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: ShardIndex) -> dict[str, Any]:
     """One run: trained in a process of its own unless it is there."""
     dataset = hashlib.sha256(index.model_dump_json(exclude={"shards", "images"}).encode()).hexdigest()
     folder = chosen.work / f"{dataset[:8]}-{chosen.steps}x{chosen.batch}" / f"{arm}-{seed}"
@@ -125,7 +125,7 @@ def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: Index) -> d
     }
 
 
-def _result(runs: list[dict[str, Any]], chosen: argparse.Namespace, index: Index) -> dict[str, Any]:
+def _result(runs: list[dict[str, Any]], chosen: argparse.Namespace, index: ShardIndex) -> dict[str, Any]:
     held_out = builtin_dataset() if chosen.evaluation is None else read_dataset(chosen.evaluation)
     packages = versions("mobileclip-deploy", "torch", "open_clip_torch", "numpy", "pillow")
     teachers = [{"file": t.file, "variant": t.variant, "sha256": t.sha256} for t in index.teachers]

@@ -43,9 +43,9 @@ def measured(file: Path, rounds: int) -> dict[str, Any]:
 
     from mobileclip_deploy.benchmark.statistics import median_interval
     from mobileclip_deploy.targets.litert.authoring import take_bytes
-    from mobileclip_deploy.targets.litert.editing import Editor
+    from mobileclip_deploy.targets.litert.editing import LiteRTEditor
 
-    editor = Editor(file.read_bytes())
+    editor = LiteRTEditor(file.read_bytes())
     take_bytes(editor)
     towers = [interpreter(content) for content in (file.read_bytes(), editor.packed())]
     size = towers[1].get_input_details()[0]["shape"][1]

@@ -215,12 +215,12 @@ def tower_weights(variant: str, towers: Sequence[TowerName]) -> dict[str, Any]:
     """Returns the tensors of a variant's towers in its first layout, from the seed."""
     from golden_checkpoints import fill
 
-    from mobileclip_deploy.network.checkpoints.fitting import Candidate
+    from mobileclip_deploy.network.checkpoints.fitting import CandidateIdentity
     from mobileclip_deploy.network.model.variants import load_variant
 
     layouts = list(load_variant(variant).layouts)
     layout = "open_clip" if "open_clip" in layouts else layouts[0]
-    tensors = Candidate(load_variant(variant), layout, tuple(towers)).expected.values()
+    tensors = CandidateIdentity(load_variant(variant), layout, tuple(towers)).expected.values()
     return {tensor.key: fill(SEED, tensor.key, tensor.shape) for tensor in tensors}
 
 

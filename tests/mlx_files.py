@@ -25,7 +25,7 @@ from mobileclip_deploy.targets.mlx.function_file import (
     STATES,
     Declared,
     MlxFunction,
-    Operation,
+    MlxOperation,
     Value,
 )
 from mobileclip_deploy.targets.values import Shared
@@ -51,11 +51,11 @@ def write(model: MobileCLIP, tower: TowerName, folder: Path, *precisions: str, *
 
 def step(function: MlxFunction, name: str, number: int = 0) -> int:
     """Where an operation of a kind stands among the steps."""
-    found = [place for place, one in enumerate(function.steps) if isinstance(one, Operation) and one.name == name]
+    found = [place for place, one in enumerate(function.steps) if isinstance(one, MlxOperation) and one.name == name]
     return found[number]
 
 
-def changed(function: MlxFunction, place: int, other: Operation | Value) -> MlxFunction:
+def changed(function: MlxFunction, place: int, other: MlxOperation | Value) -> MlxFunction:
     steps = list(function.steps)
     steps[place] = other
     return replace(function, steps=tuple(steps))
@@ -79,7 +79,7 @@ def numbers(
 
     def edit(function: MlxFunction) -> MlxFunction:
         taken, ahead = step(function, name, number), len(function.inputs)
-        while isinstance(operation := function.steps[taken], Operation):
+        while isinstance(operation := function.steps[taken], MlxOperation):
             taken = operation.inputs[place if operation.name == name else 0] - ahead
         values = operation.numbers.copy()
         change(values)

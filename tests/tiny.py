@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.network.checkpoints import open_clip
-from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.checkpoints.fitting import CandidateIdentity
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
@@ -188,7 +188,7 @@ def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
 
 def named(variant: Variant, layout: str, seed: int = 0) -> dict[str, Tensor]:
     """As `checkpoint`, of any variant."""
-    table = Candidate(variant, layout).expected.values()
+    table = CandidateIdentity(variant, layout).expected.values()
     tensors = {entry.key: fill(seed, entry.key, entry.shape).contiguous() for entry in table}
     if layout == open_clip.NAME:
         definition = variant.for_layout(layout)

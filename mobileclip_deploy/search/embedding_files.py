@@ -15,7 +15,7 @@ from mobileclip_deploy.base.escaping import BROKEN
 from mobileclip_deploy.base.files import file_sha256, replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.checkpoints.writing import Rows, write_rows
+from mobileclip_deploy.network.checkpoints.writing import RowParts, write_rows
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.cache import partial_cache
@@ -102,7 +102,7 @@ def embed_to_file(
                 rows = _gathered((unit(part) if normalise else part for part in parts), partial / "rows")
         else:
             values = embed_texts(embedder, items, cache=partial, progress=progress)
-            rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
+            rows = RowParts(values.shape, lambda: iter([unit(values) if normalise else values]))
         written = EmbeddingFile(
             path=output,
             description=description_beside(output),
@@ -142,7 +142,7 @@ def _check_names(output: Path, names: list[str] | ImageListing) -> None:
         raise UsageError(f"{many}; give `output` a name that ends with .npy or .jsonl")
 
 
-def _gathered(parts: Iterable[Floats], path: Path) -> Rows:
+def _gathered(parts: Iterable[Floats], path: Path) -> RowParts:
     """Writes all parts to a file and returns them as rows that are read from it."""
     count, dimension = 0, 0
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,10 +156,10 @@ def _gathered(parts: Iterable[Floats], path: Path) -> Rows:
             while len(part := np.fromfile(stream, np.float32, AT_ONCE * dimension)):
                 yield part.reshape(-1, dimension)
 
-    return Rows((count, dimension), again)
+    return RowParts((count, dimension), again)
 
 
-def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: str) -> None:
+def _write(written: EmbeddingFile, names: Iterable[str], rows: RowParts, artifact: str) -> None:
     fast = {"fast_jpeg": True} if written.fast_jpeg else {}
     if written.path.suffix == ".safetensors":
         metadata = {
@@ -199,7 +199,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
             lines.write(_as_json(line) + "\n")
 
 
-def write_array(path: Path, rows: Rows) -> None:
+def write_array(path: Path, rows: RowParts) -> None:
     """Writes rows as a .npy, with one part in memory at a time."""
     with path.open("wb") as stream:
         described = {"descr": "<f4", "fortran_order": False, "shape": rows.shape}

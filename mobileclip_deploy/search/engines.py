@@ -14,7 +14,7 @@ from mobileclip_deploy.base.files import StrPath, check_file_destination, file_s
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional
-from mobileclip_deploy.network.checkpoints.writing import Rows
+from mobileclip_deploy.network.checkpoints.writing import RowParts
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search.embedding_files import describe_array, write_array
 from mobileclip_deploy.search.index import Index
@@ -95,7 +95,7 @@ def _rows(index: Index) -> Iterator[tuple[list[str], Floats]]:
 
 def _array(index: Index, path: Path) -> None:
     shape = (len(index), index.store.dimension)
-    write_array(path, Rows(shape, lambda: (vectors for _, vectors in _rows(index))))
+    write_array(path, RowParts(shape, lambda: (vectors for _, vectors in _rows(index))))
 
 
 def _usearch(index: Index, path: Path) -> None:

@@ -130,7 +130,7 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class Pair:
+class QuantizeOps:
     """Operations with which a format quantizes and dequantizes. Each is a type, and the names of its input, scale and
     zero point.
 
@@ -154,7 +154,7 @@ class Pair:
     bias_behind: tuple[str, str] | None = None
 
 
-def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
+def quantized_values(graph: Graph, pair: QuantizeOps) -> Iterator[QuantizedValue]:
     """Yields the values that a graph quantizes by separate operations, one entry for each dequantization.
 
     Raises:
@@ -191,7 +191,7 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
             yield QuantizedValue(*named, steps[integers], int(zero), *pair.limits(node), step)
 
 
-def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
+def _exact(graph: Graph, node: Node, pair: QuantizeOps) -> bool:
     """Returns whether an operation quantizes rows of an integer table by the table's own scale, which changes
     nothing."""
     look = graph.producer(_source(node, pair.quantize))
@@ -202,7 +202,7 @@ def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
     return all(number_of(node, ours) == number_of(table, theirs) for ours, theirs in ends)
 
 
-def _restores(node: Node, pair: Pair, steps: Mapping[Wire, float]) -> bool:
+def _restores(node: Node, pair: QuantizeOps, steps: Mapping[Wire, float]) -> bool:
     """Returns whether an operation dequantizes a computed value; dequantized weights are constants."""
     return node.type == pair.dequantize[0] and any(wire in steps for wire in wires(node))
 
@@ -224,7 +224,7 @@ def number_of(node: Node, called: str) -> float:
     return float(value.values.item())
 
 
-def _units(graph: Graph, node: Node, pair: Pair, steps: Mapping[Wire, float]) -> float:
+def _units(graph: Graph, node: Node, pair: QuantizeOps, steps: Mapping[Wire, float]) -> float:
     """Returns the unit of a sum: the file's value divided by the network's.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from mobileclip_deploy.artifacts.bundle.published import Lock, PublishedFile
+from mobileclip_deploy.artifacts.bundle.published import Lock, LockedFile
 from mobileclip_deploy.base.files import write_whole
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import REASON, InvalidInput, import_optional, reraising
@@ -31,7 +31,7 @@ State = Literal["new", "changed", "same", "removed"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HubComparison:
     """State of each path against the newest commit of the hub's repository. `parent` is that commit, None if the
     repository does not exist. Files elsewhere in the repository are kept."""
 
@@ -45,7 +45,7 @@ class Comparison:
         return set(self.states.values()) <= {"same"}
 
 
-def compare_with_hub(files: Repository, repository: str) -> Comparison:
+def compare_with_hub(files: Repository, repository: str) -> HubComparison:
     """Compares files with the hub's newest commit, by hash.
 
     Raises:
@@ -57,21 +57,21 @@ def compare_with_hub(files: Repository, repository: str) -> Comparison:
     except InvalidInput as error:
         if not _is_missing(error):
             raise
-        return Comparison(repository, None, dict.fromkeys(sorted(files.files), "new"))
+        return HubComparison(repository, None, dict.fromkeys(sorted(files.files), "new"))
     stored = listing(HubFile(repository, commit))
     states: dict[str, State] = {}
     for name in sorted(files.files):
         states[name] = "new" if name not in stored else "same" if _is_same(files, name, stored[name]) else "changed"
     folders = tuple(f"{folder}/" for folder in files.bundles if folder != ".")
     states |= {name: "removed" for name in stored if name.startswith(folders) and name not in files.files}
-    return Comparison(repository, commit, states)
+    return HubComparison(repository, commit, states)
 
 
 def write_lock(path: Path, lock: Lock) -> None:
     write_whole(path, lock.model_dump_json(indent=2) + "\n")
 
 
-def upload(files: Repository, comparison: Comparison, *, private: bool, announce: Callable[[str], None]) -> Lock:
+def upload(files: Repository, comparison: HubComparison, *, private: bool, announce: Callable[[str], None]) -> Lock:
     """Uploads what is new or changed as one commit on top of the compared one, and returns its lock.
 
     The token is huggingface_hub's own: HF_TOKEN, or the one that `hf auth login` stored.
@@ -116,7 +116,7 @@ def _lock(files: Repository, repository: str) -> Lock:
     Raises:
         InvalidInput: the repository, a folder or a file has a name that no lock can hold.
     """
-    hashes = {name: PublishedFile(bytes=files.size(name), sha256=files.sha256(name)) for name in sorted(files.files)}
+    hashes = {name: LockedFile(bytes=files.size(name), sha256=files.sha256(name)) for name in sorted(files.files)}
     with reraising(f"{repository} cannot be published ({REASON}); rename it", ValidationError):
         return Lock(repository=repository, commit="0" * 40, bundles=files.bundles, files=hashes)
 

@@ -7,8 +7,8 @@ import torch
 from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint
 
 from mobileclip_deploy.network.checkpoints import apple, open_clip
-from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS, Candidate
-from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
+from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS, CandidateIdentity
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule, flatten_leading, transposed
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
@@ -17,7 +17,7 @@ PAIRS = [(name, layout) for name in variant_names() for layout in load_variant(n
 
 @pytest.mark.parametrize(("name", "layout"), PAIRS)
 def test_names_and_shapes_go_there_and_back(name: str, layout: str) -> None:
-    table = Candidate(load_variant(name), layout).expected
+    table = CandidateIdentity(load_variant(name), layout).expected
     assert len({entry.key for entry in table.values()}) == len(table)
     definition = load_variant(name).for_layout(layout)
     for ours, tensor in build_model(definition, "meta").state_dict().items():
@@ -28,7 +28,7 @@ def test_names_and_shapes_go_there_and_back(name: str, layout: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_keys_and_shapes_are_the_references(name: str) -> None:
     golden = GoldenCheckpoint(name)
-    wanted = Candidate(load_variant(golden.variant), golden.layout)
+    wanted = CandidateIdentity(load_variant(golden.variant), golden.layout)
     table = {entry.key: list(entry.shape) for entry in wanted.expected.values()}
     assert table == {key: shape for key, (shape, _) in golden.card["keys"].items()}
 
@@ -42,7 +42,7 @@ def test_values_go_there_and_back() -> None:
 
 def test_a_key_that_no_rule_knows() -> None:
     with pytest.raises(KeyError, match="image"):
-        KeyMap([Rule(r"^text\.", "t.")]).theirs("image.x")
+        KeyMap([KeyRule(r"^text\.", "t.")]).theirs("image.x")
 
 
 @pytest.mark.parametrize("module", [apple, open_clip])

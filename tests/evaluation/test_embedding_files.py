@@ -22,7 +22,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import file_sha256, read_regular
 from mobileclip_deploy.base.progress import rate
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.network.checkpoints.writing import Rows, write_rows, write_tensors
+from mobileclip_deploy.network.checkpoints.writing import RowParts, write_rows, write_tensors
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.pictures import cache
 from mobileclip_deploy.pictures.image_listing import ImageListing
@@ -219,7 +219,9 @@ def test_rows_are_written_as_safetensors_writes_them(tmp_path: Path) -> None:
     for names in ("[]", '["a", "\u00e9"]', "abcdefg"):
         metadata = {"z": "1", "names": names}
         write_tensors(tmp_path / "a.safetensors", {"embeddings": torch.from_numpy(rows)}, metadata)
-        write_rows(tmp_path / "b.safetensors", "embeddings", Rows((5, 3), lambda: iter([rows[:2], rows[2:]])), metadata)
+        write_rows(
+            tmp_path / "b.safetensors", "embeddings", RowParts((5, 3), lambda: iter([rows[:2], rows[2:]])), metadata
+        )
         assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 

@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from faults.edits import Edit, renumbered
 
-from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.editing import LiteRTEditor
 
-Plant = Callable[[Editor], str | None]
+Plant = Callable[[LiteRTEditor], str | None]
 EIGHT, FOUR = ("image", "w8a8"), ("text", "w4")
 CONV, DEPTHWISE, PRODUCT = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"
 MEASURED = "CONV_2D with measured ranges"
 
 
 def edited(file: Path, plant: Plant, path: Path) -> str | None:
-    editor = Editor(file.read_bytes())
+    editor = LiteRTEditor(file.read_bytes())
     named = plant(editor)
     path.write_bytes(editor.packed())
     return named
 
 
-def found(editor: Editor, kind: str) -> list[Any]:
+def found(editor: LiteRTEditor, kind: str) -> list[Any]:
     """Operators of a kind, in their order."""
     if kind == MEASURED:
         grids = [editor.graph.tensors[one.inputs[0]].quantization for one in found(editor, CONV)]
@@ -34,14 +34,14 @@ def found(editor: Editor, kind: str) -> list[Any]:
     return [one for one in editor.graph.operators if codes[one.opcodeIndex].builtinCode == number]
 
 
-def name_of(editor: Editor, operator: Any) -> str:
+def name_of(editor: LiteRTEditor, operator: Any) -> str:
     return str(editor.graph.tensors[operator.outputs[0]].name.decode())
 
 
 def setting(kind: str, name: str, value: Any, number: int = 0) -> Plant:
     """Another option of an operator."""
 
-    def plant(editor: Editor) -> str:
+    def plant(editor: LiteRTEditor) -> str:
         operator = found(editor, kind)[number]
         setattr(operator.builtinOptions, name, value)
         return name_of(editor, operator)
@@ -52,7 +52,7 @@ def setting(kind: str, name: str, value: Any, number: int = 0) -> Plant:
 def numbers(kind: str, place: int, change: Callable[[np.ndarray], None], dtype: str = "") -> Plant:
     """Other numbers in a constant that an operator takes; the last of its kind has one of its own."""
 
-    def plant(editor: Editor) -> None:
+    def plant(editor: LiteRTEditor) -> None:
         taken = found(editor, kind)[-1].inputs[place]
         halves = {one.outputs[0]: one.inputs[0] for one in found(editor, "DEQUANTIZE")}
         tensor, kinds = editor.graph.tensors[halves.get(taken, taken)], editor.schema.TensorType
@@ -66,7 +66,7 @@ def numbers(kind: str, place: int, change: Callable[[np.ndarray], None], dtype: 
 def grid(kind: str, change: Callable[[Any], None], place: int = 1, number: int = -1) -> Plant:
     """Another scale or zero point of an operator's weight."""
 
-    def plant(editor: Editor) -> None:
+    def plant(editor: LiteRTEditor) -> None:
         found_ = editor.graph.tensors[found(editor, kind)[number].inputs[place]].quantization
         found_.scale, found_.zeroPoint = np.array(found_.scale), np.array(found_.zeroPoint)
         change(found_)
@@ -77,7 +77,7 @@ def grid(kind: str, change: Callable[[Any], None], place: int = 1, number: int =
 def instead(kind: str, other: str, number: int = 0) -> Plant:
     """Another operator in the place of one."""
 
-    def plant(editor: Editor) -> str:
+    def plant(editor: LiteRTEditor) -> str:
         operator = found(editor, kind)[number]
         editor.model.operatorCodes.append(
             editor.schema.OperatorCodeT(version=1, builtinCode=getattr(editor.schema.BuiltinOperator, other))
@@ -101,40 +101,40 @@ def times(factor: float) -> Callable[[Any], None]:
     return change
 
 
-def skip_residual(editor: Editor) -> str:
+def skip_residual(editor: LiteRTEditor) -> str:
     operator = found(editor, "ADD")[-1]
     operator.inputs = [operator.inputs[0], operator.inputs[0]]
     return name_of(editor, operator)
 
 
-def answer_earlier(editor: Editor) -> None:
+def answer_earlier(editor: LiteRTEditor) -> None:
     """The embedding as it is before its last operator."""
     last = editor.graph.operators[-1]
     editor.graph.outputs = [last.inputs[0]]
     editor.model.signatureDefs[0].outputs[0].tensorIndex = last.inputs[0]
 
 
-def rename_input(editor: Editor) -> None:
+def rename_input(editor: LiteRTEditor) -> None:
     editor.model.signatureDefs[0].inputs[0].name = b"source"
 
 
-def reorder_codes(editor: Editor) -> None:
+def reorder_codes(editor: LiteRTEditor) -> None:
     """The list of kinds of operators the other way round."""
     editor.model.operatorCodes = editor.model.operatorCodes[::-1]
     for operator in editor.graph.operators:
         operator.opcodeIndex = len(editor.model.operatorCodes) - 1 - operator.opcodeIndex
 
 
-def rename_port(editor: Editor) -> None:
+def rename_port(editor: LiteRTEditor) -> None:
     editor.model.signatureDefs[0].outputs[0].name = b"result"
 
 
-def rename_tensors(editor: Editor) -> None:
+def rename_tensors(editor: LiteRTEditor) -> None:
     for place, tensor in enumerate(editor.graph.tensors):
         tensor.name = f"t{place}".encode()
 
 
-def reorder_buffers(editor: Editor) -> None:
+def reorder_buffers(editor: LiteRTEditor) -> None:
     """The last constant's buffer before all others."""
     buffers = editor.model.buffers
     order = [0, len(buffers) - 1, *range(1, len(buffers) - 1)]
@@ -143,11 +143,11 @@ def reorder_buffers(editor: Editor) -> None:
         holder.buffer = order.index(holder.buffer)
 
 
-def add_unused(editor: Editor) -> None:
+def add_unused(editor: LiteRTEditor) -> None:
     editor.constant(b"nobody takes it", np.ones(3, np.float32))
 
 
-def describe_otherwise(editor: Editor) -> None:
+def describe_otherwise(editor: LiteRTEditor) -> None:
     editor.model.description, editor.graph.name = b"other words", b"body"
 
 
@@ -155,7 +155,7 @@ def moved(one: Any) -> None:
     one.zeroPoint[0] += 1
 
 
-FAULTS: tuple[Edit[Editor], ...] = (
+FAULTS: tuple[Edit[LiteRTEditor], ...] = (
     Edit("one number of a weight", numbers(PRODUCT, 1, spoil_first), (EIGHT, FOUR)),
     Edit("a scale of a weight", grid(MEASURED, times(1.01)), (EIGHT,)),
     Edit("a zero point of a weight", grid(MEASURED, moved), (EIGHT,)),
@@ -171,7 +171,7 @@ FAULTS: tuple[Edit[Editor], ...] = (
     Edit("another name of the input", rename_input, (FOUR,)),
     Edit("another name of the output", rename_port, (EIGHT, FOUR)),
 )
-HARMLESS: tuple[Edit[Editor], ...] = (
+HARMLESS: tuple[Edit[LiteRTEditor], ...] = (
     Edit("other names of tensors", rename_tensors, (EIGHT, FOUR)),
     Edit("buffers in another order", reorder_buffers, (EIGHT, FOUR)),
     Edit("a constant that nothing takes", add_unused, (EIGHT, FOUR)),

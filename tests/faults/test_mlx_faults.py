@@ -17,7 +17,7 @@ from tiny import inputs
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, read_function
+from mobileclip_deploy.targets.mlx.function_file import MlxFunction, MlxOperation, Value, read_function
 from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 
 require_mlx()
@@ -50,7 +50,7 @@ def rows_swapped(values: npt.NDArray[Any]) -> None:
     values[[40, 41]] = values[[41, 40]]
 
 
-def operation(name: str, edit: Callable[[Operation], Operation], number: int = 0) -> Edit:
+def operation(name: str, edit: Callable[[MlxOperation], MlxOperation], number: int = 0) -> Edit:
     def change(function: MlxFunction) -> MlxFunction:
         place = step(function, name, number)
         found = function.steps[place]

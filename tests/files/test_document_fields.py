@@ -43,14 +43,14 @@ from mobileclip_deploy.network.model.provenance import Distilled, Provenance, Ta
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 from mobileclip_deploy.parity.baseline import ParityLock
 from mobileclip_deploy.search.index_file import Description
-from mobileclip_deploy.training.reinforcement.index import Index
+from mobileclip_deploy.training.reinforcement.index import ShardIndex
 from mobileclip_deploy.verify.embeddings.reading import _Line
 from mobileclip_deploy.verify.foreign.opening import _Declared
 
 READ: tuple[type[BaseModel], ...] = (
     *(Manifest, Measurements, SearchLog, Layout, ParityLock, Record),
     *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Browser, PageWord),
-    *(Contents, Release, Description, Index),
+    *(Contents, Release, Description, ShardIndex),
     *(Provenance, Distilled, TakenPreprocess, TokenizerSpec, Lock),
     *(LabelDescription, Started, _AdapterConfig, _ShardIndex, _Line, _Declared),
 )

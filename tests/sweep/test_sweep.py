@@ -20,7 +20,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.benchmark.driver import Listing
 from mobileclip_deploy.benchmark.sweep import door, latency
-from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, list_cells, record
+from mobileclip_deploy.benchmark.sweep.cells import SweepCell, cell_memory, list_cells, record
 from mobileclip_deploy.benchmark.sweep.result import Row, markdown
 from mobileclip_deploy.benchmark.sweep.specification import CheckpointChoice, Specification, read_specification
 from mobileclip_deploy.errors import UsageError
@@ -94,7 +94,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Cells are made at once: their manifests say what of. Gives the contents of those that were made."""
     contents: list[str] = []
 
-    def make(cell: Cell, folder: Path, one_thread: bool) -> Row:
+    def make(cell: SweepCell, folder: Path, one_thread: bool) -> Row:
         contents.append(cell.content)
         bundle = folder / cell.folder / "nano-onnx-fp32"
         bundle.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ deployment_target = "iOS17"
 def test_a_larger_checkpoint_is_expected_to_need_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def need(variant: str) -> int:
         choice = CheckpointChoice(variant=variant, download=True)
-        return cell_memory(Cell("one", choice, variant, "onnx", "fp16", None, {}, None, None))
+        return cell_memory(SweepCell("one", choice, variant, "onnx", "fp16", None, {}, None, None))
 
     nano, large = need("nano"), need("mobileclip2_l14")
     weights = load_variant("mobileclip2_l14").parameters_image + load_variant("mobileclip2_l14").parameters_text

@@ -25,7 +25,7 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert import gpu
-from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.editing import LiteRTEditor
 from mobileclip_deploy.targets.litert.gpu import extremes
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.verify.checks.place import check_place, require_place
@@ -79,7 +79,7 @@ def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: File
 @pytest.mark.usefixtures("vulkan")
 def test_what_the_gpu_has_no_kernel_for_is_named_with_its_layer(files: Files, tmp_path: Path) -> None:
     path = tmp_path / "clamped.tflite"
-    clamped = Editor(files.path("text", "w8").read_bytes())
+    clamped = LiteRTEditor(files.path("text", "w8").read_bytes())
     (minimum,) = [one for one in clamped.graph.operators if clamped.is_type(one, "MINIMUM")]
     minimum.opcodeIndex = clamped._code(clamped.schema.BuiltinOperator.RELU_0_TO_1, 1)
     minimum.inputs, minimum.builtinOptionsType, minimum.builtinOptions = minimum.inputs[:1], 0, None

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.onnx.editing import Editor, write_model
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, write_model
 
 
 def small_model() -> onnx.ModelProto:
@@ -47,6 +47,6 @@ def test_shapes_of_what_lies_between_are_left_out_and_texts_are_kept_even_empty_
 
 
 def test_a_new_value_takes_no_name_of_an_input_or_constant() -> None:
-    editor = Editor(ir.from_proto(small_model()))
+    editor = OnnxEditor(ir.from_proto(small_model()))
     names = [editor.value(name).name for name in ("x", "w", "y", "x", "new")]
     assert names == ["x_1", "w_1", "y_1", "x_2", "new"]

@@ -33,7 +33,7 @@ OF_THE_HUB = ("README.md", ".gitattributes")
 """Files of a repository that are not part of the bundle at its root."""
 
 
-class PublishedFile(BaseModel, frozen=True, extra="forbid"):
+class LockedFile(BaseModel, frozen=True, extra="forbid"):
     """A file of a commit."""
 
     bytes: Annotated[int, Field(ge=0)]
@@ -47,7 +47,7 @@ class Lock(BaseModel, frozen=True, extra="forbid"):
     repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")]
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     bundles: Annotated[tuple[PlainPath | Literal["."], ...], Field(min_length=1, max_length=100)]
-    files: Annotated[dict[PlainPath, PublishedFile], Field(max_length=MOST_FILES)]
+    files: Annotated[dict[PlainPath, LockedFile], Field(max_length=MOST_FILES)]
 
 
 def is_published(text: str) -> bool:

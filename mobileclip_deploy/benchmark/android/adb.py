@@ -66,7 +66,7 @@ class DeviceLost(RuntimeFailed):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShellResult:
     """Exit code and output of a command on the phone."""
 
     code: int
@@ -158,7 +158,7 @@ class Adb:
         """Returns an adb command line for this phone, for `subprocess` without a shell on this computer."""
         return [self._program, "-s", self.serial, *words]
 
-    def shell(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> Answer:
+    def shell(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> ShellResult:
         """Runs a script in the phone's shell. Every part that is not constant has gone through `quoted`.
 
         Refuses more than `limit` bytes of output.
@@ -169,7 +169,7 @@ class Adb:
         end = END.search(done.output)
         if end is None:
             raise self.failure(done)
-        return Answer(int(end[1]), done.output[: end.start()], done.errors)
+        return ShellResult(int(end[1]), done.output[: end.start()], done.errors)
 
     def demand(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> str:
         """Runs a script as `shell` does, and returns its output. Raises an error if the script fails."""
@@ -212,7 +212,7 @@ class Adb:
         if done.code != 0:
             raise self.failure(done)
 
-    def failure(self, done: Answer) -> RuntimeFailed:
+    def failure(self, done: ShellResult) -> RuntimeFailed:
         """Returns the error for a failed command of adb or of the phone, from its output."""
         text = f"{done.errors}\n{done.output}"
         for pattern, message in LOST:
@@ -230,7 +230,7 @@ class Adb:
         return RuntimeFailed(f"the phone {self.serial} refused a command{detail}: replug it and run again")
 
 
-def _run(command: Sequence[str], patience: float, serial: str | None, limit: int = SAID_BYTES) -> Answer:
+def _run(command: Sequence[str], patience: float, serial: str | None, limit: int = SAID_BYTES) -> ShellResult:
     try:
         done = run_bounded(command, patience, limit)
     except subprocess.TimeoutExpired as error:
@@ -242,10 +242,10 @@ def _run(command: Sequence[str], patience: float, serial: str | None, limit: int
             f"{command[0]} cannot be run: {error.strerror}; reinstall Android's platform-tools"
         ) from error
     output, errors = (text.decode(errors="replace").replace("\r\n", "\n") for text in (done.stdout, done.stderr))
-    return Answer(done.returncode, output, errors)
+    return ShellResult(done.returncode, output, errors)
 
 
-def _server_failure(done: Answer) -> RuntimeFailed:
+def _server_failure(done: ShellResult) -> RuntimeFailed:
     lines = (done.errors or done.output).strip().splitlines()
     detail = f" ({lines[-1][:200]})" if lines else ""
     return RuntimeFailed(f"adb's server does not respond{detail}: type: adb kill-server, then try again")

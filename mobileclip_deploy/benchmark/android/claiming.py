@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mobileclip_deploy.benchmark.android.adb import END, PATIENCE_SECONDS, Adb, Answer, quoted
+from mobileclip_deploy.benchmark.android.adb import END, PATIENCE_SECONDS, Adb, ShellResult, quoted
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -77,7 +77,7 @@ def _is_held(process: subprocess.Popen[str], adb: Adb) -> bool:
         limit.cancel()
     end = END.search(output)
     if end is None or int(end[1]) not in (REFUSED, MISSING):
-        raise adb.failure(Answer(process.wait(), output, errors))
+        raise adb.failure(ShellResult(process.wait(), output, errors))
     if int(end[1]) == REFUSED:
         raise PhoneBusy(adb.serial)
     return False

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
+from mobileclip_deploy.benchmark.android.adb import END, DeviceLost, ShellResult
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
 from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms, Programs, loader_among
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
@@ -128,7 +128,7 @@ class PhoneSession:
         last_line = errors[-1] if errors else "no output"
         serial = self.programs.adb.serial
         if code is None:
-            failure = self.programs.adb.failure(Answer(255, "", "\n".join(errors)))
+            failure = self.programs.adb.failure(ShellResult(255, "", "\n".join(errors)))
             raise DeviceLost(
                 f"{str(failure).rstrip('.')}; finished rounds are kept: go on with `resume=True`"
             ) from failure

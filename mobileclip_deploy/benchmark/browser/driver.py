@@ -18,7 +18,7 @@ from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtim
 from mobileclip_deploy.base.pages.server import Answer, PageServer, serving
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.browser.lan import ADDRESS, NEEDED_BY_LAN, code, local_address, own_certificate
-from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
+from mobileclip_deploy.benchmark.browser.launching import BrowserProcess, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
@@ -109,7 +109,7 @@ class BrowserDriver(Driver):
         return plan.record(device, harness, {RUNTIME: VERSION}, Environment(before=before, after=snapshot()))
 
 
-def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
+def _drive(browser: BrowserProcess, session: BrowserSession, address: str) -> None:
     """Starts the browser, and again whenever it ends before the job does.
 
     Raises:
@@ -183,7 +183,7 @@ def _notice(session: BrowserSession, silent: float) -> str:
 
 
 @contextlib.contextmanager
-def _started(browser: Browser, address: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def _started(browser: BrowserProcess, address: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Yields a started browser and its folder. Ends its process group, and removes the folder."""
     with temporary_folder() as folder:
         process = browser.start(address, folder)

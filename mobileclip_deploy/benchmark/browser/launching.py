@@ -56,7 +56,7 @@ user_pref("dom.webgpu.enabled", true);
 
 
 @dataclass(frozen=True)
-class Browser:
+class BrowserProcess:
     """A browser's program. `family` decides the command line: chromium or firefox."""
 
     family: str
@@ -102,7 +102,7 @@ def last_words(folder: Path) -> str:
     Helpers of Chromium write lines after its reason to end (FATAL). Then the line with FATAL is returned.
 
     Args:
-        folder: the folder that `Browser.start` got.
+        folder: the folder that `BrowserProcess.start` got.
     """
     with (folder / STDERR).open("rb") as stderr:
         stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - LAST_BYTES))
@@ -111,13 +111,13 @@ def last_words(folder: Path) -> str:
     return one_line(next((line for line in reversed(filled) if ":FATAL:" in line), filled[-1] if filled else ""), 300)
 
 
-def installed_browsers() -> dict[str, Browser]:
+def installed_browsers() -> dict[str, BrowserProcess]:
     """Returns the first installed browser of each family, by the family's name."""
     programs = {family: next(filter(None, map(shutil.which, names)), None) for family, names in PROGRAMS.items()}
-    return {family: Browser(family, program) for family, program in programs.items() if program is not None}
+    return {family: BrowserProcess(family, program) for family, program in programs.items() if program is not None}
 
 
-def find_browser(selector: str | None) -> Browser:
+def find_browser(selector: str | None) -> BrowserProcess:
     """Returns the browser of a family or at a path. Returns the first installed browser if `selector` is None.
 
     Raises:
@@ -129,6 +129,6 @@ def find_browser(selector: str | None) -> Browser:
     if selector in installed:
         return installed[selector]
     if selector is not None and (program := shutil.which(selector)):
-        return Browser("firefox" if "firefox" in Path(program).name.lower() else "chromium", program)
+        return BrowserProcess("firefox" if "firefox" in Path(program).name.lower() else "chromium", program)
     here = f"installed: {', '.join(installed)}" if installed else "none is installed (Debian: apt-get install chromium)"
     raise NotRun(f"no browser {selector or ''} here; {here}; or open the page yourself with `device='browser:serve'`")

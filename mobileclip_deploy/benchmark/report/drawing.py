@@ -53,7 +53,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedPoint:
     """A published point with its label, in pixels."""
 
     point: Point
@@ -67,7 +67,7 @@ class Drawing:
     """Layout of a figure: latencies across on a logarithmic axis, accuracies down, and the room around them."""
 
     figure: Figure
-    published: tuple[Published, ...]
+    published: tuple[PublishedPoint, ...]
     measured: tuple[Measured, ...]
     across: Marks
     down: Marks
@@ -103,7 +103,7 @@ def draw(figure: Figure) -> Drawing:
     published = []
     for point, (across, down) in zip(figure.reference, spots[len(figure.points) :], strict=True):
         places = _label_places(point.label, across, down, 8)
-        published.append(Published(point, across, down, _free(places, boxes) or places[0]))
+        published.append(PublishedPoint(point, across, down, _free(places, boxes) or places[0]))
         boxes.append(published[-1].label.box)
     return Drawing(
         figure=figure,

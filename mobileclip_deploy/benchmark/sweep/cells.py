@@ -36,14 +36,14 @@ from mobileclip_deploy.targets import Target, get_target, named_targets, names_a
 
 RECORDS = "cells"
 SMALLER = ("embedding_size", "fit", "captions")
-"""Fields of a checkpoint's choice that `Cell.identity` leaves out: `Cell.content` covers their contents."""
+"""Fields of a checkpoint's choice that `SweepCell.identity` leaves out: `SweepCell.content` covers their contents."""
 OWN_BYTES, WEIGHT_BYTES, PIXEL_BYTES = 2_000_000_000, 28, 2_000
 """Bytes of memory of a process with the converters' packages; per weight (float32, float64, folded, twin, converted);
 and per pixel of an image. docs/sweep.md has the measurements."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepCell:
     """One bundle to export.
 
     Attributes:
@@ -88,7 +88,7 @@ class Cell:
         return f"{RECORDS}/{safe}-{self.identity[:8]}.json"
 
 
-def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
+def list_cells(specification: Specification) -> tuple[list[SweepCell], list[str]]:
     """Returns a cell for every valid combination, and a note for each of the others.
 
     Raises:
@@ -130,7 +130,7 @@ def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
     for name, choice in specification.checkpoints.items():
         content = _content(name, choice) + _fitted(choice)
         judged = (specification.dataset, specification.calibration)
-        cells += [Cell(name, choice, content, *pair, *judged) for pair in pairs]
+        cells += [SweepCell(name, choice, content, *pair, *judged) for pair in pairs]
     if not cells:
         raise UsageError(f"nothing is left to sweep over: {' '.join(notes)}")
     return cells, list(dict.fromkeys(notes))
@@ -208,7 +208,7 @@ def _identity(choice: CheckpointChoice) -> Identity:
     return identify(open_tensors(_file(choice)), None if choice.variant is None else load_variant(choice.variant))
 
 
-def cell_memory(cell: Cell) -> int:
+def cell_memory(cell: SweepCell) -> int:
     """Returns an upper bound of the memory, in bytes, of the process that exports a cell: measurements with a margin
     (docs/sweep.md)."""
     card = variant_of(cell.choice)
@@ -217,7 +217,7 @@ def cell_memory(cell: Cell) -> int:
     return OWN_BYTES + WEIGHT_BYTES * weights + PIXEL_BYTES * size * size
 
 
-def with_contents(cells: Sequence[Cell], specification: Specification) -> list[Cell]:
+def with_contents(cells: Sequence[SweepCell], specification: Specification) -> list[SweepCell]:
     """Returns the cells with the digest of their dataset and calibration data.
 
     Raises:
@@ -242,7 +242,7 @@ class Record(BaseModel, frozen=True):
     row: Row
 
 
-def kept(cell: Cell, folder: Path) -> Row | None:
+def kept(cell: SweepCell, folder: Path) -> Row | None:
     """Returns the row of a cell that was exported before and whose own bundle is still there. Returns None for a cell
     to export: also after an error, or if another recipe has replaced the bundle."""
     try:
@@ -260,7 +260,7 @@ def _manifest_sha256(row: Row, folder: Path) -> str | None:
     return file_sha256(manifest) if manifest is not None and manifest.is_file() else None
 
 
-def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
+def make_cell(cell: SweepCell, folder: Path, one_thread: bool) -> Row:
     """Exports and verifies a cell's bundle, and records its row."""
     if one_thread:
         import torch
@@ -289,7 +289,7 @@ def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
     return record(cell, row, folder)
 
 
-def record(cell: Cell, row: Row, folder: Path) -> Row:
+def record(cell: SweepCell, row: Row, folder: Path) -> Row:
     """Writes a cell's row to a file next to the bundles."""
     path = folder / cell.record
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, require_sched
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.sweep.cells import (
-    Cell,
+    SweepCell,
     cell_memory,
     kept,
     list_cells,
@@ -102,7 +102,7 @@ def _sweep(read: Specification, folder: Path, scheduler: str | None, progress: P
         return SweepResult(output=str(folder), rows=tuple(rows.values()), notes=tuple(notes), device=read.device)
 
     def told(task: Task, ended: Row | Failed) -> None:
-        cell: Cell = task.arguments[0]
+        cell: SweepCell = task.arguments[0]
         if isinstance(ended, Failed):
             error = RowError.of(ended.error)
             ended = record(cell, cell.row.model_copy(update={"state": "error", "error": error}), folder)

@@ -26,7 +26,7 @@ SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedTensor:
     """One tensor that a checkpoint must hold: its key and shape in the file, and the conversion to ours."""
 
     key: str
@@ -101,7 +101,7 @@ def find_towers(layout: str, keys: Iterable[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateIdentity:
     """A possible identity of a checkpoint: a variant, as on its card, with these towers, in a layout.
 
     `source_layout`: of a folded checkpoint, the layout of the checkpoint that it was made from.
@@ -128,7 +128,7 @@ class Candidate:
         return card.image, card.text, card.tokenizer, card.embed_dim, card.preprocess.size
 
     @cached_property
-    def expected(self) -> Mapping[str, Expected]:
+    def expected(self) -> Mapping[str, ExpectedTensor]:
         """Tensors that such a checkpoint must hold, by our keys."""
         alike = (candidate for candidate in candidates(self.layout, self.towers) if candidate.network == self.network)
         first = next(alike, self) if self.layout != folded.NAME else self
@@ -173,14 +173,14 @@ class Candidate:
 
 
 @cache
-def _table(candidate: Candidate) -> Mapping[str, Expected]:
+def _table(candidate: CandidateIdentity) -> Mapping[str, ExpectedTensor]:
     variant = candidate.variant
     keymap = LAYOUTS[candidate.layout].keymap(variant if candidate.layout == folded.NAME else candidate.definition)
     table = {}
     # On the meta device: names and shapes of a whole network, without memory or time for its values.
     for ours, tensor in candidate.empty_model().state_dict().items():
         key, convert = keymap.theirs(ours)
-        table[ours] = Expected(
+        table[ours] = ExpectedTensor(
             key,
             tuple(convert.theirs(tensor).shape),
             convert,
@@ -193,12 +193,12 @@ def _table(candidate: Candidate) -> Mapping[str, Expected]:
     return table
 
 
-def fitting(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Candidate]:
+def fitting(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> list[CandidateIdentity]:
     """Returns the candidates that a checkpoint fits exactly, with the towers it has."""
     return [candidate for candidate in candidates(layout, find_towers(layout, shapes)) if candidate.fit(shapes).exact]
 
 
-def closest(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> Candidate:
+def closest(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> CandidateIdentity:
     """Returns the candidate with the most tensors of the right name and shape."""
     return max(
         candidates(layout, find_towers(layout, shapes)),
@@ -206,14 +206,14 @@ def closest(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> Candidate:
     )
 
 
-def candidates(layout: str, towers: tuple[str, ...] = TOWERS) -> list[Candidate]:
+def candidates(layout: str, towers: tuple[str, ...] = TOWERS) -> list[CandidateIdentity]:
     """Returns the variants that exist in a layout."""
     cards = (card for card in variant_cards() if layout == folded.NAME or layout in card.layouts)
-    return [_once(Candidate(card, layout, towers)) for card in cards]
+    return [_once(CandidateIdentity(card, layout, towers)) for card in cards]
 
 
 @cache
-def _once(candidate: Candidate) -> Candidate:
+def _once(candidate: CandidateIdentity) -> CandidateIdentity:
     """Interns equal candidates, so that their cached properties are computed once."""
     return candidate
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, UsageError, reraising
-from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule
 from mobileclip_deploy.network.checkpoints.vocabulary import described
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import is_folded
@@ -27,7 +27,7 @@ METADATA = "mobileclip_deploy"
 
 def keymap(variant: Variant) -> KeyMap:
     """Returns the identity: this layout uses our keys."""
-    return KeyMap([Rule(r"^", "")])
+    return KeyMap([KeyRule(r"^", "")])
 
 
 def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:

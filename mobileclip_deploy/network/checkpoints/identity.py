@@ -14,7 +14,7 @@ from mobileclip_deploy.network.checkpoints.finetuned import plain_tower
 from mobileclip_deploy.network.checkpoints.fitting import (
     POSITIONS,
     TABLE,
-    Candidate,
+    CandidateIdentity,
     closest,
     find_layout,
     find_towers,
@@ -30,7 +30,9 @@ from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_varia
 PARENTS = 4
 
 
-def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> tuple[Candidate, tuple[str, ...]]:
+def choose(
+    fits: Sequence[CandidateIdentity], path: Path, hints: Sequence[str] = ()
+) -> tuple[CandidateIdentity, tuple[str, ...]]:
     """Chooses one of several candidates that a checkpoint fits, and returns it with notes for the user.
 
     A name decides: in `hints` (metadata, its repository), then in the file's name, then in its folders'. Without a
@@ -60,11 +62,11 @@ def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> 
     return fits[0], (f"{path.name} is taken for {first}; {same}",)
 
 
-def _names(candidates: Sequence[Candidate]) -> list[str]:
+def _names(candidates: Sequence[CandidateIdentity]) -> list[str]:
     return [candidate.variant.name for candidate in candidates]
 
 
-def _named(candidates: Sequence[Candidate], text: str) -> Candidate | None:
+def _named(candidates: Sequence[CandidateIdentity], text: str) -> CandidateIdentity | None:
     """Returns the candidate whose variant has the longest name that is in a text, in whole words."""
     words = _words(text)
     hits = []
@@ -79,7 +81,7 @@ def _words(text: str) -> str:
     return "-" + re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") + "-"
 
 
-def _network(candidate: Candidate) -> str:
+def _network(candidate: CandidateIdentity) -> str:
     """Returns the fields that decide an embedding, as text."""
     card = candidate.definition
     parts = {"image": (card.image, card.preprocess), "text": (card.text, card.tokenizer)}
@@ -95,7 +97,7 @@ class Identity:
     of the checkpoint it was made from. `head`: a classifier's, which is in the file next to the towers."""
 
     file: TensorFile
-    candidate: Candidate
+    candidate: CandidateIdentity
     notes: tuple[str, ...] = ()
     source: Provenance | None = None
     head: TrainedHead | None = None
@@ -190,7 +192,7 @@ def _with_file_vocabulary(file: TensorFile, card: Variant | None) -> Variant:
     return with_vocabulary(card, file.metadata, file.path)
 
 
-def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
+def _with_pieces(file: TensorFile, found: CandidateIdentity) -> CandidateIdentity:
     """Adds the vocabulary in the file next to a checkpoint, if its variant needs one and it brings none."""
     tokens = found.variant.tokenizer
     if "text" not in found.towers or tokens.kind is None or not tokens.missing:
@@ -200,7 +202,7 @@ def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
     return replace(found, variant=with_file_beside(found.variant.with_tokenizer(like), rows, file.path))
 
 
-def _by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
+def _by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[CandidateIdentity, tuple[str, ...]]:
     """Identifies a file by its names and shapes; returns the candidate and notes for the user."""
     fits = fitting(layout, file.shapes)
     if not fits:
@@ -214,7 +216,7 @@ def _by_keys(file: TensorFile, layout: str, repository: str | None) -> tuple[Can
     return choose(fits, file.path, [hint for hint in (repository, file.metadata.get("variant")) if hint])
 
 
-def _at_their_size(file: TensorFile, fits: list[Candidate]) -> list[Candidate]:
+def _at_their_size(file: TensorFile, fits: list[CandidateIdentity]) -> list[CandidateIdentity]:
     """Returns the candidates without cards of a larger image size than the file's position table is for: the smaller
     ones may have been fine-tuned to any size."""
     sizes = {fit.variant.name: fit.definition.preprocess.size for fit in fits}
@@ -232,7 +234,7 @@ def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
     if variant is not None and variant.name != source.variant:
         raise CheckpointError(f"{file.path} is a {source.variant} checkpoint, not {variant.name}; leave `variant` out")
     card = with_vocabulary(load_variant(source.variant), file.metadata, file.path)
-    candidate = Candidate(card, folded.NAME, source.towers, source.layout)
+    candidate = CandidateIdentity(card, folded.NAME, source.towers, source.layout)
     if not (result := candidate.fit(file.shapes)).exact:
         raise CheckpointError(
             f"{file.path} is not a complete folded {source.variant}: {result.describe()}; write it again with "
@@ -241,18 +243,18 @@ def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
     return Identity(file, candidate, _missing_tower(candidate), source)
 
 
-def _required(file: TensorFile, layout: str, card: Variant) -> Candidate:
+def _required(file: TensorFile, layout: str, card: Variant) -> CandidateIdentity:
     if layout not in card.layouts:
         fits = _names(fitting(layout, file.shapes))
         hint = f"it fits {' and '.join(fits)}" if fits else f"{card.name} comes in {' and '.join(card.layouts)} layout"
         raise CheckpointError(f"{file.path} is in {layout} layout, which {card.name} has no checkpoints in; {hint}")
-    candidate = Candidate(card, layout, find_towers(layout, file.shapes))
+    candidate = CandidateIdentity(card, layout, find_towers(layout, file.shapes))
     if not candidate.fit(file.shapes).exact:
         _refuse_misfit(file, candidate)
     return candidate
 
 
-def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
+def _refuse_misfit(file: TensorFile, wanted: CandidateIdentity) -> NoReturn:
     others = [name for name in _names(fitting(wanted.layout, file.shapes)) if name != wanted.variant.name]
     if others:
         raise CheckpointError(
@@ -305,11 +307,11 @@ def _advice(names: Iterable[str]) -> str | None:
     return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
 
 
-def _missing_tower(found: Candidate) -> tuple[str, ...]:
+def _missing_tower(found: CandidateIdentity) -> tuple[str, ...]:
     return tuple(f"the checkpoint has no {tower} tower" for tower in TOWERS if tower not in found.towers)
 
 
-def _has_zero_bias(file: TensorFile, found: Candidate) -> bool:
+def _has_zero_bias(file: TensorFile, found: CandidateIdentity) -> bool:
     """Returns whether an open_clip file has the projection bias that a conversion from Apple's layout adds: all
     zero."""
     if found.layout != open_clip.NAME or "image" not in found.towers or not found.definition.image.projection_bias:
@@ -317,7 +319,7 @@ def _has_zero_bias(file: TensorFile, found: Candidate) -> bool:
     return not file.read(found.expected["image.projection.bias"].key).any()
 
 
-def _converted(file: TensorFile, found: Candidate) -> tuple[str, ...]:
+def _converted(file: TensorFile, found: CandidateIdentity) -> tuple[str, ...]:
     """Returns a warning if open_clip's form of Apple's weights is another network.
 
     Apple's projection has no bias; timm's head has one, which timm's conversion sets to zero and training moves. Both

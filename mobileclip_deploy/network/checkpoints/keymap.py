@@ -40,7 +40,7 @@ def pairs_apart(heads: int) -> Shape:
 
 
 @dataclass(frozen=True)
-class Rule:
+class KeyRule:
     """A rule that rewrites the part of one of our keys that matches `ours` (a regular expression) into `theirs`.
 
     `theirs` is a template of `re.sub` or a function of the match. Rules that begin with `^` are tried until one
@@ -55,7 +55,7 @@ class Rule:
 class KeyMap:
     """An ordered table of rules from our state-dict keys to a layout's."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[KeyRule]) -> None:
         compiled = [(re.compile(rule.ours), rule) for rule in rules]
         # Anchored rules place a tensor, and one of them must match; fragments rename parts within.
         self._anchored = [(pattern, rule) for pattern, rule in compiled if rule.ours.startswith("^")]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, Expected, grid_side
+from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, ExpectedTensor, grid_side
 from mobileclip_deploy.network.checkpoints.identity import Identity, identify
 from mobileclip_deploy.network.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile, open_tensors
@@ -160,7 +160,7 @@ def _size_in_file(identity: Identity) -> int | None:
     return side * card.image.patch
 
 
-def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
+def read_weight(file: TensorFile, entry: ExpectedTensor, ours: str) -> Tensor:
     """Reads one tensor of a fitting file, in its own dtype and our shape: finite and floating-point, or a counter.
 
     Raises:
@@ -189,7 +189,7 @@ def _is_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value.sum(dtype=wide)) or torch.isfinite(value).all())
 
 
-def _float32(file: TensorFile, entry: Expected, value: Tensor) -> Tensor:
+def _float32(file: TensorFile, entry: ExpectedTensor, value: Tensor) -> Tensor:
     if value.dtype in (torch.float32, torch.int64):
         return value
     value = value.to(torch.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, flatten_leading, pairs_apart, transposed
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule, flatten_leading, pairs_apart, transposed
 from mobileclip_deploy.network.model.variants import MCiTower, Variant, ViTTower
 
 NAME = "open_clip"
@@ -20,66 +20,66 @@ KEYS = re.compile(rf"visual\.|text\.(transformer|ln_final)\.|{PLAIN_TEXT.pattern
 NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}
 
 TEXT = [
-    Rule(r"^text\.blocks\.", "text.transformer.resblocks."),
-    Rule(r"^text\.final_norm\.", "text.ln_final."),
-    Rule(r"^text\.projection\.weight$", "text.text_projection", transposed),
-    Rule(r"^text\.projection\.bias$", "text.text_projection.bias"),
-    Rule(r"^text\.(token_embedding\.weight|positional_embedding)$", r"text.\1"),
-    Rule(r"^(logit_scale|logit_bias)$", r"\1"),
+    KeyRule(r"^text\.blocks\.", "text.transformer.resblocks."),
+    KeyRule(r"^text\.final_norm\.", "text.ln_final."),
+    KeyRule(r"^text\.projection\.weight$", "text.text_projection", transposed),
+    KeyRule(r"^text\.projection\.bias$", "text.text_projection.bias"),
+    KeyRule(r"^text\.(token_embedding\.weight|positional_embedding)$", r"text.\1"),
+    KeyRule(r"^(logit_scale|logit_bias)$", r"\1"),
 ]
 # With a bias the projection is a linear layer in the file, whose weight has the same shape as ours.
-BIASED_TEXT = Rule(r"^text\.projection\.weight$", "text.text_projection.weight")
+BIASED_TEXT = KeyRule(r"^text\.projection\.weight$", "text.text_projection.weight")
 RESBLOCKS = [
-    Rule(r"(resblocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
+    KeyRule(r"(resblocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
     # nn.MultiheadAttention's names: in_proj_weight and in_proj_bias, without a dot.
-    Rule(r"(resblocks\.\d+)\.attention\.qkv\.", r"\1.attn.in_proj_"),
-    Rule(r"(resblocks\.\d+)\.attention\.proj\.", r"\1.attn.out_proj."),
-    Rule(r"(resblocks\.\d+)\.fc1\.", r"\1.mlp.c_fc."),
-    Rule(r"(resblocks\.\d+)\.fc2\.", r"\1.mlp.c_proj."),
+    KeyRule(r"(resblocks\.\d+)\.attention\.qkv\.", r"\1.attn.in_proj_"),
+    KeyRule(r"(resblocks\.\d+)\.attention\.proj\.", r"\1.attn.out_proj."),
+    KeyRule(r"(resblocks\.\d+)\.fc1\.", r"\1.mlp.c_fc."),
+    KeyRule(r"(resblocks\.\d+)\.fc2\.", r"\1.mlp.c_proj."),
 ]
 MCI = [
-    Rule(r"^image\.stem\.", "visual.trunk.stem."),
-    Rule(r"^image\.(stages\.\d+)\.blocks\.", r"visual.trunk.\1.blocks."),
-    Rule(r"^image\.(stages\.\d+)\.downsample\.", r"visual.trunk.\1.downsample.proj."),
-    Rule(r"^image\.(stages\.\d+)\.position\.pe\.", r"visual.trunk.\1.pos_emb.pos_enc."),
-    Rule(r"^image\.expand\.", "visual.trunk.final_conv."),
-    Rule(r"^image\.projection\.", "visual.trunk.head.fc."),
-    Rule(r"\.branches\.", ".conv_kxk."),
-    Rule(r"\.scale\.", ".conv_scale."),
-    Rule(r"\.skip\.", ".identity."),
-    Rule(r"\.large\.", ".large_conv."),
-    Rule(r"\.small\.", ".small_conv."),
-    Rule(r"\.ffn\.", ".mlp."),
-    Rule(r"\.(layer_scale(_\d)?)$", r".\1.gamma"),
+    KeyRule(r"^image\.stem\.", "visual.trunk.stem."),
+    KeyRule(r"^image\.(stages\.\d+)\.blocks\.", r"visual.trunk.\1.blocks."),
+    KeyRule(r"^image\.(stages\.\d+)\.downsample\.", r"visual.trunk.\1.downsample.proj."),
+    KeyRule(r"^image\.(stages\.\d+)\.position\.pe\.", r"visual.trunk.\1.pos_emb.pos_enc."),
+    KeyRule(r"^image\.expand\.", "visual.trunk.final_conv."),
+    KeyRule(r"^image\.projection\.", "visual.trunk.head.fc."),
+    KeyRule(r"\.branches\.", ".conv_kxk."),
+    KeyRule(r"\.scale\.", ".conv_scale."),
+    KeyRule(r"\.skip\.", ".identity."),
+    KeyRule(r"\.large\.", ".large_conv."),
+    KeyRule(r"\.small\.", ".small_conv."),
+    KeyRule(r"\.ffn\.", ".mlp."),
+    KeyRule(r"\.(layer_scale(_\d)?)$", r".\1.gamma"),
 ]
 TIMM_VIT = [
-    Rule(
+    KeyRule(
         r"^image\.stem\.(\d)\.",
         lambda m: f"visual.trunk.patch_embed.backbone.{int(m[1]) // 2}." + ("conv." if m[1] == "4" else ""),
     ),
-    Rule(r"^image\.stem\.", "visual.trunk.patch_embed.proj."),
-    Rule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),  # [C] here, [1, 1, C] in the file
-    Rule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),  # [1, rows, C] in the file
-    Rule(r"^image\.pre_norm\.", "visual.trunk.norm_pre."),
-    Rule(r"^image\.blocks\.", "visual.trunk.blocks."),
-    Rule(r"^image\.final_norm\.", "visual.trunk.norm."),
-    Rule(r"^image\.pool\.latent$", "visual.trunk.attn_pool.latent", flatten_leading(2)),
-    Rule(r"^image\.pool\.", "visual.trunk.attn_pool."),
-    Rule(r"attn_pool\.query\.", "attn_pool.q."),
-    Rule(r"attn_pool\.key_value\.", "attn_pool.kv."),
-    Rule(r"attn_pool\.(fc[12])\.", r"attn_pool.mlp.\1."),
-    Rule(r"^image\.projection\.", "visual.trunk.head."),
-    Rule(r"(trunk\.blocks\.\d+)\.attention\.", r"\1.attn."),
-    Rule(r"(trunk\.blocks\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
+    KeyRule(r"^image\.stem\.", "visual.trunk.patch_embed.proj."),
+    KeyRule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),  # [C] here, [1, 1, C] in the file
+    KeyRule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),  # [1, rows, C] in the file
+    KeyRule(r"^image\.pre_norm\.", "visual.trunk.norm_pre."),
+    KeyRule(r"^image\.blocks\.", "visual.trunk.blocks."),
+    KeyRule(r"^image\.final_norm\.", "visual.trunk.norm."),
+    KeyRule(r"^image\.pool\.latent$", "visual.trunk.attn_pool.latent", flatten_leading(2)),
+    KeyRule(r"^image\.pool\.", "visual.trunk.attn_pool."),
+    KeyRule(r"attn_pool\.query\.", "attn_pool.q."),
+    KeyRule(r"attn_pool\.key_value\.", "attn_pool.kv."),
+    KeyRule(r"attn_pool\.(fc[12])\.", r"attn_pool.mlp.\1."),
+    KeyRule(r"^image\.projection\.", "visual.trunk.head."),
+    KeyRule(r"(trunk\.blocks\.\d+)\.attention\.", r"\1.attn."),
+    KeyRule(r"(trunk\.blocks\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
 ]
 PLAIN_VIT = [
-    Rule(r"^image\.stem\.", "visual.conv1."),
-    Rule(r"^image\.class_token$", "visual.class_embedding"),
-    Rule(r"^image\.positional_embedding$", "visual.positional_embedding"),
-    Rule(r"^image\.pre_norm\.", "visual.ln_pre."),
-    Rule(r"^image\.blocks\.", "visual.transformer.resblocks."),
-    Rule(r"^image\.final_norm\.", "visual.ln_post."),
-    Rule(r"^image\.projection\.weight$", "visual.proj", transposed),
+    KeyRule(r"^image\.stem\.", "visual.conv1."),
+    KeyRule(r"^image\.class_token$", "visual.class_embedding"),
+    KeyRule(r"^image\.positional_embedding$", "visual.positional_embedding"),
+    KeyRule(r"^image\.pre_norm\.", "visual.ln_pre."),
+    KeyRule(r"^image\.blocks\.", "visual.transformer.resblocks."),
+    KeyRule(r"^image\.final_norm\.", "visual.ln_post."),
+    KeyRule(r"^image\.projection\.weight$", "visual.proj", transposed),
 ]
 
 
@@ -87,7 +87,9 @@ def keymap(variant: Variant) -> KeyMap:
     """Returns the map from our keys to open_clip's for one variant, with the text tower under `text.`."""
     vit = PLAIN_VIT if is_plain(variant) else TIMM_VIT
     if isinstance(variant.image, ViTTower) and variant.image.rotary_grid is not None:
-        turned = Rule(r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads))
+        turned = KeyRule(
+            r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads)
+        )
         vit = [turned, *vit]
     image = MCI if isinstance(variant.image, MCiTower) else vit
     text = [BIASED_TEXT, *TEXT] if variant.text.projection_bias else TEXT

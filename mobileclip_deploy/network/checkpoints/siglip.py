@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, flatten_leading
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule, flatten_leading
 from mobileclip_deploy.network.checkpoints.tensor_files import Made, TensorFile
 from mobileclip_deploy.network.checkpoints.transformers import APART, NOT_WEIGHTS, stacked
 from mobileclip_deploy.network.model.variants import Variant
@@ -28,26 +28,26 @@ STACKED = re.compile(r"^(vision_model\.head\.attention\.)in_proj_(weight|bias)$"
 ASKED = re.compile(r"^(vision_model\.head\.attention\.)q_proj\.(weight|bias)$")
 
 RULES = [
-    Rule(r"^image\.stem\.", "vision_model.embeddings.patch_embedding."),
-    Rule(r"^image\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
-    Rule(r"^image\.blocks\.", "vision_model.encoder.layers."),
-    Rule(r"^image\.final_norm\.", "vision_model.post_layernorm."),
-    Rule(r"^image\.pool\.latent$", "vision_model.head.probe", flatten_leading(2)),  # [C] here, [1, 1, C] in the file
-    Rule(r"^image\.pool\.query\.", "vision_model.head.attention.q_proj."),
-    Rule(r"^image\.pool\.key_value\.", "vision_model.head.attention.kv_proj."),
-    Rule(r"^image\.pool\.proj\.", "vision_model.head.attention.out_proj."),
-    Rule(r"^image\.pool\.norm\.", "vision_model.head.layernorm."),
-    Rule(r"^image\.pool\.(fc[12])\.", r"vision_model.head.mlp.\1."),
-    Rule(r"^text\.token_embedding\.weight$", "text_model.embeddings.token_embedding.weight"),
-    Rule(r"^text\.positional_embedding$", "text_model.embeddings.position_embedding.weight"),
-    Rule(r"^text\.blocks\.", "text_model.encoder.layers."),
-    Rule(r"^text\.final_norm\.", "text_model.final_layer_norm."),
-    Rule(r"^text\.projection\.", "text_model.head."),
-    Rule(r"^(logit_scale|logit_bias)$", r"\1"),
-    Rule(r"(layers\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
-    Rule(r"(layers\.\d+)\.attention\.qkv\.", r"\1.self_attn.qkv_proj."),
-    Rule(r"(layers\.\d+)\.attention\.proj\.", r"\1.self_attn.out_proj."),
-    Rule(r"(layers\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
+    KeyRule(r"^image\.stem\.", "vision_model.embeddings.patch_embedding."),
+    KeyRule(r"^image\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
+    KeyRule(r"^image\.blocks\.", "vision_model.encoder.layers."),
+    KeyRule(r"^image\.final_norm\.", "vision_model.post_layernorm."),
+    KeyRule(r"^image\.pool\.latent$", "vision_model.head.probe", flatten_leading(2)),  # [C] here, [1, 1, C] in the file
+    KeyRule(r"^image\.pool\.query\.", "vision_model.head.attention.q_proj."),
+    KeyRule(r"^image\.pool\.key_value\.", "vision_model.head.attention.kv_proj."),
+    KeyRule(r"^image\.pool\.proj\.", "vision_model.head.attention.out_proj."),
+    KeyRule(r"^image\.pool\.norm\.", "vision_model.head.layernorm."),
+    KeyRule(r"^image\.pool\.(fc[12])\.", r"vision_model.head.mlp.\1."),
+    KeyRule(r"^text\.token_embedding\.weight$", "text_model.embeddings.token_embedding.weight"),
+    KeyRule(r"^text\.positional_embedding$", "text_model.embeddings.position_embedding.weight"),
+    KeyRule(r"^text\.blocks\.", "text_model.encoder.layers."),
+    KeyRule(r"^text\.final_norm\.", "text_model.final_layer_norm."),
+    KeyRule(r"^text\.projection\.", "text_model.head."),
+    KeyRule(r"^(logit_scale|logit_bias)$", r"\1"),
+    KeyRule(r"(layers\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
+    KeyRule(r"(layers\.\d+)\.attention\.qkv\.", r"\1.self_attn.qkv_proj."),
+    KeyRule(r"(layers\.\d+)\.attention\.proj\.", r"\1.self_attn.out_proj."),
+    KeyRule(r"(layers\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
 ]
 
 

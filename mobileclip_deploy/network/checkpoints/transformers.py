@@ -16,7 +16,7 @@ import torch
 
 from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, reraising
-from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, same, transposed
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule, same, transposed
 from mobileclip_deploy.network.checkpoints.tensor_files import Made, TensorFile
 from mobileclip_deploy.network.checkpoints.weights_files import MODEL_CONFIG
 
@@ -28,24 +28,24 @@ KEYS = re.compile(r"(vision|text)_model\.(embeddings|encoder)\.")
 APART = re.compile(r"^(.+\.layers\.\d+\.self_attn\.)([qkv])_proj\.(weight|bias)$")
 NOT_WEIGHTS = re.compile(r"\.position_ids$")
 RULES = [
-    Rule(r"^logit_scale$", "logit_scale"),
-    Rule(r"^visual_projection\.weight$", "visual.proj", transposed),
-    Rule(r"^text_projection\.weight$", "text.text_projection", transposed),
-    Rule(r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
-    Rule(r"^vision_model\.embeddings\.patch_embedding\.weight$", "visual.conv1.weight"),
-    Rule(r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
-    Rule(r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # as transformers spells it
-    Rule(r"^vision_model\.post_layernorm\.", "visual.ln_post."),
-    Rule(r"^text_model\.embeddings\.token_embedding\.weight$", "text.token_embedding.weight"),
-    Rule(r"^text_model\.embeddings\.position_embedding\.weight$", "text.positional_embedding"),
-    Rule(r"^text_model\.final_layer_norm\.", "text.ln_final."),
-    Rule(r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
-    Rule(r"^text_model\.encoder\.layers\.", "text.transformer.resblocks."),
-    Rule(r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
-    Rule(r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
-    Rule(r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
-    Rule(r"(resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
-    Rule(r"(resblocks\.\d+)\.self_attn\.[qkv]_proj\.", r"\1.attn.in_proj_"),
+    KeyRule(r"^logit_scale$", "logit_scale"),
+    KeyRule(r"^visual_projection\.weight$", "visual.proj", transposed),
+    KeyRule(r"^text_projection\.weight$", "text.text_projection", transposed),
+    KeyRule(r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    KeyRule(r"^vision_model\.embeddings\.patch_embedding\.weight$", "visual.conv1.weight"),
+    KeyRule(r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    KeyRule(r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # as transformers spells it
+    KeyRule(r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    KeyRule(r"^text_model\.embeddings\.token_embedding\.weight$", "text.token_embedding.weight"),
+    KeyRule(r"^text_model\.embeddings\.position_embedding\.weight$", "text.positional_embedding"),
+    KeyRule(r"^text_model\.final_layer_norm\.", "text.ln_final."),
+    KeyRule(r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    KeyRule(r"^text_model\.encoder\.layers\.", "text.transformer.resblocks."),
+    KeyRule(r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
+    KeyRule(r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+    KeyRule(r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    KeyRule(r"(resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
+    KeyRule(r"(resblocks\.\d+)\.self_attn\.[qkv]_proj\.", r"\1.attn.in_proj_"),
 ]
 
 
@@ -56,7 +56,7 @@ def as_open_clip(file: TensorFile) -> TensorFile:
         CheckpointError: a layer lacks its queries, keys or values, or config.json cannot be read.
     """
     made: dict[str, Made] = {}
-    names = KeyMap([*RULES, Rule(r"^", "")])  # names without a rule stay
+    names = KeyMap([*RULES, KeyRule(r"^", "")])  # names without a rule stay
     for key, shape in file.shapes.items():
         if NOT_WEIGHTS.search(key):
             continue

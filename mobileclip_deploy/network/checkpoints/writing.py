@@ -56,14 +56,14 @@ def _written(path: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowParts:
     """Float32 rows of shape [N, D]. `parts` yields some rows at a time, in order, and can be called repeatedly."""
 
     shape: tuple[int, ...]
     parts: Callable[[], Iterator[npt.NDArray[np.float32]]]
 
 
-def write_rows(path: Path, name: str, rows: Rows, metadata: Mapping[str, str]) -> None:
+def write_rows(path: Path, name: str, rows: RowParts, metadata: Mapping[str, str]) -> None:
     """Writes one tensor [N, D] to a .safetensors file with the bytes of `write_tensors`, one part at a time in memory.
 
     Raises:

@@ -105,7 +105,7 @@ class Integers(nn.Module):
         return torch.ops.coreai.constexpr_blockwise_shift_scale(self.data, self.scale, None, None, self.dtype, None)
 
 
-class Tables(nn.Module):
+class PaletteTables(nn.Module):
     """Indices (one byte per index here, their own bits in the file) into tables of float16, restored by `lut_to_dense`.
 
     coreai-torch finds the indices by this name to narrow them.
@@ -141,7 +141,7 @@ def compressed(module: nn.Module, storage: Storage) -> nn.Module:
         values = tensors[name].detach()
         restored = Integers(*integers_of(values, grid), grid.bits) if grid.kind == "integers" else None
         parametrize.register_parametrization(
-            half.get_submodule(owner), attribute, restored or Tables(*tables_of(values, grid)), unsafe=True
+            half.get_submodule(owner), attribute, restored or PaletteTables(*tables_of(values, grid)), unsafe=True
         )
     return half
 

@@ -17,11 +17,11 @@ from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 from mobileclip_deploy.targets.mil.description import Argument, Operation
 from mobileclip_deploy.targets.mil.lint.devices import Device, find_device
 from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, findings_of
-from mobileclip_deploy.targets.mil.lint.rule import DeviceOperation, Rules, Source
+from mobileclip_deploy.targets.mil.lint.rule import DeviceOperation, Rules, RuleSource
 from mobileclip_deploy.targets.mil.lint.rules import RULES
 from mobileclip_deploy.targets.mil.lint.sources import issue
 
-APPLE = Source(
+APPLE = RuleSource(
     "Apple, rules for the Neural Engine (coreai-models, skills/model-authoring/references/neural_engine_rules.md)",
     "https://github.com/apple/coreai-models/blob/main/skills/model-authoring/references/neural_engine_rules.md",
 )

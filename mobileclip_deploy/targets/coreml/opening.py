@@ -27,8 +27,8 @@ from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, StoredTensor
 from mobileclip_deploy.targets.mil import Operation, Port, Program, load
 from mobileclip_deploy.targets.mil.constexpr import Decompressed
-from mobileclip_deploy.targets.mil.graph import Operand, Reference
-from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
+from mobileclip_deploy.targets.mil.graph import Operand, ValueReference
+from mobileclip_deploy.targets.quantized import QuantizedFile, QuantizeOps, quantized_values
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
@@ -171,7 +171,7 @@ class _Reader:
         inputs: list[tuple[str, Input]] = []
         settings: dict[str, Any] = {}
         for name, operand in operands.items():
-            if isinstance(operand, Reference):
+            if isinstance(operand, ValueReference):
                 inputs.append((name, self.wires[operand.name]))
             elif isinstance(operand, Decompressed):
                 parts = {f"{name}.{part}": value for part, value in sorted(operand.source.operands.items())}
@@ -225,7 +225,7 @@ def _limits(node: Node) -> tuple[int, int]:
     return int(ends.min), int(ends.max)
 
 
-PAIR = Pair(
+PAIR = QuantizeOps(
     quantize=("quantize", "input", "scale", "zero_point"),
     dequantize=("dequantize", "input", "scale", "zero_point"),
     shapes=("reshape", "transpose", "squeeze", "expand_dims", "cast", "identity"),

@@ -10,9 +10,9 @@ from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, as_float, spread, turned
 from mobileclip_deploy.targets.mil import Program
-from mobileclip_deploy.targets.mil.constants import Constant
+from mobileclip_deploy.targets.mil.constants import MilConstant
 from mobileclip_deploy.targets.mil.constexpr import Decompressed
-from mobileclip_deploy.targets.mil.graph import Fixed, Node, Reference
+from mobileclip_deploy.targets.mil.graph import Fixed, Node, ValueReference
 from mobileclip_deploy.targets.weights import View, WeightTable
 
 Nearest = Callable[[Floats], Floats]
@@ -25,9 +25,9 @@ def table_of(program: Program) -> WeightTable:
         """Returns a weight. A `matmul`'s has a linear layer's layout: [outputs, inputs]."""
         node = program.graph.nodes[number]
         (value_name, value), *_ = node.operands[name]
-        if isinstance(value, Reference) or len(value.type.shape) < 2:
+        if isinstance(value, ValueReference) or len(value.type.shape) < 2:
             return None
-        if isinstance(value, Constant):
+        if isinstance(value, MilConstant):
             weight = as_float(value_name or node.name, value.array())
         else:
             weight = StoredWeight(value_name or node.name, value.array().astype(np.float32), *_grid(value))
@@ -42,7 +42,7 @@ def table_of(program: Program) -> WeightTable:
 
 def _is_set(node: Node, parameter: str) -> bool:
     bound = node.operands.get(parameter, ())
-    return any(not isinstance(operand, Reference) and bool(operand.array()) for _, operand in bound)
+    return any(not isinstance(operand, ValueReference) and bool(operand.array()) for _, operand in bound)
 
 
 def _grid(value: Decompressed) -> tuple[int, str, Nearest]:

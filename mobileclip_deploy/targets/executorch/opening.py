@@ -22,7 +22,7 @@ from mobileclip_deploy.targets.executorch.model_schema import check_schema
 from mobileclip_deploy.targets.executorch.program_file import Fields, ProgramFile, count_of, dtype_of, numbers_of
 from mobileclip_deploy.targets.executorch.runner import ExecuTorchSession, RuntimeRunner
 from mobileclip_deploy.targets.executorch.weights import TABLE
-from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
+from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, XnnpackValue, read_part
 from mobileclip_deploy.targets.flatbuffer import array, at, read_file
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
@@ -348,7 +348,7 @@ class _Method:
         return allocation["memory"], start, start + count_of(fields) * dtype_of(fields).itemsize
 
 
-def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], settings: Fields) -> None:
+def _describe(parameter: str, value: XnnpackValue, inputs: list[tuple[str, Input]], settings: Fields) -> None:
     """Records a value of a part: its scales as a constant, since they may be rounded, the rest as settings."""
     settings[parameter] = value.description
     if value.scales is not None:

@@ -20,7 +20,7 @@ from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 
-class Program(Protocol):
+class LoadedProgram(Protocol):
     """An opened .pte: its path, and its contents."""
 
     @property
@@ -36,7 +36,7 @@ class RuntimeRunner:
     The pool belongs to the process: the most recent runner sets it for all.
     """
 
-    def __init__(self, artifact: Program, threads: int) -> None:
+    def __init__(self, artifact: LoadedProgram, threads: int) -> None:
         path, program = artifact.path, artifact.file
         self._input = program.inputs[0]
         self._batch = next(iter(program.tensor(program.plan["inputs"][0])["sizes"]), 1)  # most inputs in one call

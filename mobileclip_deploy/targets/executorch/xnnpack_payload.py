@@ -39,7 +39,7 @@ ZERO_POINT = 8  # of 4-bit integers, which are stored as 0 ... 15
 
 
 @dataclass(frozen=True)
-class Value:
+class XnnpackValue:
     """A tensor of a part.
 
     Attributes:
@@ -64,7 +64,7 @@ Operation = tuple[str, dict[str, int | None], dict[str, int], dict[str, Any]]
 """One node: its type, inputs and outputs by value id, and settings. An omitted input is None."""
 
 
-def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Value], list[Operation]]:
+def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, XnnpackValue], list[Operation]]:
     """Reads a part: its values by id, and its operations in execution order.
 
     Args:
@@ -79,7 +79,7 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Val
         raise Malformed("an XNNPACK part is truncated")
     graph = SCHEMA.decoded(payload[start : start + size])
     constants = _Constants(graph["constant_data"], payload[data_start : data_start + length], named)
-    values: dict[int, Value] = {}
+    values: dict[int, XnnpackValue] = {}
     for entry in graph["xvalues"]:
         if entry["value"] is None:
             raise Malformed("a value of an XNNPACK part is empty")
@@ -92,7 +92,7 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Val
     return values, [_operation(node) for node in graph["xnodes"]]
 
 
-def _check_externs(graph: Mapping[str, Any], values: Mapping[int, Value]) -> None:
+def _check_externs(graph: Mapping[str, Any], values: Mapping[int, XnnpackValue]) -> None:
     """Compares the part's two records of its inputs and outputs: the lists of ids, and the flags of its values."""
     outside = {value_id: value for value_id, value in values.items() if value.argument is not None}
     for name, flags in (("input_ids", INPUT), ("output_ids", OUTPUT)):
@@ -122,7 +122,7 @@ class _Constants:
         return array(self.named[key], dtype, count)
 
 
-def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int, Value]:
+def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int, XnnpackValue]:
     tensor, quantized = (entry, None) if kind == "Tensor" else (entry["tensor"], entry["quantization"])
     if tensor is None or not 0 < tensor["datatype"] < len(DATATYPES):
         raise Malformed("a value of an XNNPACK part has no type")
@@ -136,7 +136,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
         raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
     text, scales, zero_point = _quantization(quantized, dims, constants)
     description = f"{datatype} {list(dims)}{text}"
-    return tensor["id_out"], Value(description, tensor["flags"], argument, elements, scales, zero_point)
+    return tensor["id_out"], XnnpackValue(description, tensor["flags"], argument, elements, scales, zero_point)
 
 
 def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Constants) -> Array:

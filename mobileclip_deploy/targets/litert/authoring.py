@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, p
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.litert.bands import deal_out
 from mobileclip_deploy.targets.litert.computing import computed_values, float_places
-from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.editing import LiteRTEditor
 from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
 from mobileclip_deploy.targets.litert.weights import in_torch_layout, weight_place
 from mobileclip_deploy.targets.quiet import conversion, hold_back
@@ -75,7 +75,7 @@ def write_model(job: TowerJob, path: Path, storage: Storage, source: TensorInfo,
             content = quantize_static(content, model, layers, job.calibration)
             tensors = parse_model(content).tensors
             placed = {index: layer for index, layer in placed.items() if tensors[index].quantized is None}
-        editor = Editor(content)
+        editor = LiteRTEditor(content)
         for index, (name, axis) in placed.items():
             _store(editor, index, np.asarray(model.tensors[index].values), storage[name], axis)
         if source.dtype == "uint8":
@@ -91,7 +91,7 @@ def _converted(job: TowerJob, input_name: str, output_name: str) -> bytes:
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
     named = (_ImageNamed if job.tower == "image" else _TextNamed)(job.module, output_name).eval()
     with _pooled_by_sums(named):
-        editor = Editor(litert_torch.convert(named, sample_kwargs={input_name: example}).model_content())
+        editor = LiteRTEditor(litert_torch.convert(named, sample_kwargs={input_name: example}).model_content())
     deal_out(editor)
     editor.cap_by_minimum()
     editor.keep_ranks()
@@ -130,7 +130,7 @@ def _metadata(job: TowerJob) -> bytes:
     return json.dumps(metadata, ensure_ascii=False).encode()
 
 
-def _store(editor: Editor, place: int, values: Floats, grid: Grid, axis: int) -> None:
+def _store(editor: LiteRTEditor, place: int, values: Floats, grid: Grid, axis: int) -> None:
     """Stores a weight on its grid. float16 is converted to float32 before an operator takes it. Operators take integers
     directly, and the runtime rounds their activations to int8 at run time."""
     if grid.kind == "integers" and grid.block is not None:
@@ -195,7 +195,7 @@ def _int4(rows: Floats, grid: Grid) -> tuple[npt.NDArray[np.int8], Floats]:
 CHANNELS_LAST = [0, 2, 3, 1]
 
 
-def take_bytes(editor: Editor) -> None:
+def take_bytes(editor: LiteRTEditor) -> None:
     """Changes the input of an image tower to uint8 [1, S, S, 3], 0 to 255.
 
     Channels come last inside the file anyway, so the operator that transposes floats is removed. Bytes are converted to

@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL, all_within
-from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.editing import LiteRTEditor
 
 SAME, VALID = 0, 1  # Padding, in the schema
 HALF = KERNEL // 2
 DILATED = 2  # the version of a DEPTHWISE_CONV_2D that may have a dilation
 
 
-def deal_out(editor: Editor) -> None:
+def deal_out(editor: LiteRTEditor) -> None:
     """Divides every such convolution of a float32 file into bands, in place.
 
     A convolution with a band wholly outside of its map stays whole: such a band gives zeros, whose range integers
@@ -58,7 +58,7 @@ class _Convolution:
 class _Dealer:
     """Writer of the operators that replace a convolution."""
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: LiteRTEditor) -> None:
         self._editor, self._schema, self._tensors = editor, editor.schema, editor.graph.tensors
         self._pads = {op.outputs[0]: op for op in editor.graph.operators if editor.is_type(op, "PAD")}
         self._constants: dict[bytes, int] = {}

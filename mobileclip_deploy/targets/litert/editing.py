@@ -12,7 +12,7 @@ from mobileclip_deploy.base.files.arrays import Array
 ALIGNMENT = 16  # bytes, of constants; the schema requires it, and kernels may load 16 bytes at a time
 
 
-class Editor:
+class LiteRTEditor:
     """Editor of a file as LiteRT's tree of tables (`model`, a ModelT); constants after the flatbuffer are moved into
     it."""
 

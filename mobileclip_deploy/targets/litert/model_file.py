@@ -46,7 +46,7 @@ class Quantized:
 
 
 @dataclass(frozen=True)
-class StoredTensor:
+class ModelTensor:
     """A tensor; `values` are set if they are stored in the file (4-bit integers as int8)."""
 
     name: str
@@ -89,7 +89,7 @@ class Operator:
 class ModelFile:
     """The only graph of a file. `inputs` and `outputs` map names in the signature to tensor indices."""
 
-    tensors: tuple[StoredTensor, ...]
+    tensors: tuple[ModelTensor, ...]
     operators: tuple[Operator, ...]
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
@@ -120,7 +120,7 @@ def parse_model(data: bytes) -> ModelFile:
 class StoredParts:
     """Contents of any .tflite that need no signature: stored tensors, operator types, and custom ones."""
 
-    constants: tuple[StoredTensor, ...]
+    constants: tuple[ModelTensor, ...]
     operators: tuple[str, ...]
     custom: tuple[str, ...]
 
@@ -133,7 +133,7 @@ def parse_parts(data: bytes) -> StoredParts:
     """
     model = SCHEMA.decoded(data)
     buffers, names = [_content(data, buffer) for buffer in model["buffers"]], SCHEMA.enums["BuiltinOperator"]
-    tensors: list[StoredTensor] = []
+    tensors: list[ModelTensor] = []
     for graph in model["subgraphs"]:
         readable = [
             entry for entry in graph["tensors"] if not entry["variable"] and entry["type"] in (*DTYPES, FOUR_BITS)
@@ -173,7 +173,7 @@ def _signature(signatures: Any, graph: Mapping[str, Any]) -> tuple[dict[str, int
     return names[0], names[1]
 
 
-def _tensors(entries: Any, buffers: list[bytes]) -> tuple[StoredTensor, ...]:
+def _tensors(entries: Any, buffers: list[bytes]) -> tuple[ModelTensor, ...]:
     plain = [_tensor(entry, buffers) for entry in entries]
     return tuple(
         tensor if entry["quantization"] is None else _with_grid(tensor, entry["quantization"], plain)
@@ -181,7 +181,7 @@ def _tensors(entries: Any, buffers: list[bytes]) -> tuple[StoredTensor, ...]:
     )
 
 
-def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
+def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> ModelTensor:
     name, shape, code = str(entry["name"]), tuple(entry["shape"]), entry["type"]
     if entry["variable"]:
         raise Malformed(f"{name} is a variable")
@@ -203,10 +203,10 @@ def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
             values = array(content, DTYPES[code], count).reshape(shape)
     else:
         raise Malformed(f"{name} has the unknown type {code}")
-    return StoredTensor(name, dtype, shape, tuple(entry["signature"]), values, len(content), None)
+    return ModelTensor(name, dtype, shape, tuple(entry["signature"]), values, len(content), None)
 
 
-def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[StoredTensor]) -> StoredTensor:
+def _with_grid(tensor: ModelTensor, told: Mapping[str, Any], tensors: list[ModelTensor]) -> ModelTensor:
     scale, zero, axis = np.asarray(told["scale"], np.float32), np.asarray(told["zero_point"], np.int64), told["axis"]
     block = None
     if told["details"] is not None:

@@ -24,8 +24,8 @@ from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.flatbuffer import read_file
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
 from mobileclip_deploy.targets.litert.computing import computed_values
-from mobileclip_deploy.targets.litert.editing import Editor
-from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, parse_model
+from mobileclip_deploy.targets.litert.editing import LiteRTEditor
+from mobileclip_deploy.targets.litert.model_file import ModelFile, ModelTensor, Operator, parse_model
 from mobileclip_deploy.targets.litert.runner import LiteRTRunner, LiteRTSession
 from mobileclip_deploy.targets.litert.weights import PLACES, TABLE, dequantized
 from mobileclip_deploy.targets.quantized import Flow, QuantizedFile, QuantizedValue, number_of
@@ -92,7 +92,7 @@ class LiteRTArtifact(Artifact):
         return LiteRTSession(self.path, setup)
 
 
-def _info(name: str, tensor: StoredTensor) -> TensorInfo:
+def _info(name: str, tensor: ModelTensor) -> TensorInfo:
     return TensorInfo(name, tensor.dtype, tensor.free_shape)
 
 
@@ -131,7 +131,7 @@ def _give(values: dict[int, Input], place: int, wire: Wire, path: Path) -> None:
     values[place] = wire
 
 
-def _node(operator: Operator, tensors: tuple[StoredTensor, ...], values: dict[int, Input]) -> Node:
+def _node(operator: Operator, tensors: tuple[ModelTensor, ...], values: dict[int, Input]) -> Node:
     inputs: list[tuple[str, Input]] = []
     for position, index in enumerate(operator.inputs):
         inputs.append((f"input {position}", None if index < 0 else values[index]))
@@ -150,7 +150,7 @@ def _node(operator: Operator, tensors: tuple[StoredTensor, ...], values: dict[in
     return Node(operator.type, tuple(inputs), settings, name)
 
 
-def _grid(what: str, tensor: StoredTensor) -> Iterator[tuple[str, Input]]:
+def _grid(what: str, tensor: ModelTensor) -> Iterator[tuple[str, Input]]:
     """Yields the quantization of a tensor's integers, as constants."""
     grid = tensor.quantized
     if grid is not None:
@@ -159,7 +159,7 @@ def _grid(what: str, tensor: StoredTensor) -> Iterator[tuple[str, Input]]:
         yield f"{what} axis and block", Constant(np.asarray([grid.axis, grid.block or 0]))
 
 
-def _kind(tensor: StoredTensor) -> str:
+def _kind(tensor: ModelTensor) -> str:
     return f"{tensor.dtype} [{', '.join(str(size) if size else 'N' for size in tensor.free_shape)}]"
 
 
@@ -169,7 +169,7 @@ QUANTIZE, DEQUANTIZE = ROUNDINGS = "QUANTIZE", "DEQUANTIZE"
 def plain_model(artifact: LiteRTArtifact) -> bytes:
     """Returns the file with every weight, bias and activation in float32, and without operators that round."""
     model = artifact.model
-    editor = Editor(artifact.path.read_bytes())
+    editor = LiteRTEditor(artifact.path.read_bytes())
     for index, tensor in enumerate(model.tensors):
         if tensor.quantized is not None or tensor.dtype == "float16":
             editor.store_float(index, None if tensor.values is None else dequantized(tensor))
@@ -185,7 +185,7 @@ def plain_model(artifact: LiteRTArtifact) -> bytes:
 def quantizing_as_stored(artifact: LiteRTArtifact) -> bytes:
     """Returns the file without quantization at run time: products of float32 activations get float32 weights."""
     model = artifact.model
-    editor = Editor(artifact.path.read_bytes())
+    editor = LiteRTEditor(artifact.path.read_bytes())
     for operator in model.operators:
         if operator.type in PLACES and not any(model.tensors[result].quantized for result in operator.outputs):
             tensor = model.tensors[operator.inputs[PLACES[operator.type]]]

@@ -11,7 +11,7 @@ from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned
-from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor
+from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, ModelTensor, Operator, Quantized
 from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
 # Index of an operator's weight among its inputs; an embedding takes the ids first, but in float16 last.
@@ -65,7 +65,7 @@ TABLE = WeightTable(
 )
 
 
-def dequantized(tensor: StoredTensor) -> Floats:
+def dequantized(tensor: ModelTensor) -> Floats:
     """Returns a tensor's elements in float32, in the stored layout."""
     assert tensor.values is not None
     if tensor.quantized is None:
@@ -73,7 +73,7 @@ def dequantized(tensor: StoredTensor) -> Floats:
     return _grid(tensor.shape, 4 if tensor.dtype == INT4 else 8, tensor.quantized).restored(tensor.values)
 
 
-def scale_and_zero(tensor: StoredTensor) -> tuple[Array, ...]:
+def scale_and_zero(tensor: ModelTensor) -> tuple[Array, ...]:
     """Returns scale and zero point of a tensor's integers, in a shape that numpy broadcasts. Empty if it has none."""
     if tensor.quantized is None or tensor.dtype == "float32":
         return ()

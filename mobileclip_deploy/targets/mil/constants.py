@@ -38,7 +38,7 @@ _FIELDS = {
 
 
 @dataclass(frozen=True)
-class Constant:
+class MilConstant:
     """A constant value.
 
     Attributes:
@@ -112,7 +112,7 @@ def _immediate_array(tensor: Any, dtype: DType, shape: tuple[int, ...], what: st
         raise InvalidInput(f"the constant {what!r} holds values outside {dtype}") from None
 
 
-def read_constant(message: Any, weights: Callable[[str], WeightFile], what: str) -> Constant:
+def read_constant(message: Any, weights: Callable[[str], WeightFile], what: str) -> MilConstant:
     """Reads a MIL.proto Value.
 
     Args:
@@ -133,16 +133,16 @@ def read_constant(message: Any, weights: Callable[[str], WeightFile], what: str)
             raise InvalidInput(f"the constant {what!r} is a {declared.kind} in the weight file")
         file = weights(message.blobFileValue.fileName)
         blob = file.blob(message.blobFileValue.offset, declared.dtype, numel(shape, what), what)
-        return Constant(declared, blob, None, blob.nbytes)
+        return MilConstant(declared, blob, None, blob.nbytes)
     immediate = message.immediateValue
     if stored == "immediateValue" and declared.kind == "tensor" and immediate.WhichOneof("value") == "tensor":
         array = _immediate_array(immediate.tensor, declared.dtype, shape, what)
-        return Constant(declared, None, array, -(-array.size * declared.dtype.bits // 8))
+        return MilConstant(declared, None, array, -(-array.size * declared.dtype.bits // 8))
     if stored == "immediateValue" and declared.kind == "list" and immediate.WhichOneof("value") == "list":
         items = [read_constant(item, weights, what) for item in immediate.list.values]
         if len(items) != shape[0] or any(item.type.kind != "tensor" or item.shape for item in items):
             raise InvalidInput(f"the constant {what!r} is not the list of {shape[0]} scalars that it declares")
-        return Constant(declared, None, [item.array().item() for item in items], 0)
+        return MilConstant(declared, None, [item.array().item() for item in items], 0)
     raise InvalidInput(f"the constant {what!r} holds no value of its type {declared}")
 
 

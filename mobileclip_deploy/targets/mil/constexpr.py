@@ -17,7 +17,7 @@ import torch
 
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.mil.constants import Constant, unpack_bits
+from mobileclip_deploy.targets.mil.constants import MilConstant, unpack_bits
 from mobileclip_deploy.targets.mil.types import ValueType, numel
 
 Arrays = tuple[Array, ...]
@@ -160,7 +160,7 @@ class Decompression:
 
     kind: str
     name: str
-    operands: Mapping[str, Constant | Decompressed]
+    operands: Mapping[str, MilConstant | Decompressed]
     types: tuple[ValueType, ...]
 
     def run(self) -> Arrays:

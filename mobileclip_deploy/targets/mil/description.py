@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.targets.mil.constants import Constant
+from mobileclip_deploy.targets.mil.constants import MilConstant
 from mobileclip_deploy.targets.mil.constexpr import Decompressed
-from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Node, Operand, Reference
+from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Node, Operand, ValueReference
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Operation:
             InvalidInput: it is a compressed weight that cannot be decompressed.
         """
         bound = self._fixed.get(parameter, ())
-        if len(bound) != 1 or isinstance(bound[0], Reference):
+        if len(bound) != 1 or isinstance(bound[0], ValueReference):
             return None
         value = bound[0]
-        if isinstance(value, Constant) and value.type.kind == "list":
+        if isinstance(value, MilConstant) and value.type.kind == "list":
             return list(value.immediate)
         array = value.array()
         return str(array.reshape(-1)[0]) if value.type.dtype.kind == "string" and array.size == 1 else np.asarray(array)
@@ -87,10 +87,10 @@ class Weight:
 
 def describe_operation(node: Node) -> Operation:
     operands = {parameter: tuple(operand for _, operand in bound) for parameter, bound in node.operands.items()}
-    fixed = [operand for bound in operands.values() for operand in bound if not isinstance(operand, Reference)]
+    fixed = [operand for bound in operands.values() for operand in bound if not isinstance(operand, ValueReference)]
     inputs = {
         parameter: tuple(
-            Argument(name, operand.type.dtype.name, operand.type.shape, not isinstance(operand, Reference))
+            Argument(name, operand.type.dtype.name, operand.type.shape, not isinstance(operand, ValueReference))
             for name, operand in bound
         )
         for parameter, bound in node.operands.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.mil.constants import Constant, WeightFile, read_constant
+from mobileclip_deploy.targets.mil.constants import MilConstant, WeightFile, read_constant
 from mobileclip_deploy.targets.mil.constexpr import Decompressed, Decompression
 from mobileclip_deploy.targets.mil.types import ValueType, read_type
 
@@ -15,19 +15,19 @@ _OPSETS = [f"CoreML{number}" for number in range(3, 10)]
 _CONTROL_FLOW = ("cond", "while_loop")  # read as unknown ops
 _MAX_OPERATIONS = 2**20
 
-Fixed = Constant | Decompressed
+Fixed = MilConstant | Decompressed
 """A value that is known before anything runs."""
 
 
 @dataclass(frozen=True)
-class Reference:
+class ValueReference:
     """The use of a value by its name."""
 
     name: str
     type: ValueType
 
 
-Operand = Fixed | Reference
+Operand = Fixed | ValueReference
 Weights = Callable[[str], WeightFile]
 
 
@@ -125,13 +125,13 @@ def _read_const(operation: Any, user: str, scope: _Scope) -> None:
 
 
 def _read_constexpr(operation: Any, user: str, scope: _Scope) -> None:
-    operands: dict[str, Constant | Decompressed] = {}
+    operands: dict[str, MilConstant | Decompressed] = {}
     for parameter, message in operation.attributes.items():
         if parameter != "name":  # iOS 16 and 17 write the inputs as attributes
             operands[parameter] = read_constant(message, scope.weights, f"{user}.{parameter}")
     for parameter, argument in operation.inputs.items():
         bound = [scope.resolve(binding, user, parameter)[1] for binding in argument.arguments]
-        if len(bound) != 1 or isinstance(bound[0], Reference) or parameter in operands:
+        if len(bound) != 1 or isinstance(bound[0], ValueReference) or parameter in operands:
             raise InvalidInput(f"the input {parameter!r} of {user} is not one constant")
         operands[parameter] = bound[0]
     outputs = _outputs(operation, user)
@@ -152,7 +152,7 @@ def _read_node(operation: Any, name: str, user: str, scope: _Scope) -> Node:
     }
     node = Node(operation.type, name, operands, _outputs(operation, user))
     for output, declared in node.outputs:
-        scope.define(output, Reference(output, declared))
+        scope.define(output, ValueReference(output, declared))
     return node
 
 
@@ -181,7 +181,7 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
     inputs = {}
     for item in function.inputs:
         inputs[item.name] = read_type(item.type, f"the input {item.name!r}")
-        scope.define(item.name, Reference(item.name, inputs[item.name]))
+        scope.define(item.name, ValueReference(item.name, inputs[item.name]))
     fixed: dict[str, Fixed] = {}
     nodes: list[Node] = []
     for index, operation in enumerate(block.operations):
@@ -199,7 +199,7 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
             continue
         for output in operation.outputs:
             value = scope.values[output.name]
-            if not isinstance(value, Reference):
+            if not isinstance(value, ValueReference):
                 fixed[output.name] = value
     for output in block.outputs:
         if output not in scope.values:

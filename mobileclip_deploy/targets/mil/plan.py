@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.mil.constants import Constant
-from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Node, Operand, Reference
+from mobileclip_deploy.targets.mil.constants import MilConstant
+from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Node, Operand, ValueReference
 from mobileclip_deploy.targets.mil.ops import OPS, Kernel, Parameter
 from mobileclip_deploy.targets.mil.types import DType, numel
 
@@ -49,7 +49,7 @@ class Step:
     node: Node
     kernel: Kernel
     values: Mapping[str, Any]
-    late: tuple[tuple[Parameter, Reference], ...]
+    late: tuple[tuple[Parameter, ValueReference], ...]
     tensors: tuple[tuple[Parameter, tuple[Operand, ...]], ...]
     last: tuple[str, ...]
 
@@ -81,7 +81,7 @@ def _convert(values: list[Any], kind: str, what: str) -> Any:
 
 def _python(value: Fixed, kind: str, what: str) -> Any:
     if kind == "labels":
-        if not isinstance(value, Constant) or value.type.kind != "list":
+        if not isinstance(value, MilConstant) or value.type.kind != "list":
             raise InvalidInput(f"{what} is {value.type}, expected a list")
         return value.immediate
     array = value.array()
@@ -92,7 +92,7 @@ def _python(value: Fixed, kind: str, what: str) -> Any:
 
 def _bind(node: Node, kernel: Kernel, last: tuple[str, ...]) -> Step:
     values: dict[str, Any] = {}
-    late: list[tuple[Parameter, Reference]] = []
+    late: list[tuple[Parameter, ValueReference]] = []
     tensors: list[tuple[Parameter, tuple[Operand, ...]]] = []
     for name, bound in node.operands.items():
         parameter = kernel.parameters.get(name)
@@ -107,9 +107,9 @@ def _bind(node: Node, kernel: Kernel, last: tuple[str, ...]) -> Step:
                 if tensor.type.kind != "tensor" or tensor.type.dtype.kind == "string":
                     raise InvalidInput(f"the input {name!r} of {node} is {tensor.type}, expected numbers")
             tensors.append((parameter, operands))
-        elif isinstance(operand, Reference) and parameter.kind in ("str", "labels"):
+        elif isinstance(operand, ValueReference) and parameter.kind in ("str", "labels"):
             raise InvalidInput(f"the input {name!r} of {node} is not a constant")
-        elif isinstance(operand, Reference):
+        elif isinstance(operand, ValueReference):
             late.append((parameter, operand))
         else:
             values[name] = _python(operand, parameter.kind, f"the input {name!r} of {node}")
@@ -152,7 +152,7 @@ def make_plan(graph: Graph) -> tuple[Step, ...]:
     for index, node in enumerate(graph.nodes):
         for bound in node.operands.values():
             for _, operand in bound:
-                if isinstance(operand, Reference):
+                if isinstance(operand, ValueReference):
                     last_use[operand.name] = index
         for name, _ in node.outputs:
             last_use.setdefault(name, index)
@@ -234,7 +234,7 @@ def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
     }
 
     def lookup(operand: Operand, _: bool) -> torch.Tensor:
-        if isinstance(operand, Reference):
+        if isinstance(operand, ValueReference):
             return metas[operand.name]
         return torch.empty(tuple(n or 0 for n in operand.type.shape), dtype=operand.type.dtype.compute, device="meta")
 

@@ -11,8 +11,8 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.inspection import PortInspection as Port
-from mobileclip_deploy.targets.mil.constants import Constant
-from mobileclip_deploy.targets.mil.graph import Graph, Node, Reference
+from mobileclip_deploy.targets.mil.constants import MilConstant
+from mobileclip_deploy.targets.mil.graph import Graph, Node, ValueReference
 from mobileclip_deploy.targets.mil.types import ValueType
 
 _COLOURS = {10: "GRAY", 20: "RGB", 30: "BGR", 40: "GRAY16"}
@@ -26,7 +26,7 @@ def _only_user(graph: Graph, name: str) -> Node | None:
 
 def _numbers(node: Node, parameter: str) -> tuple[float, ...] | None:
     (_, operand), *others = node.operands[parameter]
-    if others or isinstance(operand, Reference) or not isinstance(operand, Constant):
+    if others or isinstance(operand, ValueReference) or not isinstance(operand, MilConstant):
         return None
     array = operand.array()
     return tuple(float(v) for v in array.reshape(-1)) if array.size in (1, 3) else None

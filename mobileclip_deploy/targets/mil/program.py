@@ -14,9 +14,9 @@ import torch
 
 from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.targets.mil.constants import Constant, WeightFile
+from mobileclip_deploy.targets.mil.constants import MilConstant, WeightFile
 from mobileclip_deploy.targets.mil.description import Operation, describe_operation, describe_weights
-from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Operand, Reference, read_graph, without_quantization
+from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Operand, ValueReference, read_graph, without_quantization
 from mobileclip_deploy.targets.mil.package import open_package
 from mobileclip_deploy.targets.mil.plan import Step, call, check_shapes, make_plan, unsupported
 from mobileclip_deploy.targets.mil.ports import read_input, read_ports, write_output
@@ -66,11 +66,11 @@ class ConstantStore:
         if key in self._kept:
             return self._kept[key]
         if stored:
-            tensor, costly = value.tensor(), not isinstance(value, Constant)
+            tensor, costly = value.tensor(), not isinstance(value, MilConstant)
         else:
             raw = self.tensor(value, True)
             tensor = raw.to(value.type.dtype.compute)
-            costly = tensor is not raw and isinstance(value, Constant)
+            costly = tensor is not raw and isinstance(value, MilConstant)
         size = tensor.numel() * tensor.element_size()
         if costly and (size <= _SMALL or size <= self._left):
             self._left -= size if size > _SMALL else 0
@@ -276,7 +276,7 @@ class Program:
         """Runs step by step; `values` contains the inputs, then all live values, and at the end the outputs."""
 
         def lookup(operand: Operand, stored: bool) -> Any:
-            return values[operand.name] if isinstance(operand, Reference) else self._store.tensor(operand, stored)
+            return values[operand.name] if isinstance(operand, ValueReference) else self._store.tensor(operand, stored)
 
         for index, step in enumerate(self._steps):
             with torch.inference_mode():

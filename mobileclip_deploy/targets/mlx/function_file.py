@@ -54,7 +54,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Operation:
+class MlxOperation:
     """An operation. `inputs`: indices of values; `settings`: in the order of STATES; `result`: its declared type and
     shape."""
 
@@ -81,7 +81,7 @@ class MlxFunction:
     metadata: str | None
     device: Device
     inputs: tuple[Declared, ...]
-    steps: tuple[Operation | Value, ...]
+    steps: tuple[MlxOperation | Value, ...]
     results: tuple[int, ...]
     names: tuple[tuple[int, int], ...] = field(repr=False, compare=False)
     streams: tuple[int, ...] = field(repr=False, compare=False)
@@ -141,7 +141,7 @@ class _Reader:
             raise Malformed("its inputs have no distinct names")
         self._numbers = {name: index for index, name in enumerate(names)}
         results = self.names()
-        steps: list[Operation | Value] = []
+        steps: list[MlxOperation | Value] = []
         for _ in range(self.size()):
             (name,) = self.names(1)
             step = self.step()
@@ -163,7 +163,7 @@ class _Reader:
             version, metadata, device, inputs, tuple(steps), returned, positions, tuple(self._streams), metadata_range
         )
 
-    def step(self) -> Operation | Value | None:
+    def step(self) -> MlxOperation | Value | None:
         """Reads the value after a name. None for an input."""
         if self.number("b"):
             inputs = tuple(map(self.known, self.names()))
@@ -178,7 +178,7 @@ class _Reader:
             settings = tuple(self.setting(kind) for kind in STATES[name])
             if self.size():
                 raise Malformed(f"{name} has several results")
-            return Operation(name, inputs, settings, self.declared())
+            return MlxOperation(name, inputs, settings, self.declared())
         if not self.number("b"):
             return None
         declared = self.declared()

@@ -12,7 +12,7 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, first_sent
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
-from mobileclip_deploy.targets.mlx.function_file import Declared, MlxFunction, Operation, Value, read_function
+from mobileclip_deploy.targets.mlx.function_file import Declared, MlxFunction, MlxOperation, Value, read_function
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import View, WeightTable, numbers_of
 
@@ -39,9 +39,9 @@ class MlxArtifact(Artifact):
     def outputs(self) -> tuple[TensorInfo, ...]:
         last = self.content.steps[self.content.results[0] - 1]
         computed = last
-        while isinstance(computed, Operation) and computed.name == "AsType" and computed.inputs[0] > 0:
+        while isinstance(computed, MlxOperation) and computed.name == "AsType" and computed.inputs[0] > 0:
             computed = self.content.steps[computed.inputs[0] - 1]
-        is_softmax = isinstance(computed, Operation) and computed.name == "Softmax"
+        is_softmax = isinstance(computed, MlxOperation) and computed.name == "Softmax"
         declared = Declared("", ()) if isinstance(last, Value) else last.result
         return (_info("probabilities" if is_softmax else "embedding", declared),)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import Malformed, first_sentence, reraising, wrapping_runtime_errors
-from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, rewritten
+from mobileclip_deploy.targets.mlx.function_file import MlxFunction, MlxOperation, Value, rewritten
 from mobileclip_deploy.targets.values import require_shape
 
 ALONE = threading.Lock()
@@ -136,7 +136,7 @@ def replayed(function: MlxFunction, given: mx.array, wide: bool = False) -> mx.a
     return values[function.results[0]]
 
 
-def _done(step: Operation, inputs: list[mx.array], wide: bool) -> mx.array:
+def _done(step: MlxOperation, inputs: list[mx.array], wide: bool) -> mx.array:
     settings = [
         getattr(mx, "float32" if wide and setting == "float16" else setting) if isinstance(setting, str) else setting
         for setting in step.settings

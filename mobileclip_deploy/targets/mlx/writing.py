@@ -18,7 +18,7 @@ from mobileclip_deploy.targets.mlx.runner import STREAMS
 from mobileclip_deploy.targets.mlx.storage import RULES
 from mobileclip_deploy.targets.mlx.walking import Packed, Walk
 from mobileclip_deploy.targets.onnx.graph import captured
-from mobileclip_deploy.targets.onnx.weights import Weight, rows_of, weights
+from mobileclip_deploy.targets.onnx.weights import OnnxWeight, rows_of, weights
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers, require_all
@@ -62,7 +62,7 @@ def _walk(graph: ir.Graph, job: TowerJob) -> Walk:
     )
 
 
-def _packed(weight: Weight, grid: Grid) -> Packed:
+def _packed(weight: OnnxWeight, grid: Grid) -> Packed:
     rows = rows_of(weight)
     rows = np.ascontiguousarray(rows.reshape(len(rows), -1))  # also of a 1 x 1 convolution
     assert grid.block is not None

@@ -38,7 +38,7 @@ def taken(node: ir.Node, place: int) -> ir.Value:
     return value
 
 
-class Editor:
+class OnnxEditor:
     """Editor of a model's graph. Nothing is copied: the largest tower has 1.3 GB of weights, shared with the
     network."""
 

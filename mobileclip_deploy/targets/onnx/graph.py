@@ -15,7 +15,7 @@ import torch
 
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
-from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, array, op, taken, write_model
 from mobileclip_deploy.targets.onnx.ids import take_any_ids
 from mobileclip_deploy.targets.onnx.lowering import lower
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
@@ -75,7 +75,7 @@ def write_graph(
 
 def undo(model: ir.Model, mean: Sequence[float], std: Sequence[float]) -> None:
     """Inserts two operations at the start of an image tower that undo a mean and std, which an app has applied."""
-    editor, graph = Editor(model), model.graph
+    editor, graph = OnnxEditor(model), model.graph
     tower_input = graph.inputs[0]
     source = ir.Value(name=tower_input.name, type=tower_input.type, shape=tower_input.shape)
     scaled, pixels = editor.value("pixels_scaled"), editor.value("pixels")
@@ -147,7 +147,7 @@ def split_doubling(model: ir.Model, sliced: bool = True) -> int:
             convolution, which a session does once at its start. False if each convolution gets constants of its own,
             as ONNX Runtime's quantizer requires.
     """
-    editor = Editor(model)
+    editor = OnnxEditor(model)
     convolutions = [(node, count) for node in editor.graph if (count := splits(node)) > 1]
     for node, count in convolutions:
         editor.replace(node, _apart(editor, node, count, sliced))
@@ -170,7 +170,7 @@ def splits(node: ir.Node) -> int:
     return outputs // groups if inputs == 1 and groups > 1 else 0
 
 
-def _apart(editor: Editor, node: ir.Node, count: int, sliced: bool) -> list[ir.Node]:
+def _apart(editor: OnnxEditor, node: ir.Node, count: int, sliced: bool) -> list[ir.Node]:
     """Returns the nodes that replace a convolution: [N, C, H, W] to [N, count * C, H', W'], in the order of its
     outputs."""
     source, *constants = node.inputs
@@ -216,7 +216,7 @@ def halve(model: ir.Model) -> None:
         model: in float32, changed in place. Attributes that are plain numbers, such as a norm's epsilon, stay: they are
             float32 whatever the type of a node's inputs.
     """
-    editor = Editor(model)
+    editor = OnnxEditor(model)
     graph = model.graph
     for value in graph.initializers.values():
         elements = array(value)
@@ -249,7 +249,7 @@ def halve(model: ir.Model) -> None:
             graph.append(op("Cast", [result], [whole], to=ir.DataType.FLOAT))
 
 
-def _widen(editor: Editor, node: ir.Node) -> None:
+def _widen(editor: OnnxEditor, node: ir.Node) -> None:
     source, result = taken(node, 0), node.outputs[0]
     wide = editor.value(f"{source.name}_wide")
     _take_instead(node, source, wide)

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mobileclip_deploy.network.model.variants import TokenizerSpec
-from mobileclip_deploy.targets.onnx.editing import Editor, op
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, op
 
 LAST = np.iinfo(np.int64).max
 
@@ -21,7 +21,7 @@ def take_any_ids(model: ir.Model, tokens: TokenizerSpec, any_length: bool) -> No
         any_length: True if rows of any length are cut and padded to the context first; padding is then the end token,
             so that a shorter row without one ends after its last token.
     """
-    editor, graph = Editor(model), model.graph
+    editor, graph = OnnxEditor(model), model.graph
     tower_ids, length = graph.inputs[0], tokens.context_length
     nodes: list[ir.Node] = []
 

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, array, op, taken
 
 
 def lower(model: ir.Model, opset: int) -> None:
     """Rewrites a model of opset 20 for a lower one, in place. Results are the same, but for the order of sums."""
-    editor = Editor(model)
+    editor = OnnxEditor(model)
     for node in list(editor.graph):
         if node.op_type == "Split" and opset < EQUAL_PARTS:
             node.attributes.pop("num_outputs", None)  # without it, parts are equal
@@ -38,7 +38,7 @@ EQUAL_PARTS = 18
 class _Steps:
     """Nodes that replace one, computed in float32 if that one's input is float16."""
 
-    def __init__(self, editor: Editor, node: ir.Node) -> None:
+    def __init__(self, editor: OnnxEditor, node: ir.Node) -> None:
         self.nodes: list[ir.Node] = []
         self._editor, self._name = editor, str(node.outputs[0].name)
         self.half = taken(node, 0).dtype == ir.DataType.FLOAT16
@@ -62,7 +62,7 @@ class _Steps:
         return self.nodes
 
 
-def _gelu(editor: Editor, node: ir.Node) -> list[ir.Node]:
+def _gelu(editor: OnnxEditor, node: ir.Node) -> list[ir.Node]:
     steps = _Steps(editor, node)
     source = steps.float32(taken(node, 0))
     error = steps.add("Erf", steps.add("Div", source, steps.number(math.sqrt(2))))
@@ -70,7 +70,7 @@ def _gelu(editor: Editor, node: ir.Node) -> list[ir.Node]:
     return steps.done()
 
 
-def _norm(editor: Editor, node: ir.Node) -> list[ir.Node]:
+def _norm(editor: OnnxEditor, node: ir.Node) -> list[ir.Node]:
     steps, last = _Steps(editor, node), [node.attributes.get_int("axis", -1)]
     source, *factors = (steps.float32(value) for value in node.inputs if value is not None)
     centred = steps.add("Sub", source, steps.add("ReduceMean", source, axes=last, keepdims=1))
@@ -82,14 +82,14 @@ def _norm(editor: Editor, node: ir.Node) -> list[ir.Node]:
     return steps.done()
 
 
-def _reduction(editor: Editor, node: ir.Node) -> list[ir.Node]:
+def _reduction(editor: OnnxEditor, node: ir.Node) -> list[ir.Node]:
     axes = array(node.inputs[1]) if len(node.inputs) > 1 else None
     settings = {"keepdims": node.attributes.get_int("keepdims", 1)}
     chosen = {} if axes is None else {"axes": axes.tolist()}
     return [op(node.op_type, [node.inputs[0]], [ir.Value(type=node.outputs[0].type)], "", **settings, **chosen)]
 
 
-Rewrite = Callable[[Editor, ir.Node], list[ir.Node]]
+Rewrite = Callable[[OnnxEditor, ir.Node], list[ir.Node]]
 REWRITES: dict[str, tuple[int, Rewrite]] = {
     "Gelu": (20, _gelu),
     "LayerNormalization": (17, _norm),

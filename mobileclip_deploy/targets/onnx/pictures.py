@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from mobileclip_deploy.network.model.variants import Preprocess
-from mobileclip_deploy.targets.onnx.editing import Editor, op
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, op
 
 MODES: dict[str, dict[str, Any]] = {"bilinear": {"mode": "linear"}, "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5}}
 CHANNELS = 3
@@ -43,7 +43,7 @@ def take_pictures(model: ir.Model, spec: Preprocess) -> None:
     - For large pictures each axis is a product of bytes (`_Front.product`): a third of that time. Rows come before
       columns there, whereas Pillow begins with the columns: more values differ by one level.
     """
-    editor, graph = Editor(model), model.graph
+    editor, graph = OnnxEditor(model), model.graph
     tower_input = graph.inputs[0]
     picture = ir.Value(
         name=tower_input.name, type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(["height", "width", "channels"])
@@ -110,7 +110,7 @@ class _Axis:
 class _Front:
     """Nodes before the tower, in their order."""
 
-    def __init__(self, editor: Editor, spec: Preprocess, constants: dict[bytes, ir.Value] | None = None) -> None:
+    def __init__(self, editor: OnnxEditor, spec: Preprocess, constants: dict[bytes, ir.Value] | None = None) -> None:
         self.spec = spec
         self._editor, self._constants = editor, {} if constants is None else constants
         self.nodes: list[ir.Node] = []

@@ -23,12 +23,12 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.grids.encode import int8_channels
-from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, array, op, taken, write_model
 from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.weights import (
+    OnnxWeight,
     Quantized,
-    Weight,
     as_products,
     dynamic_product,
     four_bits,
@@ -79,7 +79,7 @@ def quantize(model: ir.Model, job: TowerJob, how: Quantizing) -> ir.Model:
     require_all(grids, [weight.layer for weight in weights(model.graph, names)])
     if static:
         model = _static(model, job, names)
-    _store(Editor(model), job, names, grids, static)
+    _store(OnnxEditor(model), job, names, grids, static)
     if how.finish is not None:
         how.finish(model)
     return model
@@ -174,7 +174,7 @@ def choose(
     return max(tried, key=lambda item: -1.0 if math.isnan(item[0]) else item[0])[1]
 
 
-def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
+def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, OnnxWeight]:
     """Returns the weights of convolutions and matrix products that run in int8, by the name of their node's result.
 
     Grouped convolutions run in float: ONNX Runtime's int8 kernel handles each group separately, which takes four times
@@ -185,7 +185,7 @@ def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
     return {str(node.outputs[0].name): weight for weight, node in products if node.attributes.get_int("group", 1) == 1}
 
 
-def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage, static: bool) -> None:
+def _store(editor: OnnxEditor, job: TowerJob, names: Mapping[str, str], grids: Storage, static: bool) -> None:
     """Stores every weight that is still float32 on its grid. Products become dynamic if their inputs are measured at
     run time."""
     precision = precision_of(job.precision)
@@ -209,7 +209,7 @@ def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Stora
 SIXTEEN_BITS = 21  # the first opset in which QuantizeLinear has uint16; no other operator used here changed
 
 
-def surroundings(weight: Weight) -> tuple[str, str]:
+def surroundings(weight: OnnxWeight) -> tuple[str, str]:
     """Returns the values before and after a node that are rounded when it runs in int8: its input and its output. If
     only the addition of a bias takes the output, its sum is rounded instead."""
     source, result = taken(weight.node, 0), weight.node.outputs[0]
@@ -218,7 +218,7 @@ def surroundings(weight: Weight) -> tuple[str, str]:
     return str(source.name), str(result.name)
 
 
-def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping[str, Range]) -> None:
+def quantize_static(model: ir.Model, chosen: Collection[OnnxWeight], ranges: Mapping[str, Range]) -> None:
     """Makes these nodes run in int8: weights with one scale per output channel, inputs and outputs with one per tensor.
 
     A value is rounded once for all its int8 consumers. A convolution's consumers in float take the rounded result too.
@@ -227,7 +227,7 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
     Args:
         ranges: ranges of the values that `surroundings` names.
     """
-    editor = Editor(model)
+    editor = OnnxEditor(model)
     if any(value_range.zero_point.dtype == np.uint16 for value_range in ranges.values()):
         model.graph.opset_imports[""] = max(model.graph.opset_imports[""], SIXTEEN_BITS)
     by_node = {weight.node: weight for weight in chosen}
@@ -248,7 +248,7 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
     editor.drop_unused()
 
 
-def _rounding(editor: Editor, exact: ir.Value, rounded: ir.Value, name: str, known: Range) -> list[ir.Node]:
+def _rounding(editor: OnnxEditor, exact: ir.Value, rounded: ir.Value, name: str, known: Range) -> list[ir.Node]:
     """Returns the nodes that round an exact value to integers and dequantize it; their names derive from `name`."""
     scale = editor.constant(f"{name}_scale", np.asarray(known.scale))
     zero = editor.constant(f"{name}_zero", np.asarray(known.zero_point))
@@ -259,7 +259,7 @@ def _rounding(editor: Editor, exact: ir.Value, rounded: ir.Value, name: str, kno
     ]
 
 
-def _bias(weight: Weight) -> ir.Node | None:
+def _bias(weight: OnnxWeight) -> ir.Node | None:
     """Returns the addition of a constant that is the only consumer of a product. None if there is none."""
     result = weight.node.outputs[0]
     users = result.consumers()
@@ -269,7 +269,7 @@ def _bias(weight: Weight) -> ir.Node | None:
     return users[0] if others and array(others[0]) is not None else None
 
 
-def _int8(editor: Editor, weight: Weight, source: Range) -> list[ir.Node]:
+def _int8(editor: OnnxEditor, weight: OnnxWeight, source: Range) -> list[ir.Node]:
     """Returns the nodes that dequantize a weight and its bias, and connects the weight's node to them."""
     node, name = weight.node, weight.name
     integers, scales = int8_channels(weight.values, weight.channels)

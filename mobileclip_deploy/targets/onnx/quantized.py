@@ -20,7 +20,7 @@ from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import Malformed, reraising
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
-from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
+from mobileclip_deploy.targets.quantized import QuantizedFile, QuantizeOps, quantized_values
 
 ONE = "plain_one"
 DYNAMIC = "DynamicQuantizeLinear"
@@ -108,7 +108,7 @@ def _limits(node: Node) -> tuple[int, int]:
     return int(ends.min), int(ends.max)
 
 
-PAIR = Pair(
+PAIR = QuantizeOps(
     quantize=("QuantizeLinear", "x", "y_scale", "y_zero_point"),
     dequantize=("DequantizeLinear", "x", "x_scale", "x_zero_point"),
     shapes=("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast"),

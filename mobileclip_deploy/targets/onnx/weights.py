@@ -20,13 +20,13 @@ import onnx_ir as ir
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
-from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, array, op, taken
 
 MICROSOFT = "com.microsoft"
 
 
 @dataclass(frozen=True)
-class Weight:
+class OnnxWeight:
     """A constant as one node takes it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Weight:
         return str(self.value.name)
 
 
-def weights(graph: ir.Graph, names: Mapping[str, str]) -> Iterator[Weight]:
+def weights(graph: ir.Graph, names: Mapping[str, str]) -> Iterator[OnnxWeight]:
     """Yields the weights of these layers that are still floats, in the graph's order. A weight that several nodes share
     comes once.
 
@@ -63,19 +63,19 @@ def weights(graph: ir.Graph, names: Mapping[str, str]) -> Iterator[Weight]:
         if values is None or value in seen or values.ndim < 2:
             continue
         inputs_first = node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get_int("transB", 0))
-        weight = Weight(node, value, values, 1 if inputs_first else 0)
+        weight = OnnxWeight(node, value, values, 1 if inputs_first else 0)
         layer = names.get(weight_sha256(rows_of(weight)))
         if layer is not None:
             seen.add(value)
             yield replace(weight, layer=layer)
 
 
-def rows_of(weight: Weight) -> npt.NDArray[np.float32]:
+def rows_of(weight: OnnxWeight) -> npt.NDArray[np.float32]:
     """Returns a product's weight or a table in torch's layout: [outputs, inputs], or [rows, width]."""
     return weight.values.T if weight.channels == 1 else weight.values
 
 
-def restore_int8(editor: Editor, weight: Weight) -> None:
+def restore_int8(editor: OnnxEditor, weight: OnnxWeight) -> None:
     """Stores a weight as int8 and dequantizes it before its node.
 
     This uses Cast and Mul rather than DequantizeLinear. ONNX Runtime computes these two once, when the session starts,
@@ -104,7 +104,7 @@ def restore_int8(editor: Editor, weight: Weight) -> None:
     weight.value.replace_all_uses_with(product)
 
 
-def quantized_table(editor: Editor, weight: Weight) -> None:
+def quantized_table(editor: OnnxEditor, weight: OnnxWeight) -> None:
     """Stores a look-up table as int8, with the look-up between DequantizeLinear and QuantizeLinear of one scale.
 
     An NPU takes int8 tables only in this form. The look-up returns integers, which that scale leaves unchanged, and the
@@ -130,7 +130,7 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
     editor.replace(weight.node, nodes)
 
 
-def four_bits(editor: Editor, weight: Weight, block: int) -> None:
+def four_bits(editor: OnnxEditor, weight: OnnxWeight, block: int) -> None:
     """Stores the weight of a MatMul, or a look-up table, as int4 in blocks of inputs. Its node is rewritten to take it.
 
     A product becomes ONNX Runtime's own operation: onnx has no blocks before opset 21.
@@ -152,7 +152,7 @@ def four_bits(editor: Editor, weight: Weight, block: int) -> None:
 
 
 def _table_of_halves(
-    editor: Editor, weight: Weight, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]
+    editor: OnnxEditor, weight: OnnxWeight, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]
 ) -> None:
     """Stores a look-up table with two elements per byte [rows, width / 2], which are separated after a row is looked
     up.
@@ -197,7 +197,7 @@ def _table_of_halves(
 CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
-def as_products(editor: Editor) -> None:
+def as_products(editor: OnnxEditor) -> None:
     """Rewrites every 1 x 1 convolution of one group as transpose, product, sum and transpose.
 
     A GELU between two of them is computed with channels last too, so that nothing is transposed twice.
@@ -217,7 +217,9 @@ def as_products(editor: Editor) -> None:
     editor.drop_unused()
 
 
-def _product(editor: Editor, node: ir.Node, last: dict[ir.Value | None, ir.Value]) -> tuple[list[ir.Node], ir.Value]:
+def _product(
+    editor: OnnxEditor, node: ir.Node, last: dict[ir.Value | None, ir.Value]
+) -> tuple[list[ir.Node], ir.Value]:
     """Returns the nodes that replace a convolution, and its result with channels last."""
     source, weight, biases, (result,) = taken(node, 0), taken(node, 1), node.inputs[2:], node.outputs
     values = array(weight)  # [outputs, inputs, 1, 1]
@@ -250,7 +252,7 @@ Quantized = dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]]
 """Quantized inputs of products: integers, scale and zero point."""
 
 
-def dynamic_product(editor: Editor, weight: Weight, quantized: Quantized) -> None:
+def dynamic_product(editor: OnnxEditor, weight: OnnxWeight, quantized: Quantized) -> None:
     """Replaces a MatMul or Gemm by integers times integers, one scale per output channel.
 
     ONNX Runtime fuses DynamicQuantizeLinear, MatMulInteger, Cast, Mul and Add into one operator.

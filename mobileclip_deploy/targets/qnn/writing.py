@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.onnx.editing import Editor, array, op
+from mobileclip_deploy.targets.onnx.editing import OnnxEditor, array, op
 from mobileclip_deploy.targets.onnx.graph import write_graph
 from mobileclip_deploy.targets.onnx.quantization import Quantizing
 from mobileclip_deploy.targets.qnn.chips import Chip
@@ -68,7 +68,7 @@ def _write_context(source: Path, label: str, chip: Chip, cpu: bool, tokens: int)
 def lift_norms(model: ir.Model, contexts: Sequence[int] = ()) -> None:
     """Makes norms of [N, MISREAD, C] with results rounded to 16 bits work on [N, MISREAD, 1, C]; results are the same.
     `contexts` lists the possible sizes of a free second dimension."""
-    editor = Editor(model)
+    editor = OnnxEditor(model)
     for node in [
         node for node in editor.graph if node.op_type == "LayerNormalization" and _is_misread(node.outputs[0], contexts)
     ]:

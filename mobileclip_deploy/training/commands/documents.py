@@ -6,12 +6,12 @@ from typing import Any
 
 from mobileclip_deploy.cli.schemas import widened
 from mobileclip_deploy.training.language.distilling import DistilledTower
-from mobileclip_deploy.training.reinforcement.index import Index
+from mobileclip_deploy.training.reinforcement.index import ShardIndex
 from mobileclip_deploy.training.trainer.running import Trained
 
 ReinforcedDocument = widened(
     "ReinforcedDocument",
-    Index,
+    ShardIndex,
     "The dataset at `output`, with its index; shards `made` now, and those `kept` from an earlier run.",
     without=("shards",),
     every=True,

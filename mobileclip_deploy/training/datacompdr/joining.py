@@ -21,7 +21,7 @@ ENDINGS = {"text": ("txt",), "synthetic": ("syn.json",), "parameters": ("paug.js
 ABSENT = -1
 
 
-class Rows(NamedTuple):
+class SamplePositions(NamedTuple):
     """Positions of samples, as arrays and not objects: DataCompDR-12M then takes about a gigabyte, which loading
     processes share. `file`: index of each sample's reinforced shard [N]. `places`: offset and size of each of PARTS [N,
     5, 2] (offset -1: it is absent). `apart`: whether image and text are in the shard of images [N, 2]. `kind`: index of
@@ -39,7 +39,7 @@ class Joined:
 
     shards: tuple[Path, ...]
     images: tuple[Path | None, ...]
-    rows: Rows
+    rows: SamplePositions
     without_image: int = 0
     without_text: int = 0
     bad: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
         raise InvalidInput(f"{folder} has no shards (*.tar)")
     others = _others(folder, shards, images)
     bad: list[str] = []
-    parts: list[Rows] = []
+    parts: list[SamplePositions] = []
     counts = {"image": 0, "text": 0}
     for index, (shard, other) in enumerate(zip(shards, others, strict=True)):
         progress(f"reading shard {index + 1} of {len(shards)}")
@@ -103,7 +103,7 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
     return Joined(
         shards=tuple(shards),
         images=tuple(others),
-        rows=Rows(*map(np.concatenate, zip(*parts, strict=True))),
+        rows=SamplePositions(*map(np.concatenate, zip(*parts, strict=True))),
         without_image=counts["image"],
         without_text=counts["text"],
         bad=bad,
@@ -124,7 +124,9 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
     return [by_path.get(shard.relative_to(folder).with_suffix(""), by_stem.get(shard.stem)) for shard in shards]
 
 
-def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> Rows:
+def _samples(
+    number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None
+) -> SamplePositions:
     inside = scan(shard)
     outside = _by_uid(other, scan(other), inside) if other is not None else {}
     positions: list[list[tuple[int, int]]] = []
@@ -154,7 +156,7 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
         )
         apart.append((image_apart, text_apart))
         kinds.append(kind)
-    return Rows(
+    return SamplePositions(
         np.full(len(kinds), number, np.int32),
         np.array(positions, np.int64).reshape(-1, len(PARTS), 2),
         np.array(apart, np.bool_).reshape(-1, 2),

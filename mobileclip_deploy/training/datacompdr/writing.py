@@ -29,13 +29,13 @@ from mobileclip_deploy.network.model.preprocessing import decode_image
 from mobileclip_deploy.training.datacompdr import members
 from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, draw, replay
 from mobileclip_deploy.training.reinforcement.building import ShardFormat, ShardJob
-from mobileclip_deploy.training.reinforcement.index import PUBLISHED, Index, ShardEntry
+from mobileclip_deploy.training.reinforcement.index import PUBLISHED, ShardEntry, ShardIndex
 from mobileclip_deploy.training.reinforcement.teachers import Teacher, loaded
 
 NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 
-def _write(job: ShardJob, index: Index, folder: Path) -> ShardEntry:
+def _write(job: ShardJob, index: ShardIndex, folder: Path) -> ShardEntry:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for row_index, row in enumerate(job.rows, start=job.first):
@@ -49,7 +49,7 @@ def _write(job: ShardJob, index: Index, folder: Path) -> ShardEntry:
     return ShardEntry(file=name, sha256=hashlib.sha256(content).hexdigest(), first=job.first, rows=len(job.rows))
 
 
-def _sample(row: Pair, number: int, job: ShardJob, index: Index) -> Iterator[tuple[str, bytes]]:
+def _sample(row: Pair, number: int, job: ShardJob, index: ShardIndex) -> Iterator[tuple[str, bytes]]:
     file = job.folder / row.image
     if row.text is None:
         raise InvalidInput(f"{file} has no caption, which DataCompDR's format needs; give pairs with texts")
@@ -121,7 +121,7 @@ def _pth_gz(arrays: dict[str, Tensor]) -> bytes:
     return gzip.compress(stream.getvalue(), mtime=0)
 
 
-def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
+def _digests(folder: Path, index: ShardIndex, entry: ShardEntry) -> list[str]:
     file = folder / entry.file
     if file_sha256(file) != entry.sha256:
         raise InvalidInput(f"{file} is damaged (its checksum differs from the index's)")

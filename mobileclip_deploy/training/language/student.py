@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.checkpoints.fitting import CandidateIdentity
 from mobileclip_deploy.network.checkpoints.identity import identify
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -115,7 +115,7 @@ def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tok
     the dtype of the teacher's, and the vocabulary goes into the metadata."""
     identity = identify(open_tensors(teacher))
     card = identity.variant.with_tokenizer(tokens).with_text_form(made.form)
-    candidate = Candidate(card, identity.layout, identity.towers)
+    candidate = CandidateIdentity(card, identity.layout, identity.towers)
     file, stored_keys = identity.file, identity.candidate.expected
     dtype = file.read(stored_keys["text.projection.weight"].key).dtype
     keys = {

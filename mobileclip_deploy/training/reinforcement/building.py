@@ -21,7 +21,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.pairs import Pair, Pairs
 from mobileclip_deploy.network.model.preprocessing import load_image
 from mobileclip_deploy.training.reinforcement.augmentation import draw
-from mobileclip_deploy.training.reinforcement.index import INDEX, OURS, PAIRS, Index, ShardEntry, read_index
+from mobileclip_deploy.training.reinforcement.index import INDEX, OURS, PAIRS, ShardEntry, ShardIndex, read_index
 from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
 from mobileclip_deploy.training.reinforcement.teachers import BATCH, SharedTeacher, Teacher, Views, loaded, share
@@ -54,15 +54,15 @@ class ShardFormat:
 
     format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"]
     dtype: Literal["bfloat16", "float32"]
-    write: Callable[[ShardJob, Index, Path], ShardEntry]
-    digests: Callable[[Path, Index, ShardEntry], list[str]]
+    write: Callable[[ShardJob, ShardIndex, Path], ShardEntry]
+    digests: Callable[[Path, ShardIndex, ShardEntry], list[str]]
 
 
-def _write(job: ShardJob, index: Index, folder: Path) -> ShardEntry:
+def _write(job: ShardJob, index: ShardIndex, folder: Path) -> ShardEntry:
     return write_shard(folder, job.first, _embed(job, index))
 
 
-def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
+def _digests(folder: Path, index: ShardIndex, entry: ShardEntry) -> list[str]:
     return [bytes(digest).hex() for digest in read_shard(folder, index, entry).image_sha256.numpy()]
 
 
@@ -89,7 +89,7 @@ class Reinforced:
     """A complete dataset in `folder`; `made` and `kept` count shards that were written now, or were already intact."""
 
     folder: Path
-    index: Index
+    index: ShardIndex
     captioned: bool
     made: int
     kept: int
@@ -123,7 +123,7 @@ def reinforce(
         )
     lines, shard_format = pairs.as_lines(), settings.shard_format
     ours = shard_format.format == OURS
-    expected = Index(
+    expected = ShardIndex(
         format=shard_format.format,
         dtype=shard_format.dtype,
         images=str(pairs.folder.resolve()),
@@ -195,7 +195,9 @@ def _shared(
         yield [share(teacher, claim.partial / f"{index}.safetensors") for index, teacher in enumerate(teachers)]
 
 
-def _make(shard_format: ShardFormat, job: ShardJob, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
+def _make(
+    shard_format: ShardFormat, job: ShardJob, index: ShardIndex, folder: Path, scheduler: str | None
+) -> ShardEntry:
     """Makes one shard, in this process or in a worker."""
     if scheduler is not None:
         torch.set_num_threads(1)  # sums of float32 depend on the number of threads
@@ -208,7 +210,7 @@ def _make(shard_format: ShardFormat, job: ShardJob, index: Index, folder: Path, 
     return shard_format.write(job, index, folder)
 
 
-def _begun(folder: Path, wanted: Index, lines: str, force: bool) -> Index:
+def _begun(folder: Path, wanted: ShardIndex, lines: str, force: bool) -> ShardIndex:
     """Returns the index of a stored dataset that can be resumed, or a new one."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
@@ -233,7 +235,7 @@ def _begun(folder: Path, wanted: Index, lines: str, force: bool) -> Index:
     return wanted
 
 
-def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, shard_format: ShardFormat) -> bool:
+def _holds(folder: Path, index: ShardIndex, entry: ShardEntry, pairs: Pairs, shard_format: ShardFormat) -> bool:
     """Returns whether a shard is whole and of the current pictures: equal names and captions do not prove that."""
     rows = pairs.rows[entry.first : entry.first + entry.rows]
     try:
@@ -242,7 +244,7 @@ def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, shard_fo
         return False  # it is made again, or refused with the picture's name
 
 
-def _embed(job: ShardJob, index: Index) -> Shard:
+def _embed(job: ShardJob, index: ShardIndex) -> Shard:
     digests, parameters = [], []
     policy, rows = index.policy or AugmentationPolicy(), job.rows
     embedders = [(teacher, Views(teacher)) for teacher in map(loaded, job.teachers)]

@@ -47,7 +47,7 @@ class ShardEntry(BaseModel, frozen=True, extra="forbid"):
     rows: int
 
 
-class Index(BaseModel, frozen=True, extra="forbid"):
+class ShardIndex(BaseModel, frozen=True, extra="forbid"):
     """index.json; the format is described in docs/reinforcement.md. With shards in the published form it adds teachers
     and completeness, which those lack. Augmentations are then the published ones, without `parameters` and policy.
 
@@ -74,7 +74,7 @@ class Index(BaseModel, frozen=True, extra="forbid"):
         """Number of pairs in the shards."""
         return sum(shard.rows for shard in self.shards)
 
-    def differences(self, other: Index) -> list[str]:
+    def differences(self, other: ShardIndex) -> list[str]:
         """Returns names of the fields that decide the content and differ. Completed shards and the images' folder are
         not compared."""
         pairs = zip(self.teachers, other.teachers, strict=False)
@@ -99,11 +99,11 @@ class Index(BaseModel, frozen=True, extra="forbid"):
         write_whole(folder / INDEX, self.model_dump_json(indent=2) + "\n")
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Path) -> ShardIndex:
     """Reads the index of a reinforced dataset.
 
     Raises:
         InvalidInput: missing, damaged, or of another version.
     """
     missing = f"{folder} is not a reinforced dataset (it has no {INDEX}); create one with `mobileclip-deploy reinforce`"
-    return read_model(Index, folder / INDEX, missing, "; create the dataset again in another folder")
+    return read_model(ShardIndex, folder / INDEX, missing, "; create the dataset again in another folder")

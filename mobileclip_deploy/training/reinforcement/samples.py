@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.pictures.text_files import read_text
 from mobileclip_deploy.training.reinforcement.augmentation import crop, draw, transform
-from mobileclip_deploy.training.reinforcement.index import OURS, PAIRS, Index, TeacherEntry, read_index
+from mobileclip_deploy.training.reinforcement.index import OURS, PAIRS, ShardIndex, TeacherEntry, read_index
 from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.shards import read_shard
 
@@ -231,7 +231,7 @@ class ReinforcedDataset(PairDataset):
         )
 
 
-def _pairs(folder: Path, index: Index, images: Path | None) -> Pairs:
+def _pairs(folder: Path, index: ShardIndex, images: Path | None) -> Pairs:
     file = folder / PAIRS
     text = read_text(file, PAIRS_BYTES)
     if content_sha256(text.encode()) != index.pairs_sha256:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mobileclip_deploy.base.files import read_regular, write_whole
 from mobileclip_deploy.errors import REASON, InvalidInput, reraising
-from mobileclip_deploy.training.reinforcement.index import Index, ShardEntry
+from mobileclip_deploy.training.reinforcement.index import ShardEntry, ShardIndex
 
 SHARDS = f"shard-{'[0-9]' * 8}*.safetensors"
 SHARD_BYTES = 8 << 30
@@ -51,7 +51,7 @@ def write_shard(folder: Path, first: int, shard: Shard) -> ShardEntry:
     return ShardEntry(file=name, sha256=hashlib.sha256(content).hexdigest(), first=first, rows=rows)
 
 
-def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
+def read_shard(folder: Path, index: ShardIndex, entry: ShardEntry) -> Shard:
     """Reads a shard and checks it against the index.
 
     Raises:
@@ -70,7 +70,7 @@ def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
 _AGAIN = "repeat the same `mobileclip-deploy reinforce`, which replaces missing and damaged shards"
 
 
-def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: Path) -> Shard:
+def _checked(tensors: dict[str, Tensor], index: ShardIndex, entry: ShardEntry, file: Path) -> Shard:
     count = len(index.teachers)
     try:
         shard = Shard(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.checkpoints.fitting import CandidateIdentity
 from mobileclip_deploy.network.checkpoints.identity import TUNED_FROM
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.preprocessing import METADATA
@@ -173,7 +173,7 @@ def write_weights(model: MobileCLIP, path: Path, tuned_from: str | None = None) 
     """Writes a checkpoint in training form, float32, in the first layout that the variant's card names. `tuned_from`:
     name of the file that the training began with."""
     layout, state = _layout(model.variant), model.state_dict()
-    candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
+    candidate = CandidateIdentity(load_variant(model.variant.name), layout, model.towers)
     tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})
     metadata = {"variant": model.variant.name, "layout": layout, "form": "training"}
     if model.provenance is not None and (pictures := model.provenance.preprocess) is not None:

@@ -26,7 +26,7 @@ from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.browser import driver as driving
 from mobileclip_deploy.benchmark.browser.driver import BrowserDriver
-from mobileclip_deploy.benchmark.browser.launching import Browser
+from mobileclip_deploy.benchmark.browser.launching import BrowserProcess
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.documents import read_stream
 from mobileclip_deploy.benchmark.judgement import run_warnings
@@ -158,7 +158,7 @@ def test_what_takes_less_than_a_hundred_steps_of_the_clock_is_timed_several_time
     assert json.loads(done.stdout) == [25, 2, 1, 1, 100, 34]
 
 
-class StandIn(Browser):
+class StandIn(BrowserProcess):
     """Runs the stand-in page. It begins as the lines of the file `program` say, one a start; then it goes on."""
 
     def start(self, address: str, profile: Path) -> subprocess.Popen[bytes]:
@@ -170,10 +170,10 @@ class StandIn(Browser):
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Browser], BrowserDriver]:
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[BrowserProcess], BrowserDriver]:
     """The driver on a given browser, without a runtime to serve."""
 
-    def of(browser: Browser) -> BrowserDriver:
+    def of(browser: BrowserProcess) -> BrowserDriver:
         monkeypatch.setattr(driving, "find_browser", lambda selector: browser)
         monkeypatch.setattr(driving, "runtime_folder", lambda progress: tmp_path)
         monkeypatch.setattr(driving, "FILES", {})
@@ -184,7 +184,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Browse
 
 
 def test_a_browser_that_ends_is_started_again_and_no_round_is_lost(
-    tmp_path: Path, started: Callable[[Browser], BrowserDriver]
+    tmp_path: Path, started: Callable[[BrowserProcess], BrowserDriver]
 ) -> None:
     found = plan(tmp_path / "job")
     # Twice in a row it does not get as far as asking; a start that did so between them is no reason to give up.
@@ -196,7 +196,7 @@ def test_a_browser_that_ends_is_started_again_and_no_round_is_lost(
 
 
 def test_a_browser_that_ends_whenever_it_has_opened_the_page_is_given_up(
-    tmp_path: Path, started: Callable[[Browser], BrowserDriver]
+    tmp_path: Path, started: Callable[[BrowserProcess], BrowserDriver]
 ) -> None:
     (tmp_path / "starts").write_text("says hello\n" * 3)
     browser = StandIn("chromium", str(tmp_path / "starts"))
@@ -205,24 +205,26 @@ def test_a_browser_that_ends_whenever_it_has_opened_the_page_is_given_up(
         started(browser).run(plan(tmp_path / "job"), silent)
 
 
-def test_a_browser_that_does_not_start_says_so(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
+def test_a_browser_that_does_not_start_says_so(
+    tmp_path: Path, started: Callable[[BrowserProcess], BrowserDriver]
+) -> None:
     with pytest.raises(
         RuntimeFailed, match=r"/bin/false did not open the page .it ended.: check that it starts by hand"
     ):
-        started(Browser("chromium", "/bin/false")).run(plan(tmp_path / "job"), silent)
+        started(BrowserProcess("chromium", "/bin/false")).run(plan(tmp_path / "job"), silent)
     program = script(tmp_path / "browser", "printf 'first\\n\\033[31mno display\\033[0m \\377\\n\\n' >&2")
     with pytest.raises(RuntimeFailed, match=r"[(]it ended, and its last line was: no display \ufffd[)]: "):
-        started(Browser("chromium", str(program))).run(plan(tmp_path / "again"), silent)
+        started(BrowserProcess("chromium", str(program))).run(plan(tmp_path / "again"), silent)
     program.write_text("#!/bin/sh\necho '[1:FATAL:a.cc:3] Socket path too long' >&2; echo helper >&2\n")
     with pytest.raises(RuntimeFailed, match=r"last line was: \[1:FATAL:a\.cc:3\] Socket path too long\): "):
-        started(Browser("chromium", str(program))).run(plan(tmp_path / "fatal"), silent)
+        started(BrowserProcess("chromium", str(program))).run(plan(tmp_path / "fatal"), silent)
 
 
 @pytest.mark.parametrize("selector", ["serve", "lan"])
 def test_serving_waits_for_whoever_opens_the_page(
-    selector: str, tmp_path: Path, started: Callable[[Browser], BrowserDriver], monkeypatch: pytest.MonkeyPatch
+    selector: str, tmp_path: Path, started: Callable[[BrowserProcess], BrowserDriver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver = started(Browser("chromium", "/bin/false"))
+    driver = started(BrowserProcess("chromium", "/bin/false"))
     driver.selector = selector
     monkeypatch.setattr(driving, "local_address", lambda: "127.0.0.1")
     found, pages, before = plan(tmp_path / "job"), [], []
@@ -344,7 +346,7 @@ def test_a_browsers_command_line_does_not_name_the_secret(tmp_path: Path) -> Non
     for family in ("chromium", "firefox"):
         own = folder / family
         own.mkdir()
-        assert Browser(family, str(program)).start("http://127.0.0.1:1/s3cret/?a&b", own).wait(60) == 0
+        assert BrowserProcess(family, str(program)).start("http://127.0.0.1:1/s3cret/?a&b", own).wait(60) == 0
         assert "s3cret" not in (tmp_path / "words").read_text()
         assert "url=http://127.0.0.1:1/s3cret/?a&amp;b" in (own / "start.html").read_text()
 

@@ -17,7 +17,7 @@ Level = Literal["leaves", "risk", "advice"]
 
 
 @dataclass(frozen=True)
-class Source:
+class RuleSource:
     """Title and address of a rule's source."""
 
     title: str
@@ -91,14 +91,14 @@ class Rule(Generic[Looked]):
     name: str
     level: Level
     text: str
-    sources: tuple[Source, ...]
+    sources: tuple[RuleSource, ...]
     check: Check[Looked]
 
 
 class Rules(list[Rule[Looked]]):
     """Rules in the order in which their checks are written, the worst first."""
 
-    def add(self, name: str, level: Level, text: str, *sources: Source) -> Callable[[Check[Looked]], Check[Looked]]:
+    def add(self, name: str, level: Level, text: str, *sources: RuleSource) -> Callable[[Check[Looked]], Check[Looked]]:
         """Returns a decorator that makes a check a rule. See `Rule`."""
 
         def added(check: Check[Looked]) -> Check[Looked]:

@@ -1,29 +1,29 @@
 """Public sources of the rules. Statements of experimenters are cited as theirs."""
 
-from mobileclip_deploy.targets.mil.lint.rule import Source
+from mobileclip_deploy.targets.mil.lint.rule import RuleSource
 
 
-def issue(repository: str, number: int, title: str) -> Source:
+def issue(repository: str, number: int, title: str) -> RuleSource:
     """Returns an issue in one of Apple's repositories."""
-    return Source(f"{repository} #{number}: {title}", f"https://github.com/apple/{repository}/issues/{number}")
+    return RuleSource(f"{repository} #{number}: {title}", f"https://github.com/apple/{repository}/issues/{number}")
 
 
 # Apple's own words.
-TRANSFORMERS = Source(
+TRANSFORMERS = RuleSource(
     "Apple, Deploying Transformers on the Apple Neural Engine",
     "https://machinelearning.apple.com/research/neural-engine-transformers",
 )
-TYPED_EXECUTION = Source(
+TYPED_EXECUTION = RuleSource(
     "Apple, coremltools guide: Typed Execution, workflow",
     "https://apple.github.io/coremltools/docs-guides/source/typed-execution-example.html",
 )
-FLEXIBLE_SHAPES = Source(
+FLEXIBLE_SHAPES = RuleSource(
     "Apple engineer: with a range only the default shape runs on the Neural Engine",
     "https://developer.apple.com/forums/thread/724930",
 )
 RANK = issue("coremltools", 1723, "no tensor of rank above five")
 RECURRENT = issue("coremltools", 1780, "RNN and LSTM are not supported on the Neural Engine")
-QUANTIZED_ACTIVATIONS = Source(
+QUANTIZED_ACTIVATIONS = RuleSource(
     "Apple, coremltools guide: optimizations by system",
     "https://apple.github.io/coremltools/docs-guides/source/opt-whats-new.html",
 )
@@ -34,38 +34,38 @@ ENUMERATED = issue("coremltools", 1909, "layer_norm under enumerated shapes is n
 GATHER = issue("coremltools", 1103, "gather runs on the CPU")
 
 # Core ML's own compute plans, published.
-COMPUTE_PLAN = Source(
+COMPUTE_PLAN = RuleSource(
     "MLComputePlan of a WhisperKit text decoder: gather is supported on the CPU alone",
     "https://huggingface.co/SingularityUS/atc-whisperkit/blob/main/small/TextDecoder.mlcomputeplan.json",
 )
-DETECTOR_PLAN = Source(
+DETECTOR_PLAN = RuleSource(
     "rf-detr #1495, MLComputePlan: topk and the ops on its integer indices leave",
     "https://github.com/roboflow/rf-detr/pull/1495",
 )
 
 # Experimenters.
-CAPABILITIES = Source("ANEForge, capabilities", "https://aneforge.readthedocs.io/en/latest/capabilities/")
-CATALOG = Source("ANEForge, catalog of MIL ops by chip", "https://aneforge.readthedocs.io/en/latest/op-catalog/")
-DESIGN_RULES = Source(
+CAPABILITIES = RuleSource("ANEForge, capabilities", "https://aneforge.readthedocs.io/en/latest/capabilities/")
+CATALOG = RuleSource("ANEForge, catalog of MIL ops by chip", "https://aneforge.readthedocs.io/en/latest/op-catalog/")
+DESIGN_RULES = RuleSource(
     "ANE guide, 17: model-design rules",
     "https://ane-guide.readthedocs.io/en/latest/part-5-practice/17-model-design-rules.html",
 )
-NUMERICS = Source(
+NUMERICS = RuleSource(
     "ANE guide, 3: numerics", "https://ane-guide.readthedocs.io/en/latest/part-1-machine/03-numerics.html"
 )
-SATURATION = Source(
+SATURATION = RuleSource(
     "ANEForge #116: results of matmul above 32,752 become infinite",
     "https://github.com/sbryngelson/ANEForge/pull/116",
 )
-EXPERIMENTS = Source(
+EXPERIMENTS = RuleSource(
     "M. Hollemans, The Neural Engine: unsupported layers",
     "https://github.com/hollance/neural-engine/blob/master/docs/unsupported-layers.md",
 )
-KERNEL_WARNING = Source(
+KERNEL_WARNING = RuleSource(
     "neural-engine #2: the compiler's warning, (dilated) kernel width above 13",
     "https://github.com/hollance/neural-engine/issues/2",
 )
-MODEL_SIZE = Source(
+MODEL_SIZE = RuleSource(
     "eeANE 1.6.1: from macOS 27 a compiled model above 1 GiB runs on the CPU",
     "https://github.com/xhighhongo41/eeANE/releases",
 )
