@@ -80,13 +80,21 @@ class Paired:
         return "; ".join([*parts, f"KL {self.divergence:.2g} nats"])
 
 
-def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False) -> Paired:
+def paired_looks(
+    own: Looks,
+    found: Looks,
+    figures: Sequence[str],
+    bound: float,
+    exact: bool = False,
+    views: Sequence[int] = (1, len(VIEWS)),
+) -> Paired:
     """Compares `found` with the reference `own`, figure by figure.
 
     Args:
         figures: names in `Measurement.hits`; those that the dataset does not have are left out.
         bound: in points; the other views are measured only if the first leaves a loss undecided.
         exact: the two compute the same except for rounding in float32.
+        views: numbers of views, each used if the one before it decides nothing.
 
     Raises:
         InvalidInput: an image cannot be used.
@@ -94,7 +102,7 @@ def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float,
     before, after = own.plain, found.plain
     apart = divergence(before.images, after.images, (before.texts, after.texts), own.embedder.scores.scale)
     paired = Paired({}, apart)
-    for count in (1, len(VIEWS)):
+    for count in views:
         both = own.runs(count), found.runs(count)
         pairs = {name: (_hits(both[0], name), _hits(both[1], name)) for name in figures if name in before.hits}
         paired = Paired({name: paired_loss(*hits, exact) for name, hits in pairs.items()}, apart)

@@ -188,7 +188,8 @@ class _Search:
         if trials.evidence.task is None:
             return True
         self._go_on()
-        paired = trials.losses(candidate, trials.evidence.task, bound)
+        is_default = candidate.precisions == self._default
+        paired = trials.losses(candidate, trials.evidence.task, bound, is_default)
         self.confirmed += 1
         outcome = paired.outcome(bound)
         self._record(
@@ -198,7 +199,7 @@ class _Search:
             reason=NOT_CONFIRMED if outcome == "passed" else paired.describe(bound),
             more=paired.more_for(bound) if outcome == "undecided" else None,
         )
-        return outcome == "passed" or (outcome == "undecided" and candidate.precisions == self._default)
+        return outcome == "passed" or (outcome == "undecided" and is_default)
 
     def log(self) -> SearchLog:
         """Returns the log of all trials so far."""

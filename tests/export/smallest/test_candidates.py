@@ -10,6 +10,7 @@ import pytest
 from tiny import filled
 
 from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.evaluation import looks
 from mobileclip_deploy.evaluation.looks import Looks, Paired
 from mobileclip_deploy.evaluation.metrics import paired_loss
 from mobileclip_deploy.export.plan import BundlePlan
@@ -58,7 +59,7 @@ def searched(tmp_path: Path, losses: dict[str, Paired], failed: set[str], refuse
     trials = Trials(plan, None, mock.MagicMock(), tmp_path / "search")  # type: ignore[arg-type]
     trials.evidence.task.dataset.name = "made"  # type: ignore[union-attr]
     trials.tower = lambda one: TriedTower(tmp_path, 1, one.precision if one.precision in failed else None)  # type: ignore[method-assign]
-    trials.losses = lambda one, own, bound: losses.get(one.precisions["image"], Paired({}, 0.0))  # type: ignore[method-assign]
+    trials.losses = lambda one, own, bound, patient: losses.get(one.precisions["image"], Paired({}, 0.0))  # type: ignore[method-assign]
     search = Made(trials, Limits(), None)
     search.refused, search.written = refused, []
     return search
@@ -108,3 +109,18 @@ def test_accuracy_is_asked_of_what_stands_in_for_a_slow_runtime(tmp_path: Path) 
     own = Looks(model_embedder(mock.MagicMock()), mock.Mock())
     embedder = trials._looks(Candidate(choices), own).embedder
     assert (embedder.images, embedder.texts) == (fast, slow)
+
+
+@pytest.mark.parametrize(("lost", "patient", "views"), [(2, False, 5), (5, False, 1), (5, True, 5), (9, True, 1)])
+def test_views_follow_where_the_plain_images_are_near_the_bound(
+    lost: int, patient: bool, views: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 pictures, of which some are lost: 2 are 0.67 points, 5 a standard error beyond 0.5, and 9 the interval."""
+    scale = mock.MagicMock(**{"embedder.scores.scale": 1.0})
+    before, after = (mock.Mock(hits={"top1": np.arange(300) >= count}) for count in (0, lost))
+    own, other = (Looks(scale.embedder, mock.Mock(), cached=[each] * 5) for each in (before, after))
+    monkeypatch.setattr(looks, "divergence", lambda *arguments: 0.0)
+    trials = Trials(mock.Mock(), mock.Mock(), mock.Mock(), tmp_path)
+    monkeypatch.setattr(trials, "_looks", lambda candidate, own: other)
+    candidate = Candidate((choice("fp16", 1), choice("fp16", 1, "text")))
+    assert trials.losses(candidate, own, 0.5, patient).losses["top1"].looks == views

@@ -135,7 +135,7 @@ def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_acc
 
     monkeypatch.setattr(looks, "measure", measured)
     candidate = Candidate((TowerChoice("image", "fp16", 0), TowerChoice("text", "fp16", 0)))
-    assert {loss.points for loss in searched.losses(candidate, own, 100).losses.values()} == {0}
+    assert {loss.points for loss in searched.losses(candidate, own, 100, False).losses.values()} == {0}
     (embedder,) = asked
     assert embedder.engine.endswith("with the weights that stand in the file")
     pixels = reference.inputs.of("image")[:2]
@@ -165,7 +165,7 @@ def test_accuracy_decides_among_those_that_hold_their_gates(
     noisy(model, monkeypatch)
     lost, none = np.zeros(16, bool), np.ones(16, bool)
     losses = iter([Paired({"top1": paired_loss(none, each)}, 0.0) for each in (lost, none)])
-    monkeypatch.setattr(Trials, "losses", lambda self, candidate, own, bound: next(losses))
+    monkeypatch.setattr(Trials, "losses", lambda self, candidate, own, bound, patient: next(losses))
     found = search(model, tmp_path, dataset, limits=Limits(max_drop=20))
     assert [outcome for *_, outcome in outcomes(found)] == ["failed", "passed"]
     assert (found.log.trials[0].drops, found.log.trials[1].drops) == ({"top1": 100}, {"top1": 0})
