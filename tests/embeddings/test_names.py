@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from mobileclip_deploy.search.embedding_files import EmbeddingFile, Rows, _check_names, _write
+from mobileclip_deploy.search.embedding_files import EmbeddingFile, RowParts, _check_names, _write
 from mobileclip_deploy.search.index import Match
 from mobileclip_deploy.search.page import write_page
 from mobileclip_deploy.search.searching import Answer, SearchResult
@@ -40,7 +40,7 @@ def written(path: Path) -> EmbeddingFile:
 
 def test_json_lines_hold_them(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    _write(written(path), NAMES, Rows(VALUES.shape, lambda: iter([VALUES])), "")
+    _write(written(path), NAMES, RowParts(VALUES.shape, lambda: iter([VALUES])), "")
     assert [json.loads(line)["image"] for line in path.read_text(encoding="utf-8").splitlines()] == NAMES
     assert "\u732b" in path.read_text(encoding="utf-8")  # others stay readable
 
@@ -48,7 +48,7 @@ def test_json_lines_hold_them(tmp_path: Path) -> None:
 def test_safetensors_hold_them(tmp_path: Path) -> None:
     path = tmp_path / "out.safetensors"
     _check_names(path, NAMES)
-    _write(written(path), NAMES, Rows(VALUES.shape, lambda: iter([VALUES])), "")
+    _write(written(path), NAMES, RowParts(VALUES.shape, lambda: iter([VALUES])), "")
     with safe_open(path, framework="np") as file:
         assert json.loads(file.metadata()["names"]) == NAMES
 
