@@ -36,8 +36,7 @@ class Embedder:
         labels: of a classifier, whose `images` returns a value for each label instead of an embedding.
         thresholds: of labels that were learned from pictures; says which are present.
         view: the part of every picture that is shown.
-        thread_safe_images: returns an `images` that many threads may call, each call on one core. None if not
-            supported.
+        thread_safe_images: returns an `images` for many threads, each call on one core. None if not supported.
         has_latency: True if an app's runtime computes the embeddings here. The speed of an evaluator or an emulator
             means nothing, and is not reported.
     """
