@@ -103,7 +103,7 @@ Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 ELSEWHERE = {
     *("lf_getblock", "envsetup", "resize_pos_embed", "resample_abs_pos_embed", "save_pretrained", "cosine_lr"),
     *("vec0", "vec_distance_cosine", "image32BGRA", "_update_tensor_range", "quantize_dynamic"),
-    *("ExecutorchProgramManager", "text_embeddings"),
+    "text_embeddings",
 }
 """Names of other programs and files, which docstrings may have in backticks."""
 

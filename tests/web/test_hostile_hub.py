@@ -17,7 +17,7 @@ from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.errors import InvalidInput
 
 NAME = "owner/nano"
-pytestmark = pytest.mark.whole
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
