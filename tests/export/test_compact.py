@@ -282,7 +282,6 @@ def test_full_and_small_embeddings_are_compared_each_in_its_space(
     assert "compacted" not in json.dumps(whole.manifest.as_dict())
 
 
-@pytest.mark.slow
 def test_a_library_is_cut_without_its_pictures(
     words: Path, bundle: mcd.Bundle, whole: mcd.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
