@@ -213,12 +213,12 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     usual: dict[str, Any] = {tower: each[0] for tower, each in conventions.items()}
     feeder = Feeder(file, roles, usual.get("image"), usual.get("text"), model.variant.tokenizer)
     constants = list(file.constants())
-    found = weight_evidence(model, constants)
+    evidences = weight_evidence(model, constants)
     lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
     if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
         inputs = inputs.some("text", np.arange(1, len(inputs.ids)))
     searches = (TowerSearch(feeder, model, tower, inputs, conventions[tower], progress) for tower in conventions)
-    return [judged(search, search.search(), constants, found) for search in searches]
+    return [judged(search, search.search(), constants, evidences) for search in searches]
 
 
 def sentence(tower: ForeignTower) -> str:

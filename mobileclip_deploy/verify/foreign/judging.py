@@ -48,11 +48,11 @@ def stored_precision(constants: Iterable[StoredConstant]) -> str:
 
 
 def judged(
-    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], found: Mapping[str, WeightEvidence]
+    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], evidences: Mapping[str, WeightEvidence]
 ) -> ForeignTower:
-    """Returns the verdict on the tower that was searched; `found`: evidence of all towers in the file's constants."""
+    """Returns the verdict on the tower that was searched; `evidences`: evidence of all towers in the file's constants."""
     file, convention, cause = search.feeder.file, match.pair.convention, match.pair.cause
-    evidence = found[search.tower]
+    evidence = evidences[search.tower]
     roles = search.feeder.roles
     index = roles.image if isinstance(convention, ImageConvention) else roles.ids
     assert index is not None
@@ -62,11 +62,11 @@ def judged(
     # The coarsest one: quantized activations are coarser than weights of the same bits.
     precision = min(precisions, key=lambda name: (precision_of(name).bits, not precision_of(name).calibrated))
     bound, floor, changed = _bound(precision, search.floor), search.floor, evidence.different
-    if evidence.otherwise and not _rounded_well(search, found):
+    if evidence.otherwise and not _rounded_well(search, evidences):
         changed += evidence.otherwise
     verdict: Verdict = "differs" if changed or match.clean > bound else "same"
     if floor < match.clean <= bound:
-        sharper = _sharper(search, match, constants, found)
+        sharper = _sharper(search, match, constants, evidences)
         if sharper is None:
             match = search.partly(match) or match
         elif sharper.wrong:
@@ -129,30 +129,30 @@ class _Sharper:
 
 
 def _sharper(
-    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], found: Mapping[str, WeightEvidence]
+    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], evidences: Mapping[str, WeightEvidence]
 ) -> _Sharper | None:
     """Compares the tower without rounding. Returns None if that cannot be done, or proves nothing."""
     if not search.feeder.file.rounds:
         return None
-    model = with_weights(search.model, found, lambda each: None if each.stored.scale is None else each.stored.values)
+    model = with_weights(search.model, evidences, lambda each: None if each.stored.scale is None else each.stored.values)
     feeder, conventions = replace(search.feeder, file=search.feeder.file.unrounded()), [match.pair.convention]
     again = replace(search, feeder=feeder, model=model, conventions=conventions, ran={})
     try:
         best = again.search()
     except NotRun:  # its integers are scaled in a way of its own
         return None
-    if unclaimed_integers(found, constants) and best.pair.cause is CLEAN:  # a converter may have multiplied weights
+    if unclaimed_integers(evidences, constants) and best.pair.cause is CLEAN:  # a converter may have multiplied weights
         if (partly := again.partly(best)) is None:
             return None
         best = partly
     return _Sharper(best, _bound("fp32", again.floor), again.floor)
 
 
-def _rounded_well(search: TowerSearch, found: Mapping[str, WeightEvidence]) -> bool:
+def _rounded_well(search: TowerSearch, evidences: Mapping[str, WeightEvidence]) -> bool:
     """Returns whether weights that were rounded otherwise lose about as little as the nearest ones of their grids."""
 
     def loss(values: Callable[[Found], Floats]) -> float:
-        model = with_weights(search.model, found, lambda each: values(each) if each.state == "otherwise" else None)
+        model = with_weights(search.model, evidences, lambda each: values(each) if each.state == "otherwise" else None)
         return apart(replace(search, model=model).clean, search.clean)
 
     own, nearest = (

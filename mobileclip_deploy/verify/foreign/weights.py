@@ -237,12 +237,12 @@ def _evidence(form: _Form, stored: ByShape) -> WeightEvidence:
         if value.ndim < 2 or value.size < LEAST:
             continue
         shaped += bool(candidates)
-        found = _found(value, factors, candidates, name in form.tables)
-        if found is None:
+        match = _found(value, factors, candidates, name in form.tables)
+        if match is None:
             missing[name] = key_of(value)
             continue
-        matches[name] = found
-        different += [name] if found.state == "different" else []
+        matches[name] = match
+        different += [name] if match.state == "different" else []
     fused = [np.ndim(matches[name].factor) > 0 for name in matches if name.endswith(".conv.weight")]
     name = "unfolded, BatchNorms fused" if form.name == "unfolded" and 2 * sum(fused) > len(fused) else form.name
     return WeightEvidence(name, form.tower, matches, missing, tuple(different), shaped)
