@@ -19,7 +19,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import prompts
 from mobileclip_deploy.targets.foreign_file import StoredConstant
 from mobileclip_deploy.verify.foreign.tensors import Stored
-from mobileclip_deploy.verify.foreign.weights import Found, _found
+from mobileclip_deploy.verify.foreign.weights import Found, _found, weight_evidence, with_weights
 
 Values = np.ndarray[Any, Any]
 TABLE, FC1, BIAS, QKV = (
@@ -100,7 +100,8 @@ GAMMA = np.broadcast_to(np.linspace(0.5, 1.5, 48, dtype=np.float32), VALUES.shap
 
 
 def test_matrices_are_found_in_another_order_of_axes_and_with_known_factors() -> None:
-    for stored in (VALUES, VALUES.T, VALUES * np.float32(0.5**0.5), VALUES * GAMMA, VALUES.astype(np.float16)):
+    halved = VALUES * GAMMA * np.float32(0.5)  # onnxsim moves GELU's half into a weight with its layer scale
+    for stored in (VALUES, VALUES.T, VALUES * np.float32(0.5**0.5), VALUES * GAMMA, halved, VALUES.astype(np.float16)):
         exact = found(stored)
         assert exact is not None
         assert exact.state == "exact"
@@ -141,6 +142,22 @@ def test_integers_are_the_nearest_steps_or_rounded_otherwise() -> None:
     unknown = found(nearest)
     assert unknown is not None
     assert unknown.state == "unknown"
+
+
+def test_the_network_gets_weights_that_a_file_has_in_thirds() -> None:
+    model, name = mcd.load_model(), "blocks.1.attention.qkv.weight"
+    packed = dict(model.text.named_parameters())[name].detach().numpy()
+    constants = []
+    for third in np.split(packed, 3):
+        scale = np.abs(third).max(axis=1, keepdims=True) / np.float32(127)
+        constants.append(StoredConstant("", np.rint(third / scale).astype(np.int8), scale))
+    found = weight_evidence(model, constants)
+    assert [each for each in found["text"].matches if each.startswith(name)] == [
+        f"{name}, {third}" for third in ("queries", "keys", "values")
+    ]
+    changed = with_weights(model, found, lambda each: each.stored.values)
+    weight = dict(changed.text.named_parameters())[name].detach().numpy()
+    np.testing.assert_array_equal(weight, np.concatenate([each.values * each.scale for each in constants]))
 
 
 @pytest.fixture(scope="module")

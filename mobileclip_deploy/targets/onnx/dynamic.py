@@ -12,14 +12,15 @@ from mobileclip_deploy.targets.grids.decode import spread
 from mobileclip_deploy.targets.onnx.quantized import PRODUCTS
 
 GRIDS = {
-    "DequantizeLinear": (0, 1, 2, 1),
-    "QLinearMatMul": (3, 4, 5, -1),
-    "QLinearConv": (3, 4, 5, 0),
-    "QGemm": (3, 4, 5, -1),
-    "DynamicQuantizeMatMul": (1, 2, 3, -1),
-    "MatMulIntegerToFloat": (1, 3, 5, -1),
+    "DequantizeLinear": ((0, 1, 2, 1),),
+    "QLinearMatMul": ((3, 4, 5, -1),),
+    "QLinearConv": ((3, 4, 5, 0),),
+    "QLinearAdd": ((0, 1, 2, -1), (3, 4, 5, -1)),
+    "QGemm": ((3, 4, 5, -1),),
+    "DynamicQuantizeMatMul": ((1, 2, 3, -1),),
+    "MatMulIntegerToFloat": ((1, 3, 5, -1),),
 }
-"""Operator -> indices of its weight, the weight's scale and zero point, and the axis of several scales."""
+"""Operator -> indices of each weight, the weight's scale and zero point, and the axis of several scales."""
 Grid = tuple[Array, Array]
 
 
@@ -30,26 +31,20 @@ def weight_grids(model: onnx.ModelProto) -> dict[str, Grid]:
     scales = dict(filter(None, (_scaled(node, makers, stored) for node in model.graph.node)))
     grids: dict[str, Grid] = {}
     for node in model.graph.node:
-        names, settings = (
-            [*node.input, *[""] * 6],
-            {each.name: helper.get_attribute_value(each) for each in node.attribute},
-        )
+        names = [*node.input, *[""] * 6]
+        settings = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        places = GRIDS.get(node.op_type, ())
         if node.op_type in PRODUCTS:
-            weight, scale, point = names[1], scales.get(node.output[0], ""), names[3]
-            axis = 0 if node.op_type == "ConvInteger" else -1
-        elif node.op_type in GRIDS:
-            places = GRIDS[node.op_type]
-            weight, scale, point = (names[place] for place in places[:3])
-            axis = 0 if settings.get("transB") else settings.get("axis", places[3])
-            if node.op_type == "DequantizeLinear":
-                weight = _looked_up(weight, makers)
-        else:
-            continue
-        if weight in stored and scale in stored:
-            steps = numpy_helper.to_array(stored[scale]).astype(np.float32)
-            zero = numpy_helper.to_array(stored[point]).astype(np.float32) if point in stored else 0 * steps
-            grid = _grid(stored[weight], steps, zero, axis, settings.get("block_size"))
-            grids |= {} if grid is None else {weight: grid}
+            places = ((1, len(names), 3, 0 if node.op_type == "ConvInteger" else -1),)
+            names.append(scales.get(node.output[0], ""))
+        for place, scale, point, along in places:
+            axis = 0 if settings.get("transB") else settings.get("axis", along)
+            weight = _looked_up(names[place], makers)
+            if weight in stored and names[scale] in stored:
+                steps = numpy_helper.to_array(stored[names[scale]]).astype(np.float32)
+                zero = numpy_helper.to_array(stored[names[point]]) if names[point] in stored else np.zeros_like(steps)
+                grid = _grid(stored[weight], steps, zero.astype(np.float32), axis, settings.get("block_size"))
+                grids |= {} if grid is None else {weight: grid}
     return grids
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
 from mobileclip_deploy.verify.foreign.causes import Cause
 from mobileclip_deploy.verify.foreign.conventions import ImageConvention
@@ -48,9 +49,12 @@ def stored_precision(constants: Iterable[StoredConstant]) -> str:
 
 
 def judged(
-    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], evidences: Mapping[str, WeightEvidence]
+    search: TowerSearch,
+    match: Match,
+    constants: Sequence[StoredConstant],
+    evidences: Mapping[TowerName, WeightEvidence],
 ) -> ForeignTower:
-    """Returns the verdict on the tower that was searched; `evidences`: evidence of all towers in the file's constants."""
+    """Returns the verdict on the tower that was searched; `evidences`: of all towers, from the file's constants."""
     file, convention, cause = search.feeder.file, match.pair.convention, match.pair.cause
     evidence = evidences[search.tower]
     roles = search.feeder.roles
@@ -129,12 +133,17 @@ class _Sharper:
 
 
 def _sharper(
-    search: TowerSearch, match: Match, constants: Sequence[StoredConstant], evidences: Mapping[str, WeightEvidence]
+    search: TowerSearch,
+    match: Match,
+    constants: Sequence[StoredConstant],
+    evidences: Mapping[TowerName, WeightEvidence],
 ) -> _Sharper | None:
     """Compares the tower without rounding. Returns None if that cannot be done, or proves nothing."""
     if not search.feeder.file.rounds:
         return None
-    model = with_weights(search.model, evidences, lambda each: None if each.stored.scale is None else each.stored.values)
+    model = with_weights(
+        search.model, evidences, lambda each: None if each.stored.scale is None else each.stored.values
+    )
     feeder, conventions = replace(search.feeder, file=search.feeder.file.unrounded()), [match.pair.convention]
     again = replace(search, feeder=feeder, model=model, conventions=conventions, ran={})
     try:
@@ -148,7 +157,7 @@ def _sharper(
     return _Sharper(best, _bound("fp32", again.floor), again.floor)
 
 
-def _rounded_well(search: TowerSearch, evidences: Mapping[str, WeightEvidence]) -> bool:
+def _rounded_well(search: TowerSearch, evidences: Mapping[TowerName, WeightEvidence]) -> bool:
     """Returns whether weights that were rounded otherwise lose about as little as the nearest ones of their grids."""
 
     def loss(values: Callable[[Found], Floats]) -> float:

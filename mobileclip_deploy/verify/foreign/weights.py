@@ -19,6 +19,7 @@ from mobileclip_deploy.network.folding.fold_pass import batch_norm_affine, fold_
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.architecture.attention import FeatureMapAttention, SelfAttention
 from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
 from mobileclip_deploy.verify.foreign.tensors import EXACT, State, Stored, correlated, key_of
 
@@ -30,7 +31,7 @@ FOUND = 0.3
 """Relative distance up to which a tensor is the checkpoint's at all; int4 is within 0.15, other weights are above 1."""
 SCALED = 0.01
 """Least difference from 1 of a factor that a converter moves into a weight."""
-FACTORS = (0.5**0.5, 2**0.5)
+FACTORS = (0.5**0.5, 2**0.5, 0.5)
 """GELU's, which a rounded matrix may have. The embeddings of float32 files show if any other is right."""
 HALF = 2e-3
 """Largest distance of weights that were rounded to float16."""
@@ -43,6 +44,8 @@ PARTLY = 0.5
 
 NEAR = 2.0**-10
 """Relative difference up to which elements of vectors are compared further."""
+PART, THIRDS = ", ", ("queries", "keys", "values")
+"""Separator of a tensor's name and its third, and the thirds of a packed weight, which a file may have apart."""
 
 ByShape = Mapping[tuple[int, ...], Sequence[Stored]]
 
@@ -59,7 +62,7 @@ class Found:
 
     stored: Stored
     expected: Floats
-    factor: Array | float
+    factor: Array
     distance: float
     state: State
 
@@ -71,7 +74,7 @@ class WeightEvidence:
     Attributes:
         form: "folded", "unfolded", or "unfolded, BatchNorms fused".
         tower: the tower in that form.
-        matches: matrices within FOUND, by name; the names of the others are in `missing`.
+        matches: matrices within FOUND, by name; `missing`: the others, with their sizes.
         different: names of tensors with elements that are not the checkpoint's.
         shaped: number of matrices for which the file has a tensor of the same shape.
     """
@@ -121,7 +124,7 @@ class WeightEvidence:
         return self.shaped >= 0.8 * self.total
 
 
-def weight_evidence(model: MobileCLIP, constants: Sequence[StoredConstant]) -> dict[str, WeightEvidence]:
+def weight_evidence(model: MobileCLIP, constants: Sequence[StoredConstant]) -> dict[TowerName, WeightEvidence]:
     """Looks for the weights of each tower among a file's constants, folded and unfolded.
 
     Returns:
@@ -130,8 +133,8 @@ def weight_evidence(model: MobileCLIP, constants: Sequence[StoredConstant]) -> d
     stored: dict[tuple[int, ...], list[Stored]] = defaultdict(list)
     for index, constant in enumerate(constants):
         stored[key_of(constant.values)].append(Stored.of(index, constant))
-    best: dict[str, WeightEvidence] = {}
-    vectors: list[tuple[str, str, Floats]] = []
+    best: dict[TowerName, WeightEvidence] = {}
+    vectors: list[tuple[TowerName, str, Floats]] = []
     for tower in model.towers:
         every = [(_evidence(form, stored), form) for form in _forms(getattr(model, tower))]
         # By closeness: a BatchNorm may scale its weights by little enough that both forms are found.
@@ -150,11 +153,11 @@ def weight_evidence(model: MobileCLIP, constants: Sequence[StoredConstant]) -> d
     return best
 
 
-def _claimed(evidence: Mapping[str, WeightEvidence]) -> set[int]:
+def _claimed(evidence: Mapping[TowerName, WeightEvidence]) -> set[int]:
     return {found.stored.index for each in evidence.values() for found in each.matches.values()}
 
 
-def unclaimed_integers(evidence: Mapping[str, WeightEvidence], constants: Sequence[StoredConstant]) -> int:
+def unclaimed_integers(evidence: Mapping[TowerName, WeightEvidence], constants: Sequence[StoredConstant]) -> int:
     """Returns the number of matrices of integers that are near no tensor."""
     claimed = _claimed(evidence)
     return sum(
@@ -163,7 +166,7 @@ def unclaimed_integers(evidence: Mapping[str, WeightEvidence], constants: Sequen
 
 
 def with_weights(
-    model: MobileCLIP, evidence: Mapping[str, WeightEvidence], chosen: Callable[[Found], Floats | None]
+    model: MobileCLIP, evidence: Mapping[TowerName, WeightEvidence], chosen: Callable[[Found], Floats | None]
 ) -> MobileCLIP:
     """Returns a copy of the model with other elements of its matrices; None leaves the checkpoint's."""
     changed = copy.deepcopy(model)
@@ -171,10 +174,11 @@ def with_weights(
         setattr(changed, tower, copy.deepcopy(each.tower))
         parameters = dict(getattr(changed, tower).named_parameters())
         for name, found in each.matches.items():
-            if name in parameters and (values := chosen(found)) is not None:
-                factor = np.broadcast_to(np.asarray(found.factor, np.float32), values.shape)
-                plain = np.divide(values, factor, out=np.zeros(values.shape, np.float32), where=factor != 0)
-                parameters[name].data = torch.from_numpy(plain.reshape(parameters[name].shape))
+            if (values := chosen(found)) is not None:
+                plain = np.divide(values, found.factor, out=np.zeros(values.shape, np.float32), where=found.factor != 0)
+                whole, _, part = name.partition(PART)
+                rows = parameters[whole].data.chunk(3)[THIRDS.index(part)] if part else parameters[whole].data
+                rows.copy_(torch.from_numpy(plain.reshape(rows.shape)))
     return changed
 
 
@@ -243,7 +247,7 @@ def _evidence(form: _Form, stored: ByShape) -> WeightEvidence:
             continue
         matches[name] = match
         different += [name] if match.state == "different" else []
-    fused = [np.ndim(matches[name].factor) > 0 for name in matches if name.endswith(".conv.weight")]
+    fused = [np.ptp(matches[name].factor) > 0 for name in matches if name.endswith(".conv.weight")]
     name = "unfolded, BatchNorms fused" if form.name == "unfolded" and 2 * sum(fused) > len(fused) else form.name
     return WeightEvidence(name, form.tower, matches, missing, tuple(different), shaped)
 
@@ -255,8 +259,8 @@ def _tensors(form: _Form, stored: ByShape) -> Iterator[tuple[str, Floats, list[A
         factors = [np.broadcast_to(factor, value.shape).squeeze() for factor in form.factors.get(name, ())]
         if name.endswith("qkv.weight") and key_of(value) not in stored:
             parts = [np.split(each, 3) for each in (value, *factors)]
-            for part, (third, *each) in zip(("queries", "keys", "values"), zip(*parts, strict=True), strict=True):
-                yield f"{name} ({part})", third, each
+            for part, (third, *each) in zip(THIRDS, zip(*parts, strict=True), strict=True):
+                yield f"{name}{PART}{part}", third, each
         else:
             yield name, value.squeeze(), factors
 
@@ -265,21 +269,25 @@ def _found(value: Floats, factors: Sequence[Array], candidates: Sequence[Stored]
     """Returns the nearest tensor. None if none is within FOUND."""
     places = np.unravel_index(np.linspace(0, value.size - 1, min(SAMPLE, value.size)).astype(int), value.shape)
     some, best, least = value[places].astype(np.float64), None, FOUND
+    ones = np.broadcast_to(np.float32(1), value.shape)
     for turned in (turned for candidate in candidates for turned in candidate.orders(value.shape)):
         if not turned.known:
-            options: list[tuple[float, Array | float]] = [(correlated(value, turned.raw, SAMPLE), 1.0)]
+            options = [(correlated(value, turned.raw, SAMPLE), ones)]
         else:
             b = turned.values[places].astype(np.float64)
-            plain: list[float] = [1.0] if is_table else [1.0, _common(some, b, turned)]
-            options = [(_relative(some * each, b), each) for each in plain]
-            options += [(_relative(some * each[places], b), each) for each in factors]
+            options = []
+            for factor in (ones, *factors):
+                scaled = some * factor[places]
+                options.append((_relative(scaled, b), factor))
+                if not is_table and (common := _common(scaled, b, turned)) != 1:
+                    options.append((_relative(scaled * common, b), factor * np.float32(common)))
         distance, factor = min(options, key=lambda option: option[0])
-        if distance < least or (best is None and distance <= FOUND):
+        if distance < least:
             best, least = (turned, factor, distance), distance
     if best is None:
         return None
     stored, factor, distance = best
-    expected = (value * factor).astype(np.float32, copy=False)
+    expected = value if factor is ones else value * factor
     if stored.known:
         distance = _relative(expected, stored.values)
     return Found(stored, expected, factor, distance, stored.state(expected, is_table))
@@ -302,7 +310,9 @@ def _common(a: Array, b: Array, stored: Stored) -> float:
     return next((known for known in FACTORS if abs(factor / known - 1) <= SCALED), 1.0)
 
 
-def _changed_vectors(references: Iterable[tuple[str, str, Floats]], stored: ByShape) -> Iterator[tuple[str, str]]:
+def _changed_vectors(
+    references: Iterable[tuple[TowerName, str, Floats]], stored: ByShape
+) -> Iterator[tuple[TowerName, str]]:
     """Yields tower and name of each vector that is in the file with a change: most elements are equal."""
     fine = {
         key: [each for each in every if each.raw.dtype.kind == "f" or (each.known and each.raw.dtype.itemsize > 2)]
@@ -311,7 +321,7 @@ def _changed_vectors(references: Iterable[tuple[str, str, Floats]], stored: BySh
     }
     rows = {key: np.stack([each.values for each in every]) for key, every in fine.items() if every}
     claimed: set[int] = set()
-    others: list[tuple[str, str, list[int]]] = []
+    others: list[tuple[TowerName, str, list[int]]] = []
     for tower, name, value in references:
         key, inside = value.shape, value != 0
         if key not in rows or np.unique(value[inside]).size <= PARTLY * value.size:  # constants are alike
