@@ -27,12 +27,14 @@ def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path
     return folder
 
 
-def invert(folder: Path, number: int) -> None:
-    """The picture of a pair in negative: another content under the same name and captions."""
-    rows = (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
-    file = folder / json.loads(rows[number])["image"]
-    with Image.open(file) as image:
-        ImageOps.invert(image.convert("RGB")).save(file)
+def invert(folder: Path, *numbers: int) -> Path:
+    """The pictures of these pairs, or of all, in negative: other contents under the same names and captions."""
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    for number in numbers or range(len(rows)):
+        file = folder / rows[number]["image"]
+        with Image.open(file) as image:
+            ImageOps.invert(image.convert("RGB")).save(file)
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

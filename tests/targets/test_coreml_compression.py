@@ -139,8 +139,7 @@ def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
     monkeypatch.setattr(
         "mobileclip_deploy.network.model.preprocessing.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1)
     )
-    with pytest.raises(AttributeError):
-        calibration_inputs(model.variant, "image", tmp_path)
+    calibration_inputs(model.variant, "image", tmp_path)
     assert [path.stem for path in seen] == [f"{index:04}" for index in range(0, 3 * LIMIT, 3)]
 
 

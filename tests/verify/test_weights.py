@@ -71,7 +71,7 @@ def checked(whole: Subject, change: Callable[[StoredWeight], StoredWeight] | Non
 def judged(whole: Subject, stored: Sequence[StoredWeight]) -> Check:
     """The check of weights where these stand in the file."""
     own = replace(whole)
-    with mock.patch.dict(vars(own.artifact("text")), weights=tuple(stored)):
+    with mock.patch.dict(vars(own.towers["text"].artifact), weights=tuple(stored)):
         (check,) = check_weights(own.towers["text"])
     return check
 
@@ -195,7 +195,7 @@ def test_a_file_is_loaded_once_for_its_twin_and_its_answers_and_is_let_go_after(
     exports: Exports, model: mcd.MobileCLIP, reference: Reference
 ) -> None:
     own = subject(exports.bundle("onnx", "fp32"), model, reference, Path("nowhere"))
-    artifact = own.artifact("text")
+    artifact = own.towers["text"].artifact
     asked = []
 
     def runner(load: Callable[[], Any] = artifact.runner) -> Any:

@@ -69,7 +69,7 @@ def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tm
     result = run(tiny.plan(tmp_path / "job", RUNTIMES), built / "bin", MOBILECLIP_ONNXRUNTIME=absent)
     assert [cell.status for cell in result.cells] == ["failed", "done", "done"]
     assert absent in result.cells[0].error
-    assert result.cells[0].error.endswith("put libonnxruntime.so beside this program")
+    assert result.cells[0].error.endswith("put libonnxruntime.so next to this program")
 
 
 @pytest.fixture
