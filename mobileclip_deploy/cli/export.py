@@ -285,12 +285,13 @@ def _layout_like(like: Path | None, text: Path | None, choice: ModelChoice, outp
 
     if like is None or layout is not None:
         raise UsageError("--like names the file to replace; give it alone, without --layout")
-    from mobileclip_deploy.verify.foreign.door import layout_of, verify_file
+    from mobileclip_deploy.verify.foreign.door import verify_file
+    from mobileclip_deploy.verify.foreign.likeness import layout_like
 
     weights = choice.variant if choice.download else choice.checkpoint
     with progress() as update:
         report = verify_file(like, text=text, checkpoint=weights, download=choice.download, progress=update)
-    derived = layout_of(report, like)
+    derived = layout_like(report, like)
     note(report.sentence)
     output.mkdir(parents=True, exist_ok=True)
     path = output / f"{derived.name}.json"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -19,7 +18,7 @@ from mobileclip_deploy.base.files.arrays import Array, Doubles
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.checkpoints.door import load_model
-from mobileclip_deploy.network.inputs import BATCH, embed_exactly, sample_inputs
+from mobileclip_deploy.network.inputs import BATCH, embed_exactly, in_batches, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import SCALE, Gates, passes
@@ -28,8 +27,16 @@ from mobileclip_deploy.parity.reference import EXACT
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_texts
-from mobileclip_deploy.verify.embeddings import causes
-from mobileclip_deploy.verify.embeddings.causes import Recipe, Stages
+from mobileclip_deploy.verify.audit.mistakes import (
+    Recipe,
+    image_mistakes,
+    network_input,
+    opened,
+    pixels_of,
+    text_input,
+    text_mistakes,
+)
+from mobileclip_deploy.verify.audit.search import CLEAN, Trial, distances, power, trials
 from mobileclip_deploy.verify.embeddings.reading import AppEmbeddings, read_embeddings, rows_of_names
 
 Precision = Literal["fp32", "fp16", "w8", "w4"]
@@ -88,50 +95,100 @@ class EmbeddingsReport(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 
 @dataclass
 class _Inputs:
-    """Inputs of one tower, and how they are made with the causes of a recipe."""
+    """Inputs of one tower, made with the mistakes of a recipe."""
 
     model: MobileCLIP
     tower: TowerName
     items: list[str]
-    _opened: dict[tuple[str, str | None], Image.Image] = field(default_factory=dict)
-
-    @cached_property
-    def stages(self) -> Stages:
-        if self.tower == "image":
-            return causes.image_stages(self.model.variant.preprocess)
-        return causes.text_stages(self.model.variant.tokens)
+    opened: Callable[..., Image.Image] = field(default_factory=lambda: lru_cache(2 * TRIED)(opened))
 
     def made(self, rows: Sequence[int], recipe: Recipe) -> Array:
         """Returns the network's inputs of these items."""
-        items = [self.items[row] for row in rows]
+        items, spec = [self.items[row] for row in rows], self.model.variant.preprocess
         if self.tower == "text":
-            return causes.text_input(items, self.model.variant.tokens, self.stages, recipe)
-        spec, cause = self.model.variant.preprocess, recipe.get("file")
-        if len(items) > TRIED:
-            images = (causes.opened(Path(item), self.stages, recipe) for item in items)
-        else:  # the same few again and again
-            selected = {key: image for key, image in self._opened.items() if key[1] in (None, cause)}
-            for item in items:
-                if (item, cause) not in selected:
-                    selected[item, cause] = causes.opened(Path(item), self.stages, recipe)
-            self._opened, images = selected, (selected[item, cause] for item in items)
-        return np.stack([causes.image_input(image, spec, self.stages, recipe) for image in images])
+            return text_input(items, self.model.variant.tokens, recipe)
+        images = (self.opened(Path(item), recipe.get("file")) for item in items)
+        return np.stack([network_input(pixels_of(image, spec, recipe), spec, recipe) for image in images])
 
-    def embedded(self, rows: Sequence[int], recipe: Recipe, progress: Progress = silent) -> Doubles:
+    def of_network(self, made: Array) -> Doubles:
+        """Embeds inputs of the network itself, with images already normalised: [N, D]."""
+        compute = self.model.encode_image if self.tower == "image" else self.model.encode_text
+        return in_batches(compute, made).astype(np.float64)
+
+    def embedded(self, rows: Sequence[int], recipe: Recipe = CLEAN, progress: Progress = silent) -> Doubles:
         """Returns the checkpoint's embeddings of these items, a few at a time."""
         parts = []
         for start in range(0, len(rows), BATCH):
             progress(f"{self.tower} {start} of {len(rows)}")
-            made = self.made(rows[start : start + BATCH], recipe)
-            parts.append(causes.embed_input(self.model, self.tower, made))
-        return np.concatenate(parts).astype(np.float64)
+            parts.append(self.of_network(self.made(rows[start : start + BATCH], recipe)))
+        return np.concatenate(parts)
 
     def floor(self, rows: Sequence[int]) -> float:
         """Returns the noise floor: the relative deviation of float32 from float64 arithmetic, worst of these items."""
         items = [self.items[row] for row in rows[:EXACT]]
         images, texts = ([Path(item) for item in items], ()) if self.tower == "image" else ((), items)
         inputs = sample_inputs(self.model, images, texts)
-        return compare(embed_exactly(self.model, self.tower, inputs), self.embedded(rows[:EXACT], {})).relative
+        return compare(embed_exactly(self.model, self.tower, inputs), self.embedded(rows[:EXACT])).relative
+
+    def name(self, index: int) -> str:
+        """Returns an item in words."""
+        return Path(self.items[index]).name if self.tower == "image" else repr(self.items[index][:40])
+
+
+def explained(
+    inputs: _Inputs, rows: list[int], start: Trial, floor: float, progress: Progress
+) -> tuple[Recipe, list[TriedCause]]:
+    """Returns the mistakes that explain the deviation of some rows best, and what each mistake alone leaves. Each of
+    the first halves what the others leave.
+
+    Args:
+        start: the rows, and the checkpoint's embeddings without a mistake.
+        floor: noise floor.
+    """
+    variant, plain = inputs.model.variant, inputs.made(rows, CLEAN)
+    mistakes = list(image_mistakes(variant.preprocess) if inputs.tower == "image" else text_mistakes(variant.tokens))
+    exact = len(rows) * (2 * Gates().exact(floor).value) ** 2
+
+    def embed(recipe: Recipe) -> Array | None:
+        try:
+            made = inputs.made(rows, recipe)
+        except (InvalidInput, OSError):  # such as a JPEG of more than 65,500 columns
+            return None
+        return start.ours if np.array_equal(made, plain) else inputs.of_network(made)
+
+    def within(trial: Trial) -> bool:
+        return precision_within(_deviation(trial.rows, trial.ours), floor) is not None
+
+    best, beam, alone = start, [CLEAN], list[TriedCause]()
+    for depth in range(DEPTH):
+        pairs = ((recipe, each) for recipe in beam for each in mistakes if each.stage not in recipe)
+        longer = {frozenset((*recipe.values(), each)): {**recipe, each.stage: each} for recipe, each in pairs}
+        every = list(trials({None: start.rows}, longer.values(), embed, progress))
+        alone = alone or [_alone(trial, start) for trial in every]
+        visible = (trial for trial in every if trial.ours is not start.ours and np.isfinite(trial.ours).all())
+        ranked = sorted(visible, key=lambda trial: trial.noise)
+        first = ranked[0] if ranked else start
+        if first.noise * GAIN <= best.noise and first.noise * GAIN ** len(first.recipe) <= start.noise:
+            best = first
+        elif not ranked or depth > 0 or within(best):
+            break  # what is left is rounding, or unknown
+        if best.noise <= exact:
+            break
+        deeper = best.recipe and (depth or within(best))
+        beam = [best.recipe] if deeper else [trial.recipe for trial in ranked[:BEAM]]
+    return best.recipe, alone
+
+
+def _alone(trial: Trial, start: Trial) -> TriedCause:
+    (mistake,), left = trial.recipe.values(), _deviation(trial.rows, trial.ours)
+    visible = trial.ours is not start.ours
+    return TriedCause(stage=mistake.stage, cause=mistake.text, visible=visible, cosine=left.cosine, snr_db=left.snr_db)
+
+
+def precision_within(deviation: Deviation, floor: float) -> Precision | None:
+    """Returns the first precision whose bound holds. None: not even that of 4-bit weights."""
+    gates = Gates()
+    return next((name for name in LOSSES if passes(deviation, gates.shipped(name, floor))), None)
 
 
 def verify_embeddings(
@@ -199,55 +256,50 @@ class _Judge:
     file: Path
     place: Path
     progress: Progress
-    tried: list[TriedCause] = field(default_factory=list)
+    tried: Sequence[TriedCause] = ()
     named: list[str] = field(default_factory=list)
+    floor: float = 0.0
 
     def report(self) -> EmbeddingsReport:
         """Returns the verdict."""
-        values, items = self.theirs.values, self.inputs.items
+        values, items, names = self.theirs.values, self.inputs.items, self.theirs.names
         dimension = self.inputs.model.variant.embed_dim
         if (broken := _broken(values)) is not None:
-            return self._concluded("differs", f"{broken}.", None, None, 0.0)
+            return self._concluded("differs", f"{broken}.")
         if values.shape[1] != dimension:
             text = f"its rows have {values.shape[1]} values and the checkpoint's {dimension}: another model or output."
-            return self._concluded("differs", text, None, None, 0.0)
-        names = self.theirs.names
+            return self._concluded("differs", text)
         rows = list(range(len(items))) if names is None else rows_of_names(names, items, self.place)
-        ours = self.inputs.embedded(rows, {}, self.progress)
-        floor = self.inputs.floor(rows)
+        ours = self.inputs.embedded(rows, progress=self.progress)
+        self.floor = self.inputs.floor(rows)
         if len(rows) != len(values):
-            return self._of_other_count(ours, floor)
-        before = compare(at_length_one(ours), at_length_one(values))
-        if self._precision(before, floor) == "fp32":
-            return self._of_lengths(ours, values, before, floor)
-        selected, order = self._in_order(values, ours)
-        values, ours, rows = values[selected], ours[order], [rows[index] for index in order]
-        changed = self._of_all_rows(values, ours)
-        after = compare(at_length_one(changed), at_length_one(values))
-        precision = self._precision(after, floor)
-        if changed is ours and (precision is None or (precision != "fp32" and not self.named)):
-            changed, values, after = self._explained(rows, ours, values, floor)
-        ours = changed
-        return self._of_lengths(ours, values, after, floor, before)
+            ours = self._of_other_count(ours)
+            deviation = _deviation(ours, values)
+            return self._of_lengths(ours, values, deviation, deviation)
+        before = after = _deviation(ours, values)
+        if precision_within(before, self.floor) != "fp32":
+            selected, order = self._in_order(values, ours)
+            values, ours, rows = values[selected], ours[order], [rows[index] for index in order]
+            changed = self._of_all_rows(values, ours)
+            after = _deviation(changed, values)
+            precision = precision_within(after, self.floor)
+            if changed is ours and (precision is None or (precision != "fp32" and not self.named)):
+                changed, values = self._explained(rows, ours, values)
+                after = _deviation(changed, values)
+            ours = changed
+        return self._of_lengths(ours, values, before, after)
 
-    def _precision(self, deviation: Deviation, floor: float) -> Precision | None:
-        """Returns the first precision whose bound holds. None: not even that of 4-bit weights."""
-        gates = Gates()
-        bounds = {name: gates.shipped(name, floor) for name in LOSSES}
-        return next((name for name, bound in bounds.items() if passes(deviation, bound)), None)
-
-    def _of_other_count(self, ours: Doubles, floor: float) -> EmbeddingsReport:
-        """Judges a file with more or fewer rows than inputs: each row is compared with the nearest input."""
+    def _of_other_count(self, ours: Doubles) -> Doubles:
+        """Judges a file with more or fewer rows than inputs. Returns the embedding of the input nearest to each row."""
         values = self.theirs.values
-        nearest = (at_length_one(values) @ at_length_one(ours).T).argmax(axis=1)
-        deviation = compare(at_length_one(ours[nearest]), at_length_one(values))
+        nearest = _nearest(values, ours)
         counts = f"{len(values):,} rows for {len(ours):,} inputs"
-        if self._precision(deviation, floor) is None:
+        if precision_within(_deviation(ours[nearest], values), self.floor) is None:
             raise InvalidInput(f"{self.file} has {counts}; name the rows' inputs with `names`")
-        absent = sorted(set(range(len(ours))) - set(nearest.tolist()))
-        missing = f"no row for {self._name(absent[0])}" if absent else "rows more than once"
+        absent = sorted(set(range(len(ours))) - set(nearest))
+        missing = f"no row for {self.inputs.name(absent[0])}" if absent else "rows more than once"
         self.named.append(f"{counts}: {missing}")
-        return self._of_lengths(ours[nearest], values, deviation, floor)
+        return ours[nearest]
 
     def _in_order(self, values: Doubles, ours: Doubles) -> tuple[list[int], list[int]]:
         """Returns the rows to compare, and the input of each. Adds the cause if that was not the order of the file."""
@@ -258,122 +310,62 @@ class _Judge:
         for by in (1, -1, 2, -2):
             later, earlier = plain[abs(by) :], plain[: -abs(by)]
             selected, order = (later, earlier) if by > 0 else (earlier, later)
-            plain_noise = _noise(ours[selected], values[selected])
-            if len(selected) > 1 and _noise(ours[order], values[selected]) * CERTAIN < plain_noise:
+            plain_noise = power(ours[selected], values[selected])
+            if len(selected) > 1 and power(ours[order], values[selected]) * CERTAIN < plain_noise:
                 self.named.append(f"rows are {abs(by)} {'later' if by > 0 else 'earlier'} than their inputs")
                 return selected, order
-        nearest = (at_length_one(values) @ at_length_one(ours).T).argmax(axis=1).tolist()
-        if sorted(nearest) != plain or nearest == plain:
-            return plain, plain
-        if _noise(ours[nearest], values) * GAIN > _noise(ours, values):
+        nearest = _nearest(values, ours)
+        if sorted(nearest) != plain or power(ours[nearest], values) * GAIN >= power(ours, values):
             return plain, plain
         self.named.append(f"rows in another order: {self._order(nearest)}")
         return plain, nearest
 
     def _order(self, nearest: list[int]) -> str:
-        names = [self._name(index) for index in range(len(nearest))]
-        orders: dict[str, Callable[[int], object]] = {
-            "reversed": lambda index: -index,
-            "numbers in names sorted by value": lambda index: [
-                (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", names[index])
-            ],
-            "names sorted without regard to capitals": lambda index: names[index].casefold(),
+        names = [self.inputs.name(index) for index in range(len(nearest))]
+        parts = [re.split(r"(\d+)", name) for name in names]  # texts and digits alternate
+        orders: dict[str, list[Any]] = {
+            "reversed": [-index for index in range(len(names))],
+            "numbers in names sorted by value": [[int(x) if x.isdigit() else x for x in each] for each in parts],
+            "names sorted without regard to capitals": [name.casefold() for name in names],
         }
-        for text, key in orders.items():
-            if sorted(range(len(nearest)), key=key) == nearest:  # type: ignore[arg-type]
+        for text, keys in orders.items():
+            if sorted(range(len(names)), key=keys.__getitem__) == nearest:
                 return text
         first = next(row for row, index in enumerate(nearest) if row != index)
         return f"row {first + 1} is of {names[nearest[first]]}"
 
-    def _name(self, index: int) -> str:
-        item = self.inputs.items[index]
-        return Path(item).name if self.inputs.tower == "image" else repr(item[:40])
-
     def _of_all_rows(self, values: Doubles, ours: Doubles) -> Doubles:
         """Tries the mistakes of an app's arithmetic on all embeddings together."""
-        columns = ours / np.linalg.norm(ours, axis=0)
+        unit = at_length_one(ours)
         for text, changed in (
-            ("normalised over the rows instead of each row", columns),
+            ("normalised over the rows instead of each row", ours / np.linalg.norm(ours, axis=0)),
             ("the mean of all rows subtracted", ours - ours.mean(axis=0)),
-            ("the mean of all rows subtracted after normalising", (unit := at_length_one(ours)) - unit.mean(axis=0)),
+            ("the mean of all rows subtracted after normalising", unit - unit.mean(axis=0)),
         ):
-            if len(ours) > 1 and _noise(changed, values) * CERTAIN < _noise(ours, values):
+            if len(ours) > 1 and power(changed, values) * CERTAIN < power(ours, values):
                 self.named.append(text)
                 return changed
         return ours
 
-    def _explained(
-        self, rows: list[int], ours: Doubles, values: Doubles, floor: float
-    ) -> tuple[Doubles, Doubles, Deviation]:
-        """Searches the recipe that explains the deviation, on the worst inputs; returns the embeddings with it."""
-        apart = np.linalg.norm(at_length_one(ours) - at_length_one(values), axis=1)
-        worst = np.argsort(-apart, kind="stable")[:TRIED]
+    def _explained(self, rows: list[int], ours: Doubles, values: Doubles) -> tuple[Doubles, Doubles]:
+        """Searches the mistakes that explain the deviation, on the worst inputs. Returns the checkpoint's embeddings
+        with them, and the app's, of those on which they are confirmed."""
+        worst = np.argsort(-distances(ours, values), kind="stable")[:TRIED]
         some = [rows[index] for index in worst]
-        expected = at_length_one(values[worst])
-        recipe = self._searched(some, expected, ours[worst], floor)
+        start = Trial(None, CLEAN, values[worst], ours[worst])
+        recipe, self.tried = explained(self.inputs, some, start, self.floor, self.progress)
         if recipe:
-            self.named += [f"{stage}: {cause}" for stage, cause in recipe.items()]
+            self.named += [f"{stage}: {mistake.text}" for stage, mistake in recipe.items()]
             confirmed = np.unique([*worst, *range(min(len(rows), CONFIRMED))])
-            ours = self.inputs.embedded([rows[index] for index in confirmed], recipe)
-            values = values[confirmed]
-        return ours, values, compare(at_length_one(ours), at_length_one(values))
+            ours, values = self.inputs.embedded([rows[index] for index in confirmed], recipe), values[confirmed]
+        return ours, values
 
-    def _searched(self, rows: list[int], expected: Doubles, ours: Doubles, floor: float) -> dict[str, str]:
-        """Returns the causes that explain the deviation best: each halves what the others leave."""
-        best: dict[str, str] = {}
-        least = start = _noise(ours, expected)
-        remaining, exact = compare(expected, at_length_one(ours)), len(rows) * (2 * Gates().exact(floor).value) ** 2
-        beam = [best]
-        for depth in range(DEPTH):
-            trials = self._tried_with(rows, expected, ours, beam, first=depth == 0)
-            trials.sort(key=lambda trial: trial[0])
-            if not trials:
-                break
-            noise, recipe, deviation = trials[0]
-            if noise * GAIN <= least and noise * GAIN ** len(recipe) <= start:
-                best, least, remaining = recipe, noise, deviation
-            elif depth > 0 or self._precision(remaining, floor) is not None:
-                break  # what is left is rounding, or unknown
-            if least <= exact:
-                break
-            within = self._precision(remaining, floor) is not None
-            beam = [best] if best and (within or depth) else [recipe for _, recipe, _ in trials[:BEAM]]
-        return best
-
-    def _tried_with(
-        self, rows: list[int], expected: Doubles, ours: Doubles, beam: Sequence[dict[str, str]], first: bool
-    ) -> list[tuple[float, dict[str, str], Deviation]]:
-        """Adds each cause of another stage to each recipe; returns what remains with those that change an input."""
-        plain = self.inputs.made(rows, {})
-        trials = []
-        stages = [(stage, cause) for stage, some in self.inputs.stages.items() for cause in some]
-        longer = ({**recipe, stage: cause} for recipe in beam for stage, cause in stages if stage not in recipe)
-        different = {tuple(sorted(recipe.items())): recipe for recipe in longer}
-        for index, recipe in enumerate(different.values()):
-            self.progress(f"cause {index} of {len(different)}")
-            try:
-                made = self.inputs.made(rows, recipe)
-            except (InvalidInput, OSError):  # such as a JPEG of more than 65,500 columns
-                continue
-            visible = made.shape != plain.shape or bool((made != plain).any())
-            answers = causes.embed_input(self.inputs.model, self.inputs.tower, made) if visible else ours
-            deviation = compare(expected, at_length_one(answers))
-            if visible and math.isfinite(deviation.relative):
-                trials.append((_noise(answers, expected), recipe, deviation))
-            if first:
-                ((stage, cause),) = recipe.items()
-                cosine, snr = deviation.cosine, deviation.snr_db
-                self.tried.append(TriedCause(stage=stage, cause=cause, visible=visible, cosine=cosine, snr_db=snr))
-        return trials
-
-    def _of_lengths(
-        self, ours: Doubles, values: Doubles, after: Deviation, floor: float, before: Deviation | None = None
-    ) -> EmbeddingsReport:
-        precision = self._precision(after, floor)
+    def _of_lengths(self, ours: Doubles, values: Doubles, before: Deviation, after: Deviation) -> EmbeddingsReport:
+        precision = precision_within(after, self.floor)
         lengths = np.linalg.norm(values, axis=1)
         ratios = lengths / np.linalg.norm(ours, axis=1)
         middle = float(np.median(ratios))
-        kind: Literal["as the checkpoint's", "1", "others"] = "others"
+        kind = "others"
         if (abs(ratios - 1) <= SCALE - 1).all():
             kind = "as the checkpoint's"
         if (abs(lengths - 1) <= UNIT).all() and (kind == "others" or abs(lengths - 1).max() < abs(ratios - 1).max()):
@@ -382,33 +374,25 @@ class _Judge:
             even = ratios.max() <= SCALE * middle and ratios.min() >= middle / SCALE
             others = "lengths that are neither the checkpoint's nor 1"
             self.named.append(f"embeddings multiplied by {middle:.4g}" if even else others)
-        if precision is None and not self.named:
-            visible = [cause for cause in self.tried if cause.visible]
-            nearest = max(visible, key=lambda cause: cause.cosine, default=None)
-            tail = "" if nearest is None else f"; the nearest is {nearest.cause} (cosine {nearest.cosine:.4f})"
-            text = f"differs from the checkpoint's ({_figures(after)}), and no usual cause explains it{tail}."
-            return self._concluded("differs", text, None, (before or after, after), floor)
+        facts = {"precision": precision, "lengths": kind, "deviation": before, "remaining": after}
+        differs = f"differs from the checkpoint's ({_figures(before)})"
         if self.named:
             unknown = "with that it still differs, for a cause that is not known"
             rest = unknown if precision is None else f"with that it is the same, {LOSSES[precision]}"
-            reasons = "; ".join(self.named)
-            whole = f"differs from the checkpoint's ({_figures(before or after)}): {reasons}"
-            text = f"{whole}; {rest} ({_figures(after)})."
-            return self._concluded("differs", text, precision, (before or after, after), floor, kind)
-        assert precision is not None
+            text = f"{differs}: {'; '.join(self.named)}; {rest} ({_figures(after)})."
+            return self._concluded("differs", text, **facts)
+        if precision is None:
+            visible = [cause for cause in self.tried if cause.visible]
+            nearest = max(visible, key=lambda cause: cause.cosine, default=None)
+            tail = "" if nearest is None else f"; the nearest is {nearest.cause} (cosine {nearest.cosine:.4f})"
+            text = f"{differs}, and no usual cause explains it{tail}."
+            return self._concluded("differs", text, **facts | {"lengths": "others"})
         unit = ", each scaled to length 1" if kind == "1" else ""
         text = f"is the same as the checkpoint's, {LOSSES[precision]}{unit} ({_figures(after)})."
-        return self._concluded("same", text, precision, (before or after, after), floor, kind)
+        return self._concluded("same", text, **facts)
 
-    def _concluded(
-        self,
-        verdict: Literal["same", "differs"],
-        text: str,
-        precision: Precision | None,
-        deviations: tuple[Deviation, Deviation] | None,
-        floor: float,
-        lengths: Literal["as the checkpoint's", "1", "others"] = "others",
-    ) -> EmbeddingsReport:
+    def _concluded(self, verdict: Literal["same", "differs"], text: str, **facts: Any) -> EmbeddingsReport:
+        unknown = {"precision": None, "lengths": "others", "deviation": None, "remaining": None}
         return EmbeddingsReport(
             embeddings=str(self.file),
             variant=self.inputs.model.variant.name,
@@ -417,12 +401,9 @@ class _Judge:
             verdict=verdict,
             sentence=f"{self.file.name} {text}",
             causes=tuple(self.named),
-            precision=precision,
-            lengths=lengths,
-            bound=Gates().exact(floor).value,
-            deviation=deviations[0] if deviations else None,
-            remaining=deviations[1] if deviations else None,
+            bound=Gates().exact(self.floor).value,
             tried=tuple(self.tried),
+            **unknown | facts,
         )
 
 
@@ -438,9 +419,15 @@ def _broken(values: Doubles) -> str | None:
     return None
 
 
-def _noise(expected: Array, actual: Array) -> float:
-    """Returns the power of the deviation between directions [N, D]."""
-    return float(((at_length_one(expected) - at_length_one(actual)) ** 2).sum())
+def _nearest(values: Doubles, ours: Doubles) -> list[int]:
+    """Returns the index of the input whose embedding is nearest to each row."""
+    indices: list[int] = (at_length_one(values) @ at_length_one(ours).T).argmax(axis=1).tolist()
+    return indices
+
+
+def _deviation(ours: Array, values: Array) -> Deviation:
+    """Returns the deviation of directions."""
+    return compare(at_length_one(ours), at_length_one(values))
 
 
 def _figures(deviation: Deviation) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mobileclip_deploy.base.files.arrays import Array, Floats
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.variants import (
     CLIP_MEAN,
@@ -35,25 +35,29 @@ COLOURS: dict[Axes, int] = {"NCHW": 1, "NHWC": 3, "HWC": 2, "CHW": 0}
 
 @dataclass(frozen=True)
 class Encoding:
-    """Map from pixels p in [0, 1] to the values of an input: (p - mean) / std, per colour, red first."""
+    """Map from pixels p [..., 3] in [0, 1] to the values of an input: (p - mean) / std, per colour, red first."""
 
     name: str
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
+
+    def __call__(self, pixels: Array) -> Array:
+        return (pixels - np.array(self.mean)) / self.std
+
+    def then(self, other: Encoding) -> Encoding:
+        """Returns the map that makes both, this one first."""
+        mean, std = np.array(self.std) * other.mean + self.mean, np.array(self.std) * other.std
+        return Encoding("", tuple(mean.tolist()), tuple(std.tolist()))
 
 
 BYTE = (1 / 255, 1 / 255, 1 / 255)
 UNIT = Encoding("0 ... 1")
 BYTES = Encoding("0 ... 255", std=BYTE)
 SIGNED_BYTES = Encoding("-128 ... 127", (128 / 255,) * 3, BYTE)
-ENCODINGS = (
-    UNIT,
-    BYTES,
-    Encoding("-1 ... 1", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    Encoding("CLIP's mean and std", CLIP_MEAN, CLIP_STD),
-    Encoding("ImageNet's mean and std", IMAGENET_MEAN, IMAGENET_STD),
-    Encoding("0 ... 255 minus ImageNet's mean", IMAGENET_MEAN, BYTE),
-)
+SIGNED = Encoding("-1 ... 1", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP = Encoding("CLIP's mean and std", CLIP_MEAN, CLIP_STD)
+IMAGENET = Encoding("ImageNet's mean and std", IMAGENET_MEAN, IMAGENET_STD)
+ENCODINGS = (UNIT, BYTES, SIGNED, CLIP, IMAGENET, Encoding("0 ... 255 minus ImageNet's mean", IMAGENET_MEAN, BYTE))
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,13 @@ class ImageConvention:
     dtype: str
     channels: int = 3
 
-    def values(self, pixels: Floats) -> Array:
+    def values(self, pixels: Array) -> Array:
         """Converts pixels [N, 3, H, W] in [0, 1], RGB, to the input; without a batch N must be 1."""
-        mean, std = (np.array(each, np.float64).reshape(3, 1, 1) for each in (self.encoding.mean, self.encoding.std))
-        x = (pixels - mean) / std
-        x = x[:, ::-1] if self.colours == "BGR" else x
+        x = self.encoding(pixels.transpose(0, 2, 3, 1))
+        x = x[..., ::-1] if self.colours == "BGR" else x
         if self.channels == 4:  # opaque
-            x = np.concatenate((x, np.full_like(x[:, :1], 255)), axis=1)
-        x = x if self.axes in ("NCHW", "CHW") else x.transpose(0, 2, 3, 1)
+            x = np.concatenate((x, np.full_like(x[..., :1], 255)), axis=-1)
+        x = x.transpose(0, 3, 1, 2) if self.axes in ("NCHW", "CHW") else x
         x = x if self.axes in ("NCHW", "NHWC") else x[0]
         return np.ascontiguousarray(x if self.dtype in FLOATS else np.rint(x)).astype(self.dtype)
 
@@ -156,6 +159,14 @@ class TextConvention:
         parts += [f"every id plus {self.shift}"] if self.shift else []
         parts += {None: [], "tokens": ["attention mask 1 for tokens"], "ones": ["attention mask all 1"]}[self.mask]
         return ", ".join(parts)
+
+    @property
+    def mistake(self) -> str:
+        """An app's difference from the usual arrangement in words."""
+        if self.shift:
+            return f"every id one too {'high' if self.shift > 0 else 'low'}"
+        missing = {(False, True): "no start", (True, False): "no end", (False, False): "neither start nor end"}
+        return f"padded with {self.pad}" if self.start and self.end else f"{missing[self.start, self.end]} token"
 
 
 Convention = ImageConvention | TextConvention

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST
-from mobileclip_deploy.artifacts.layouts import Layout
 from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError, listed, reraising
@@ -22,21 +21,19 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.weights_files import BUILTIN
 from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.pictures.text_files import read_texts
 from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport, listed_images, place_of, verify_embeddings
 from mobileclip_deploy.verify.embeddings.reading import SUFFIXES
 from mobileclip_deploy.verify.foreign.conventions import TextConvention, conventions_of, roles_of
-from mobileclip_deploy.verify.foreign.feeding import Feeder
 from mobileclip_deploy.verify.foreign.judging import OTHERWISE, judged
-from mobileclip_deploy.verify.foreign.likeness import layout_like
 from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds
 from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.foreign.searching import TowerSearch
 from mobileclip_deploy.verify.foreign.weights import weight_evidence
 
-__all__ = ["EmbeddingsReport", "ForeignReport", "audit", "layout_of", "verify_file"]
+__all__ = ["EmbeddingsReport", "ForeignReport", "audit", "verify_file"]
 
 PICTURES, TEXTS = 5, 6
 """Number of pictures and of texts on which a verdict is confirmed."""
@@ -85,19 +82,20 @@ def audit(
     if embedded:
         place_of(images, texts)  # refuses before the checkpoint is read
     else:
-        _check_models(paths)
-        if names is not None:
-            raise UsageError("`names` are those of the rows of embeddings; leave it out for a model")
-    model = checkpoint if isinstance(checkpoint, MobileCLIP) else _loaded(checkpoint, download, announce, progress)
+        _check_models(paths, names)
+    if not isinstance(checkpoint, MobileCLIP):
+        builtin = checkpoint is None or (str(checkpoint) == BUILTIN and not Path(BUILTIN).exists() and not download)
+        named = (str(checkpoint), None) if download else (None, None if builtin else str(checkpoint))
+        checkpoint = load_model(*named, download=download, announce=announce, progress=progress)
     report: ForeignReport | EmbeddingsReport
     if embedded:
-        inputs_of_rows = {"images": images, "texts": texts, "names": names}
-        report = verify_embeddings(embedded[0], checkpoint=model, progress=progress, **inputs_of_rows)
+        inputs = {"images": images, "texts": texts, "names": names}
+        report = verify_embeddings(embedded[0], checkpoint=checkpoint, progress=progress, **inputs)
     else:
-        inputs = _sampled(model, optional_path(images), optional_path(texts))
-        report = _report(paths, model, inputs, SECONDS if seconds is None else seconds, progress)
+        sampled = _sampled(checkpoint, optional_path(images), optional_path(texts))
+        report = _report(paths, Source.of(checkpoint), sampled, SECONDS if seconds is None else seconds, progress)
     if announce is not None:
-        for text in Source.of(model).provenance.sentences():
+        for text in Source.of(checkpoint).provenance.sentences():
             announce(text)
     return report
 
@@ -117,19 +115,20 @@ def verify_file(
     Args:
         file: a tower, or both in one file.
         text: the text tower, if it is another file.
-        checkpoint, download, seconds: as for `audit`.
-        announce: called with the licence of the weights before anything is downloaded.
+        checkpoint, download, seconds, announce: as for `audit`.
 
     Raises:
-        UsageError, CheckpointError, InvalidInput, RuntimeFailed: as `audit` does.
+        UsageError, CheckpointError, InvalidInput, RuntimeFailed: as `audit`.
     """
     paths = [Path(path) for path in (file, text) if path is not None]
     _check_models(paths)
-    model = _loaded(checkpoint, download, announce, progress)
-    return _report(paths, model, _sampled(model), SECONDS if seconds is None else seconds, progress)
+    options: dict[str, Any] = {"checkpoint": checkpoint, "download": download, "seconds": seconds}
+    report = audit(paths, announce=announce, progress=progress, **options)
+    assert isinstance(report, ForeignReport)
+    return report
 
 
-def _check_models(paths: Sequence[Path]) -> None:
+def _check_models(paths: Sequence[Path], names: StrPath | None = None) -> None:
     if not paths:
         raise UsageError("no file was given")
     for path in paths:
@@ -140,14 +139,8 @@ def _check_models(paths: Sequence[Path]) -> None:
             raise UsageError(f"{path}: no target runs other tools' files of this kind; give one of {kinds}")
         if not path.exists():
             raise InvalidInput(f"{path}: no such file")
-
-
-def _loaded(
-    checkpoint: StrPath | None, download: bool, announce: Callable[[str], None] | None, progress: Progress
-) -> MobileCLIP:
-    builtin = checkpoint is None or (str(checkpoint) == BUILTIN and not Path(BUILTIN).exists() and not download)
-    named = (str(checkpoint), None) if download else (None, None if builtin else str(checkpoint))
-    return load_model(*named, download=download, announce=announce, progress=progress)
+    if names is not None:
+        raise UsageError("`names` are those of the rows of embeddings; leave it out for a model")
 
 
 def _sampled(model: MobileCLIP, images: Path | None = None, texts: Path | None = None) -> Inputs:
@@ -161,21 +154,8 @@ def _sampled(model: MobileCLIP, images: Path | None = None, texts: Path | None =
     return sample_inputs(model, pictures[:PICTURES], lines)
 
 
-def layout_of(report: ForeignReport, file: Path) -> Layout:
-    """Returns the layout under which an export replaces the files of a report; `file` is the first of them.
-
-    Raises:
-        UsageError: our files cannot have their convention; the text says what differs.
-    """
-    target = foreign_target(file)
-    assert target is not None
-    return layout_like(report, target, load_variant(report.variant).tokenizer)
-
-
-def _report(
-    paths: Sequence[Path], model: MobileCLIP, inputs: Inputs, seconds: float, progress: Progress
-) -> ForeignReport:
-    began, source = time.monotonic(), Source.of(model)
+def _report(paths: Sequence[Path], source: Source, inputs: Inputs, seconds: float, progress: Progress) -> ForeignReport:
+    began = time.monotonic()
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
     threads = torch.get_num_threads()
@@ -210,15 +190,17 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     for tower in (tower for tower in TOWERS if has[tower] and tower not in model.towers):
         raise InvalidInput(f"{file.path} has the {tower} tower, which the checkpoint lacks; give a whole checkpoint")
     conventions = conventions_of(roles, file.inputs, model.variant)
-    usual: dict[str, Any] = {tower: each[0] for tower, each in conventions.items()}
-    feeder = Feeder(file, roles, usual.get("image"), usual.get("text"), model.variant.tokenizer)
+    usual = {tower: each[0] for tower, each in conventions.items()}
     constants = list(file.constants())
     evidences = weight_evidence(model, constants)
     lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
     if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
         inputs = inputs.some("text", np.arange(1, len(inputs.ids)))
-    searches = (TowerSearch(feeder, model, tower, inputs, conventions[tower], progress) for tower in conventions)
-    return [judged(search, search.search(), constants, evidences) for search in searches]
+    towers = []
+    for tower, tried in conventions.items():
+        search = TowerSearch(file, roles, usual, model, tower, inputs, tried, progress)
+        towers.append(judged(search, search.search(), constants, evidences))
+    return towers
 
 
 def sentence(tower: ForeignTower) -> str:

@@ -14,8 +14,8 @@ from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
-from mobileclip_deploy.verify.foreign.causes import Cause
-from mobileclip_deploy.verify.foreign.conventions import ImageConvention
+from mobileclip_deploy.verify.audit.search import Trial, distances
+from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention
 from mobileclip_deploy.verify.foreign.report import (
     ForeignTower,
     InputConvention,
@@ -24,7 +24,7 @@ from mobileclip_deploy.verify.foreign.report import (
     Verdict,
     WeightsFound,
 )
-from mobileclip_deploy.verify.foreign.searching import CLEAN, Match, TowerSearch, apart
+from mobileclip_deploy.verify.foreign.searching import TowerSearch
 from mobileclip_deploy.verify.foreign.weights import OTHER, Found, WeightEvidence, unclaimed_integers, with_weights
 
 HALF = 2.0**13
@@ -49,15 +49,11 @@ def stored_precision(constants: Iterable[StoredConstant]) -> str:
 
 
 def judged(
-    search: TowerSearch,
-    match: Match,
-    constants: Sequence[StoredConstant],
-    evidences: Mapping[TowerName, WeightEvidence],
+    search: TowerSearch, match: Trial, constants: Sequence[StoredConstant], evidences: Mapping[TowerName, WeightEvidence]
 ) -> ForeignTower:
-    """Returns the verdict on the tower that was searched; `evidences`: of all towers, from the file's constants."""
-    file, convention, cause = search.feeder.file, match.pair.convention, match.pair.cause
-    evidence = evidences[search.tower]
-    roles = search.feeder.roles
+    """Returns the verdict on the tower that was searched; `evidences`: of all towers in the file's constants."""
+    file, roles, evidence = search.file, search.roles, evidences[search.tower]
+    convention: Convention = match.form[0]
     index = roles.image if isinstance(convention, ImageConvention) else roles.ids
     assert index is not None
     port = file.inputs[index]
@@ -68,23 +64,23 @@ def judged(
     bound, floor, changed = _bound(precision, search.floor), search.floor, evidence.different
     if evidence.otherwise and not _rounded_well(search, evidences):
         changed += evidence.otherwise
-    verdict: Verdict = "differs" if changed or match.clean > bound else "same"
-    if floor < match.clean <= bound:
+    clean = _from_clean(search, match)
+    verdict: Verdict = "differs" if changed or clean > bound else "same"
+    if floor < clean <= bound:
         sharper = _sharper(search, match, constants, evidences)
         if sharper is None:
             match = search.partly(match) or match
         elif sharper.wrong:
-            match, bound, floor, verdict = sharper.match, sharper.bound, sharper.floor, "differs"
-        cause = match.pair.cause
-    named = cause is not CLEAN and match.clean > floor
-    cause = cause if named else CLEAN
-    if named:
-        verdict = "defect"
-    elif verdict == "differs" and evidence.share <= OTHER:
+            match, clean, verdict = sharper.match, sharper.clean, "differs"
+            bound, floor = sharper.bound, sharper.floor
+    cause, cause_text = "", ""
+    for mistake in match.recipe.values() if clean > floor else ():
+        verdict, cause, cause_text = "defect", mistake.name, mistake.of_file or mistake.text
+    if verdict == "differs" and evidence.share <= OTHER:
         verdict = "other weights" if evidence.same_architecture else "other network"
-    elif verdict == "differs" and (size := match.rows.shape[1]) != (expected := match.explaining.shape[1]):
+    elif verdict == "differs" and (size := match.rows.shape[1]) != (expected := match.ours.shape[1]):
         what = "class probabilities" if np.allclose(match.rows.sum(axis=1), 1, atol=SAME_LENGTH) else "values"
-        cause = Cause("no-embedding", f"the output has {size} {what} instead of an embedding of {expected}")
+        cause, cause_text = "no-embedding", f"the output has {size} {what} instead of an embedding of {expected}"
     return ForeignTower(
         file=file.path.name,
         tower=search.tower,
@@ -105,13 +101,18 @@ def judged(
             median=evidence.median,
             different=changed[:MOST],
         ),
-        distance=match.clean,
+        distance=clean,
         bound=bound,
         inputs=len(match.rows),
-        cause=cause.name or None,
-        cause_text=cause.text or None,
-        explained=match.distance if named else None,
+        cause=cause or None,
+        cause_text=cause_text or None,
+        explained=match.distance if verdict == "defect" else None,
     )
+
+
+def _from_clean(search: TowerSearch, match: Trial) -> float:
+    """Returns the distance from the checkpoint's own network."""
+    return float(distances(match.rows, search.clean).max())
 
 
 @dataclass(frozen=True)
@@ -119,42 +120,39 @@ class _Sharper:
     """Comparison without rounding: the file's activations are not rounded, and the network has its rounded weights.
 
     Attributes:
+        clean: distance from that network.
         bound, floor: of distances in float32.
     """
 
-    match: Match
+    match: Trial
+    clean: float
     bound: float
     floor: float
 
     @property
     def wrong(self) -> bool:
-        cause = self.match.pair.cause is not CLEAN and self.match.clean > self.floor
-        return cause or self.match.clean > self.bound
+        return self.clean > (self.floor if self.match.recipe else self.bound)
 
 
 def _sharper(
-    search: TowerSearch,
-    match: Match,
-    constants: Sequence[StoredConstant],
-    evidences: Mapping[TowerName, WeightEvidence],
+    search: TowerSearch, match: Trial, constants: Sequence[StoredConstant], evidences: Mapping[TowerName, WeightEvidence]
 ) -> _Sharper | None:
     """Compares the tower without rounding. Returns None if that cannot be done, or proves nothing."""
-    if not search.feeder.file.rounds:
+    if not search.file.rounds:
         return None
     model = with_weights(
         search.model, evidences, lambda each: None if each.stored.scale is None else each.stored.values
     )
-    feeder, conventions = replace(search.feeder, file=search.feeder.file.unrounded()), [match.pair.convention]
-    again = replace(search, feeder=feeder, model=model, conventions=conventions, ran={})
+    again = replace(search, file=search.file.unrounded(), model=model, conventions=[match.form[0]], ran={})
     try:
         best = again.search()
     except NotRun:  # its integers are scaled in a way of its own
         return None
-    if unclaimed_integers(evidences, constants) and best.pair.cause is CLEAN:  # a converter may have multiplied weights
+    if unclaimed_integers(evidences, constants) and not best.recipe:  # a converter may have multiplied weights
         if (partly := again.partly(best)) is None:
             return None
         best = partly
-    return _Sharper(best, _bound("fp32", again.floor), again.floor)
+    return _Sharper(best, _from_clean(again, best), _bound("fp32", again.floor), again.floor)
 
 
 def _rounded_well(search: TowerSearch, evidences: Mapping[TowerName, WeightEvidence]) -> bool:
@@ -162,7 +160,7 @@ def _rounded_well(search: TowerSearch, evidences: Mapping[TowerName, WeightEvide
 
     def loss(values: Callable[[Found], Floats]) -> float:
         model = with_weights(search.model, evidences, lambda each: values(each) if each.state == "otherwise" else None)
-        return apart(replace(search, model=model).clean, search.clean)
+        return float(distances(replace(search, model=model).clean, search.clean).max())
 
     own, nearest = (
         loss(values) for values in (lambda each: each.stored.values, lambda each: each.stored.nearest(each.expected))
@@ -178,9 +176,9 @@ def _bound(precision: str, floor: float) -> float:
     return min(widest, HALF * floor) if precision == "fp16" else widest
 
 
-def _output(search: TowerSearch, match: Match) -> OutputConvention:
-    port = search.feeder.file.outputs[match.pair.output]
-    ours, theirs = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (match.explaining, match.rows))
+def _output(search: TowerSearch, match: Trial) -> OutputConvention:
+    port = search.file.outputs[match.form[1]]
+    ours, theirs = (np.linalg.norm(rows.astype(np.float64), axis=1) for rows in (match.ours, match.rows))
     references: dict[Length, Array] = {"raw": ours, "normalised": np.ones_like(ours)}
     fitting: list[tuple[Length, float]] = []
     for length, lengths in references.items():

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from mobileclip_deploy.artifacts.layouts.layout import ArtifactLayout, Layout, TensorLayout
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.model.variants import TokenizerSpec
+from mobileclip_deploy.network.model.variants import TokenizerSpec, load_variant
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.verify.foreign.conventions import BYTES, UNIT, ImageConvention, TextConvention
+from mobileclip_deploy.verify.foreign.opening import foreign_target
 from mobileclip_deploy.verify.foreign.report import ForeignReport, ForeignTower
 
 BYTES_OPTION = "nhwc_bytes"
 """Option of a target whose image tower may take bytes [N, S, S, 3]."""
 
 
-def layout_like(report: ForeignReport, target: Target, tokens: TokenizerSpec | None) -> Layout:
-    """Returns the layout under which an export replaces the verified files.
-
-    Args:
-        target: of the files.
-        tokens: tokenizer of the checkpoint.
+def layout_like(report: ForeignReport, file: Path) -> Layout:
+    """Returns the layout under which an export replaces the files of a report; `file` is the first of them.
 
     Raises:
         UsageError: the convention of the files is not known, or our files cannot have it; the text says what differs.
     """
+    target, tokens = foreign_target(file), load_variant(report.variant).tokenizer
+    assert target is not None
     towers = {tower.tower: tower for tower in report.towers}
     name = ", ".join(report.files)
     if report.verdict not in ("same", "defect"):

@@ -1,4 +1,4 @@
-"""Search for the convention of a file's inputs and for the cause of a difference, by the file's embeddings."""
+"""Search for the convention of a file's inputs and for the mistake that explains a difference, by its embeddings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,100 +14,46 @@ import torch
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
-from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly, normalize
+from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates
-from mobileclip_deploy.parity.metrics import flat
-from mobileclip_deploy.pictures.embedding import at_length_one
-from mobileclip_deploy.verify.foreign.causes import Cause, block_causes, image_causes, text_causes
-from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention, TextConvention
-from mobileclip_deploy.verify.foreign.feeding import Feeder
+from mobileclip_deploy.verify.audit.changes import block_changes, changed, network_changes
+from mobileclip_deploy.verify.audit.mistakes import Mistake, Recipe, image_mistakes, network_input
+from mobileclip_deploy.verify.audit.search import CLEAN, Trial, distances, power, trials
+from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention, Roles, TextConvention
+from mobileclip_deploy.verify.foreign.opening import OpenedFile
 
-CLEAN = Cause("", "")
-"""The checkpoint's own network."""
-ALIKE = 1.5
-"""Ratio of distances up to which another convention explains a file as well."""
-LEAST = 1e-6
-"""Distance up to which conventions are alike at any ratio."""
-FEW, HOPELESS = 2, 1.25
-"""Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`; and the residual
-on them that rules a cause out: one of 1.06 on two inputs was 0.96 on all."""
-EXPLAINED = 0.25
-"""Largest distance of a changed network, as a share of the unchanged one's, that makes the change the cause."""
-PARTLY = 0.85
-"""Share of a difference within the bound that may remain from a change that is its cause. In clean files at int8: 0.996
-or more of nano, 0.88 of S0 with drawn weights. In nano's with QuickGELU: 0.80 (tests/foreign)."""
-TRIED = 8
-"""Best pairs of convention and cause that are confirmed on all inputs."""
+FEW, HOPELESS = 2, 1.25**2
+"""Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`; and the share of
+power on them that rules a cause out: one of 1.06^2 on two inputs was 0.96^2 on all."""
+EXPLAINED = 0.25**2
+"""Largest share of the power that may remain of a network with a mistake, which makes it the cause."""
+PARTLY = 0.85**2
+"""The same for a difference within the bound. In clean files at int8: 0.996^2 or more of nano, 0.88^2 of S0 with drawn
+weights. In nano's with QuickGELU: 0.80^2 (tests/foreign)."""
+ALIKE, LEAST = 1.5**2, 1e-12
+"""Ratio of powers up to which another form explains a file as well; and power of a row up to which any ratio does."""
+TRIED = 16
+"""Best trials that are confirmed on all inputs, at most."""
 NEAR = 1e-3
 """Distance up to which single blocks are not tried: float16's rounding."""
 
 
-def apart(first: Array, second: Array) -> float:
-    """Returns the largest distance of the directions of rows; 2 if their sizes differ, 1 for zeros and NaN."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        a, b = (at_length_one(flat(rows)) for rows in (first, second))
-        return float(np.nan_to_num(np.linalg.norm(a - b, axis=1), nan=1.0).max()) if a.shape == b.shape else 2.0
-
-
-def _fits(cause: Cause, convention: Convention) -> bool:
-    """Returns whether a cause is tried with a convention. Texts without their end token are pooled at the first one,
-    which would explain any file."""
-    if isinstance(convention, TextConvention):
-        return cause is CLEAN or (convention.start and convention.end)
-    return not cause.forms or convention.encoding.name in cause.forms
-
-
-def _residual(rows: Array, explaining: Array, clean: Array) -> float:
-    """Returns the share of the difference of directions from `clean` that remains from `explaining`; 2 if sizes
-    differ."""
-    if not rows.shape == explaining.shape == clean.shape:
-        return 2.0
-    a, b, c = (at_length_one(flat(each)) for each in (rows, explaining, clean))
-    return float(np.nan_to_num(np.linalg.norm(a - b) / max(float(np.linalg.norm(a - c)), 1e-30), nan=2.0))
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A convention, an output and a cause, and the distance of the file's first embedding from the network's."""
-
-    convention: Convention
-    output: int
-    cause: Cause
-    distance: float = 2.0
-
-
-@dataclass(frozen=True)
-class Match:
-    """The pair that explains a file best, on all inputs.
-
-    Attributes:
-        distance: largest distance of directions from the changed network's; `clean`: from the checkpoint's own.
-        others: further conventions that explain it as well.
-        rows: the file's embeddings [N, D]; `explaining`: those of the network with the cause.
-    """
-
-    pair: Pair
-    distance: float
-    clean: float
-    rows: Array
-    explaining: Array
-    others: tuple[Convention, ...] = ()
-
-
 @dataclass(frozen=True)
 class TowerSearch:
-    """Search for one tower of a file.
+    """Search for one tower of a file. A form is a convention and the index of an output.
 
     Attributes:
-        feeder: the file, with conventions of the other tower's inputs.
+        usual: a convention of each tower of the file, for the inputs of the other one.
         inputs: of both towers.
         conventions: those to try.
         ran: results on all inputs by convention.
     """
 
-    feeder: Feeder
+    file: OpenedFile
+    roles: Roles
+    usual: dict[TowerName, Convention]
     model: MobileCLIP
     tower: TowerName
     inputs: Inputs
@@ -115,127 +62,138 @@ class TowerSearch:
     ran: dict[Convention, list[Array]] = field(default_factory=dict)
 
     def run(self, convention: Convention, count: int | None = None) -> list[Array]:
-        """Returns each output's vectors [N, D] for the first inputs of the tower.
+        """Returns each output's vectors [N, D] for the first inputs of the tower. Each input runs alone.
 
         Raises:
             RuntimeFailed: the runtime refuses the convention.
         """
-        if isinstance(convention, ImageConvention):
-            return replace(self.feeder, image=convention).run(self.inputs.pixels[:count], self.inputs.ids[:1])
-        return replace(self.feeder, text=convention).run(self.inputs.pixels[:1], self.inputs.ids[:count])
+        values = self.inputs.of(self.tower)[:count]
+        rows = [self._one(convention, values[index : index + 1]) for index in range(len(values))]
+        return [np.stack(each) for each in zip(*rows, strict=True)]
+
+    def _one(self, convention: Convention, row: Array) -> list[Array]:
+        values: dict[int | None, Array] = {}  # those of an absent input have the key None
+        for tower, each in (self.usual | {self.tower: convention}).items():
+            first: Array = row if tower == self.tower else self.inputs.of(tower)[:1]
+            if isinstance(each, ImageConvention):
+                values[self.roles.image] = each.values(first)
+            else:
+                values[self.roles.ids], values[self.roles.mask] = each.values(first, self.model.variant.tokens)
+                values[self.roles.positions] = np.arange(each.length)[None]
+        fed, batch = [], 1
+        for index, port in enumerate(self.file.inputs):
+            value = values[index].astype(port.dtype)
+            if value.ndim == len(port.shape) + 1:  # no batch
+                value = value[0]
+            elif port.shape[0] > 1 and value.shape[0] == 1:
+                batch = port.shape[0]
+                value = np.repeat(value, batch, axis=0)
+            fed.append(value)
+        results = self.file.call(fed)
+        return [np.ravel(result[0] if result.ndim and len(result) == batch else result) for result in results]
 
     @cached_property
-    def causes(self) -> list[Cause]:
-        """Changes of the network to try, each in all blocks at once."""
+    def mistakes(self) -> list[Mistake]:
+        """Mistakes to try, each in all blocks at once."""
+        variant, network = self.model.variant, getattr(self.model, self.tower)
         if self.tower == "image":
-            assert self.model.image is not None
-            return list(image_causes(self.model.image, self.model.variant.preprocess))
-        assert self.model.text is not None
+            inputs = (mistake for mistake in image_mistakes(variant.preprocess) if mistake.name)
+            return [*network_changes(network, 0, 0), *inputs]
         (context,) = {each.length for each in self.conventions if isinstance(each, TextConvention)}
-        return list(text_causes(self.model.text, self.model.variant.tokens.eot, context))
+        return list(network_changes(network, variant.tokens.eot, context))
 
     @torch.no_grad()
-    def expected(self, cause: Cause, count: int | None = None) -> Array | None:
-        """Returns the embeddings [N, D] of the changed network. None if the change does not fit it."""
-        network, values = cause.embed or self._embed, torch.from_numpy(self.inputs.of(self.tower)[:count])
-        with cause.applied():
+    def embed(self, recipe: Recipe, count: int | None = None) -> Array | None:
+        """Returns the checkpoint's embeddings [N, D] of the first inputs. None if a mistake does not fit."""
+        values: Array = self.inputs.of(self.tower)[:count]
+        compute = self.model.encode_text if self.tower == "text" else self.model.encode_image
+        if self.tower == "image":
+            spec = self.model.variant.preprocess
+            values = np.stack([network_input(row.transpose(1, 2, 0), spec, recipe) for row in values])
+        with changed(recipe):
             try:
-                return torch.cat([network(row) for row in values.split(1)]).numpy()
+                return torch.cat([compute(row) for row in torch.from_numpy(values).split(1)]).numpy()
             except (RuntimeError, IndexError):  # sizes that do not fit
                 return None
-
-    def _embed(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.tower == "text":
-            return self.model.encode_text(inputs)
-        return self.model.encode_image(normalize(inputs, self.model.variant.preprocess))
 
     @cached_property
     def floor(self) -> float:
         """Largest distance that rounding alone explains."""
         some = self.inputs.some(self.tower, np.arange(FEW))
-        rounded = apart(embed(self.model, self.tower, some), embed_exactly(self.model, self.tower, some))
-        return Gates().exact(rounded).value
+        rounded = distances(embed(self.model, self.tower, some), embed_exactly(self.model, self.tower, some))
+        return Gates().exact(float(rounded.max())).value
 
     @cached_property
     def clean(self) -> Array:
         """Embeddings [N, D] of the checkpoint's own network."""
-        expected = self.expected(CLEAN)
+        expected = self.embed(CLEAN)
         assert expected is not None
         return expected
 
-    def search(self) -> Match:
-        """Returns the pair of convention and cause that explains the file best: the checkpoint's own network unless a
-        change explains much more.
+    def search(self) -> Trial:
+        """Returns the form and the mistake that explain the file best: the checkpoint's own network unless a mistake
+        explains much more.
 
         Raises:
             NotRun: the runtime refused every convention.
         """
-        results, refusal = [], ""
+        observed: dict[tuple[Convention, int], Array] = {}
         for index, convention in enumerate(self.conventions):
             self.progress(f"{self.tower}: convention {index + 1} of {len(self.conventions)}")
             try:
-                results.append((convention, self.run(convention, 1)))
+                observed |= {(convention, output): rows for output, rows in enumerate(self.run(convention, 1))}
             except RuntimeFailed as error:
                 refusal = str(error)
-        if not results:
+        if not observed:
             raise NotRun(refusal)
-        plain = self._best(self._ranked(results, [CLEAN]))
+        plain = self._confirmed(self._trials(observed, [CLEAN]))
         assert plain is not None
-        if plain.distance <= self.floor:
-            return plain
-        limit = EXPLAINED * plain.distance
-        best = self._best(self._ranked(results, self.causes), limit)
-        if best is None and plain.distance > NEAR:
-            best = self._best(self._ranked(results, list(block_causes(getattr(self.model, self.tower)))), limit)
-        return plain if best is None else best
-
-    def partly(self, plain: Match) -> Match | None:
-        """Returns the change that explains the most of a difference within the bound. None if rounding explains it."""
-        best, least = None, PARTLY
-        for cause in (cause for cause in self.causes if not cause.forms):
-            few = self.expected(cause, FEW)
-            if few is None or _residual(plain.rows[:FEW], few, self.clean[:FEW]) > HOPELESS:
-                continue
-            expected = self.expected(cause)
-            if expected is not None and (rest := _residual(plain.rows, expected, self.clean)) <= least:
-                pair, distance = replace(plain.pair, cause=cause), apart(plain.rows, expected)
-                best, least = replace(plain, pair=pair, distance=distance, explaining=expected), rest
-        return best
-
-    def _ranked(self, results: Iterable[tuple[Convention, list[Array]]], causes: Sequence[Cause]) -> list[Pair]:
-        pairs = []
-        for index, cause in enumerate(causes):
-            self.progress(f"{self.tower}: cause {index + 1} of {len(causes)}")
-            if (expected := self.expected(cause, 1)) is not None:
-                pairs += [
-                    Pair(convention, output, cause, apart(rows, expected))
-                    for convention, outputs in results
-                    if _fits(cause, convention)
-                    for output, rows in enumerate(outputs)
-                ]
-        return sorted(pairs, key=lambda pair: pair.distance)
-
-    def _best(self, ranked: Sequence[Pair], limit: float = math.inf) -> Match | None:
-        """Returns the best of the first pairs on all inputs. None if the distances of all of them exceed `limit`."""
-        matches: list[Match] = []
-        expected: dict[Cause, Array | None] = {CLEAN: self.clean}
-        for pair in ranked[: 2 * TRIED]:
-            # The distance on all inputs is at least that on the first.
-            if pair.distance > max(ALIKE * min([limit, *(match.distance for match in matches)]), LEAST):
+        tiers: Iterable[Iterable[Mistake]] = (self.mistakes, block_changes(getattr(self.model, self.tower)))
+        for mistakes, near in zip(tiers, (self.floor, NEAR), strict=True):
+            if plain.distance <= near:
                 break
-            if pair.convention not in self.ran:
-                self.ran[pair.convention] = self.run(pair.convention)
-            if pair.cause not in expected:
-                expected[pair.cause] = self.expected(pair.cause)
-            explaining, rows = expected[pair.cause], self.ran[pair.convention][pair.output]
-            if explaining is not None:
-                matches.append(Match(pair, apart(rows, explaining), apart(rows, self.clean), rows, explaining))
-        best = min(matches, key=lambda match: match.distance, default=None)
-        if best is None or best.distance > limit:
+            recipes = [{mistake.stage: mistake} for mistake in mistakes]
+            if (best := self._confirmed(self._trials(observed, recipes), EXPLAINED * plain.noise)) is not None:
+                return best
+        return plain
+
+    def partly(self, plain: Trial) -> Trial | None:
+        """Returns the mistake that explains the most of a difference within the bound. None if rounding explains it."""
+        recipes: list[Recipe] = [{mistake.stage: mistake} for mistake in self.mistakes if not mistake.forms]
+        most = HOPELESS * power(plain.rows[:FEW], self.clean[:FEW])
+        some = self._trials({plain.form: plain.rows[:FEW]}, recipes, FEW)
+        hopeful = [trial for trial in some if trial.noise <= most]
+        return self._confirmed(hopeful, PARTLY * power(plain.rows, self.clean), len(hopeful))
+
+    def _trials(self, observed: dict[Any, Array], recipes: Sequence[Recipe], count: int = 1) -> list[Trial]:
+        every = trials(observed, recipes, lambda recipe: self.embed(recipe, count), self.progress)
+        return [trial for trial in every if _fits(trial.recipe, trial.form[0])]
+
+    def _confirmed(self, some: Iterable[Trial], limit: float = math.inf, most: int = TRIED) -> Trial | None:
+        """Returns the best of the first trials on all inputs. None if more than `limit` remains of all of them."""
+        best: list[Trial] = []
+        ours: dict[int, Array | None] = {}
+        for trial in sorted(some, key=lambda trial: trial.noise)[:most]:
+            # What remains on all inputs is at least what remains on the first.
+            if trial.noise > max(ALIKE * min([limit, *(each.noise for each in best)]), LEAST):
+                break
+            key, (convention, output) = id(trial.recipe), trial.form
+            if convention not in self.ran:
+                self.ran[convention] = self.run(convention)
+            ours[key] = whole = ours[key] if key in ours else self.embed(trial.recipe)
+            if whole is not None:
+                best.append(replace(trial, rows=self.ran[convention][output], ours=whole))
+        first = min(best, key=lambda trial: trial.noise, default=None)
+        if first is None or first.noise > limit:
             return None
-        others = [
-            match.pair.convention
-            for match in matches
-            if match.pair.cause is best.pair.cause and match.distance <= max(ALIKE * best.distance, LEAST)
-        ]
-        return replace(best, others=tuple(each for each in dict.fromkeys(others) if each != best.pair.convention))
+        enough = max(ALIKE * first.noise, LEAST * len(first.rows))
+        alike = [trial.form[0] for trial in best if trial.recipe is first.recipe and trial.noise <= enough]
+        return replace(first, others=tuple(each for each in dict.fromkeys(alike) if each != first.form[0]))
+
+
+def _fits(recipe: Recipe, convention: Convention) -> bool:
+    """Returns whether a recipe is tried with a convention. Texts without their end token are pooled at the first one,
+    which would explain any file."""
+    if isinstance(convention, TextConvention):
+        return not recipe or (convention.start and convention.end)
+    return all(not mistake.forms or convention.encoding.name in mistake.forms for mistake in recipe.values())

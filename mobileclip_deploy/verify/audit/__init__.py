@@ -1,0 +1,1 @@
+"""Audit of models and embeddings that other code made."""
