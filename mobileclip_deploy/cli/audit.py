@@ -60,7 +60,7 @@ class AuditChoices(TypedDict):
     "seconds",
     type=click.FloatRange(1, 86400),
     metavar="SECONDS",
-    help="Time limit of each model. [default: 600]",
+    help="Time limit of each file. [default: 600]",
 )
 @json_option
 def audit(files: tuple[Path, ...], as_json: bool, **choices: Unpack[AuditChoices]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.verify.foreign import opening
 
 PIXELS = torch.linspace(0, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -236,6 +239,46 @@ def test_a_model_is_compared_on_pictures_and_texts_of_ones_own(model: Any, ids: 
     report = mcd.audit(files, images=pictures, texts=texts)
     assert isinstance(report, mcd.ForeignReport)
     assert [(tower.verdict, tower.inputs) for tower in report.towers] == [("same", 2), ("same", 3)]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("hangs", "was stopped after 8 s; raise the limit (--budget)"),
+        ("dies", "its runtime died"),
+        ("repeats", "answers out of order: another request's answer; run it again"),
+    ],
+)
+def test_a_process_that_is_stopped_or_dies_ends_the_audit(
+    how: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a refusal of the convention that was tried, its end would be part of a verdict."""
+    monkeypatch.setattr(opening, "PROCESS", "foreign.stubborn")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    path = tmp_path / f"{how}.onnx"
+    path.write_bytes(b"")
+    outcome = run("--quiet", "audit", path, "--budget", "8")
+    assert (outcome.code, outcome.stdout, outcome.stderr.count("\n")) == (3, "", 1)
+    assert words in outcome.stderr
+    with contextlib.closing(opening.OpenedFile(path)) as file:
+        assert file.engine == "no token"
+
+
+def test_the_time_limit_is_of_our_own_work_too(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "theirs.onnx", model.image, PIXELS)
+    started = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: started + (3600 if said else 0))
+    said: list[str] = []
+    with pytest.raises(RuntimeFailed, match="was stopped after 600 s"):
+        mcd.audit(path, progress=said.append)
+    assert len(said) == 1
+
+
+def test_a_large_output_is_no_embedding(model: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "theirs.onnx", model.image, PIXELS, after=lambda x: x.repeat(1, 513))
+    with pytest.raises(InvalidInput, match="its outputs are too large for embeddings"):
+        mcd.audit(path)
 
 
 def test_an_older_format_of_core_ml_is_named(tmp_path: Path) -> None:

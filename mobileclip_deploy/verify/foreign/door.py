@@ -28,7 +28,7 @@ from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport, listed
 from mobileclip_deploy.verify.embeddings.reading import SUFFIXES
 from mobileclip_deploy.verify.foreign.conventions import TextConvention, conventions_of, roles_of
 from mobileclip_deploy.verify.foreign.judging import OTHERWISE, judged
-from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds
+from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds, stopped
 from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.foreign.searching import TowerSearch
 from mobileclip_deploy.verify.foreign.weights import weight_evidence
@@ -65,7 +65,7 @@ def audit(
         images, texts: the inputs of the embeddings, as for `verify_embeddings`; or those to compare a model on instead
             of the stored ones.
         names: the name of each row of embeddings, as for `verify_embeddings`.
-        seconds: time limit of each model; 600 when None.
+        seconds: time limit of each file; 600 when None.
         announce: called with the licence of the weights before a download, and with sentences on the checkpoint at the
             end.
 
@@ -73,7 +73,7 @@ def audit(
         UsageError: no target runs files of this kind, or embeddings lack their images or texts.
         CheckpointError: the checkpoint cannot be used.
         InvalidInput: a file is damaged, dangerous, not a tower's, or does not fit its inputs.
-        RuntimeFailed: a model cannot be run here, or exceeded a limit.
+        RuntimeFailed: a model cannot be run here, or a file exceeded a limit.
     """
     paths = [Path(file) for file in ((files,) if isinstance(files, str | PathLike) else files)]
     embedded = [path for path in paths if path.suffix.lower() in SUFFIXES]
@@ -90,10 +90,11 @@ def audit(
     report: ForeignReport | EmbeddingsReport
     if embedded:
         inputs = {"images": images, "texts": texts, "names": names}
-        report = verify_embeddings(embedded[0], checkpoint=checkpoint, progress=progress, **inputs)
+        timed = _within(progress, embedded[0], seconds)
+        report = verify_embeddings(embedded[0], checkpoint=checkpoint, progress=timed, **inputs)
     else:
         sampled = _sampled(checkpoint, optional_path(images), optional_path(texts))
-        report = _report(paths, Source.of(checkpoint), sampled, SECONDS if seconds is None else seconds, progress)
+        report = _report(paths, Source.of(checkpoint), sampled, seconds, progress)
     if announce is not None:
         for text in Source.of(checkpoint).provenance.sentences():
             announce(text)
@@ -128,6 +129,19 @@ def verify_file(
     return report
 
 
+def _within(progress: Progress, path: Path, seconds: float | None) -> Progress:
+    """Returns a progress that ends the work on a file after its time limit."""
+    limit = SECONDS if seconds is None else seconds
+    deadline = time.monotonic() + limit
+
+    def shown(text: str) -> None:
+        if time.monotonic() > deadline:
+            raise stopped(path, limit)
+        progress(text)
+
+    return shown
+
+
 def _check_models(paths: Sequence[Path], names: StrPath | None = None) -> None:
     if not paths:
         raise UsageError("no file was given")
@@ -154,7 +168,9 @@ def _sampled(model: MobileCLIP, images: Path | None = None, texts: Path | None =
     return sample_inputs(model, pictures[:PICTURES], lines)
 
 
-def _report(paths: Sequence[Path], source: Source, inputs: Inputs, seconds: float, progress: Progress) -> ForeignReport:
+def _report(
+    paths: Sequence[Path], source: Source, inputs: Inputs, seconds: float | None, progress: Progress
+) -> ForeignReport:
     began = time.monotonic()
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
@@ -162,9 +178,10 @@ def _report(paths: Sequence[Path], source: Source, inputs: Inputs, seconds: floa
     torch.set_num_threads(1)  # sums of float32 depend on their number, and one picture keeps no more busy
     try:
         for path in paths:
-            with contextlib.closing(OpenedFile(path, seconds)) as file:
+            timed = _within(progress, path, seconds)
+            with contextlib.closing(OpenedFile(path, SECONDS if seconds is None else seconds)) as file:
                 engines[file.engine] = None
-                towers += _towers(file, source.model, inputs, progress)
+                towers += _towers(file, source.model, inputs, timed)
     finally:
         torch.set_num_threads(threads)
     if len({tower.tower for tower in towers}) < len(towers):

@@ -4,7 +4,7 @@ python -m mobileclip_deploy.verify.foreign.process TARGET FILE MEMORY SECONDS
 
 MEMORY: bytes of data; SECONDS: of CPU time. Each line of stdin is a JSON request, each line of stdout its reply:
 {"call": IN.npz, "result": OUT.npz}, or {"constants": OUT.npz}; with "unrounded": true of the file without the rounding
-of activations. Arrays are named by their index.
+of activations. A reply has the number of its request. Arrays are named by their index.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mobileclip_deploy.targets.foreign_file import ForeignFile
 
 LEAST = 8
 """Elements of the smallest constant that is reported: smaller ones are settings."""
-LARGEST_RESULT = 1 << 26
-"""Elements of the largest result that is passed on."""
+LARGEST_RESULT = 1 << 22
+"""Elements of all results of a picture together that are passed on, at most."""
 
 
 def main() -> None:
@@ -36,8 +36,8 @@ def main() -> None:
     target, path, memory, seconds = sys.argv[1:]
     _limit(int(memory), int(seconds))
 
-    def reply(document: dict[str, Any]) -> None:
-        replies.write(json.dumps(document) + "\n")
+    def reply(document: dict[str, Any], number: int = 0) -> None:
+        replies.write(json.dumps(document | {"number": number}) + "\n")
         replies.flush()
 
     try:
@@ -50,11 +50,12 @@ def main() -> None:
     reply(ports | {"engine": file.engine, "operators": sorted(file.operators), "rounds": rounds})
     unrounded = cache(file.unrounded or (lambda: file))
     for line in sys.stdin:
+        request = json.loads(line)
         try:
-            request = json.loads(line)
-            reply(_answer(unrounded() if request.get("unrounded") else file, request))
+            answer = _answer(unrounded() if request.get("unrounded") else file, request)
         except Exception as error:  # values that the file does not take: the file itself is valid
-            reply(_failure(error) | {"invalid": False})
+            answer = _failure(error) | {"invalid": False}
+        reply(answer, request["number"])
     os._exit(0)  # without the runtimes' own clean-up, which may crash
 
 

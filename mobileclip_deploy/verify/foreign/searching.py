@@ -13,7 +13,7 @@ import torch
 
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
@@ -22,7 +22,7 @@ from mobileclip_deploy.verify.audit.changes import block_changes, changed, netwo
 from mobileclip_deploy.verify.audit.mistakes import Mistake, Recipe, image_mistakes, network_input
 from mobileclip_deploy.verify.audit.search import CLEAN, Trial, distances, power, trials
 from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention, Roles, TextConvention
-from mobileclip_deploy.verify.foreign.opening import OpenedFile
+from mobileclip_deploy.verify.foreign.opening import OpenedFile, Stopped
 
 FEW, HOPELESS = 2, 1.25**2
 """Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`; and the share of
@@ -36,6 +36,8 @@ ALIKE, LEAST = 1.5**2, 1e-12
 """Ratio of powers up to which another form explains a file as well; and power of a row up to which any ratio does."""
 TRIED = 16
 """Best trials that are confirmed on all inputs, at most."""
+LARGEST = 1 << 16
+"""Elements of the largest output that may be the embedding; a ViT-B/16's hidden state has 151,296."""
 NEAR = 1e-3
 """Distance up to which single blocks are not tried: float16's rounding."""
 
@@ -136,16 +138,25 @@ class TowerSearch:
 
         Raises:
             NotRun: the runtime refused every convention.
+            InvalidInput: no output may be an embedding.
+            Stopped: the runtime died or exceeded a limit.
         """
         observed: dict[tuple[Convention, int], Array] = {}
+        refusal = ""
         for index, convention in enumerate(self.conventions):
             self.progress(f"{self.tower}: convention {index + 1} of {len(self.conventions)}")
             try:
-                observed |= {(convention, output): rows for output, rows in enumerate(self.run(convention, 1))}
+                outputs = self.run(convention, 1)
+            except Stopped:
+                raise
             except RuntimeFailed as error:
                 refusal = str(error)
-        if not observed:
+                continue
+            observed |= {(convention, index): x for index, x in enumerate(outputs) if x.shape[1] <= LARGEST}
+        if not observed and refusal:
             raise NotRun(refusal)
+        if not observed:
+            raise InvalidInput(f"{self.file.path}: its outputs are too large for embeddings; give a tower's file")
         plain = self._confirmed(self._trials(observed, [CLEAN]))
         assert plain is not None
         tiers: Iterable[Iterable[Mistake]] = (self.mistakes, block_changes(getattr(self.model, self.tower)))
@@ -177,6 +188,7 @@ class TowerSearch:
             # What remains on all inputs is at least what remains on the first.
             if trial.noise > max(ALIKE * min([limit, *(each.noise for each in best)]), LEAST):
                 break
+            self.progress(f"{self.tower}: on all inputs")
             key, (convention, output) = id(trial.recipe), trial.form
             if convention not in self.ran:
                 self.ran[convention] = self.run(convention)
