@@ -56,8 +56,8 @@ DOORS = {
     "targets": "Runner",
     "training.door": "AugmentationPolicy DistilledTower Reinforced Trained reinforce train train_text_tower",
     "verify.door": "Comparison Explanation compare explain verify",
-    "verify.embeddings.judging": "EmbeddingsReport verify_embeddings",
-    "verify.foreign.door": "ForeignReport audit verify_file",
+    "verify.audit.embeddings": "EmbeddingsReport verify_embeddings",
+    "verify.audit.door": "ForeignReport audit verify_file",
     "verify.inspect.door": "Inspection LintComparison LintReport Variant compare_lint inspect lint variants",
     "web.demo": "demo write_demo",
 }

@@ -51,7 +51,7 @@ from mobileclip_deploy.export.door import (
     export_all as export_all,
 )
 from mobileclip_deploy.network.folding import FoldReport as FoldReport
-from mobileclip_deploy.verify.foreign.door import (
+from mobileclip_deploy.verify.audit.door import (
     ForeignReport as ForeignReport,
     audit as audit,
     verify_file as verify_file,
@@ -97,7 +97,7 @@ from mobileclip_deploy.benchmark.sweep.door import (
 )
 from mobileclip_deploy.targets import Runner as Runner
 from mobileclip_deploy.artifacts.towers.door import reparameterize as reparameterize
-from mobileclip_deploy.verify.embeddings.judging import (
+from mobileclip_deploy.verify.audit.embeddings import (
     EmbeddingsReport as EmbeddingsReport,
     verify_embeddings as verify_embeddings,
 )

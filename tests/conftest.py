@@ -80,7 +80,7 @@ LONGEST = (
     "faults/test_qnn_faults.py",
     "targets/test_coreml_compression.py",
     "export/test_compact.py",
-    "targets/test_foreign_executorch.py",
+    "targets/test_vendor_executorch.py",
     "examples/test_notebook.py",
     "targets/test_tables.py",
 )

@@ -10,7 +10,7 @@ from mobileclip_deploy.benchmark.job import Tensor
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target, TensorInfo, targets
-from mobileclip_deploy.verify.foreign.opening import OpenedFile
+from mobileclip_deploy.verify.audit.opening import OpenedFile
 
 
 @dataclass(frozen=True)

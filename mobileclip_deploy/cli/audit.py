@@ -12,8 +12,8 @@ import click
 from mobileclip_deploy.cli.options import FILE, json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport
-    from mobileclip_deploy.verify.foreign.report import ForeignReport, ForeignTower
+    from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport
+    from mobileclip_deploy.verify.audit.report import ForeignReport, ForeignTower
 
 
 class AuditChoices(TypedDict):
@@ -81,7 +81,7 @@ def audit(files: tuple[Path, ...], as_json: bool, **choices: Unpack[AuditChoices
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.errors import GateFailed
-    from mobileclip_deploy.verify.foreign import door
+    from mobileclip_deploy.verify.audit import door
 
     with progress() as update:
         report = door.audit(files, announce=note, progress=update, **choices)

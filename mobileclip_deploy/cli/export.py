@@ -285,8 +285,8 @@ def _layout_like(like: Path | None, text: Path | None, choice: ModelChoice, outp
 
     if like is None or layout is not None:
         raise UsageError("--like names the file to replace; give it alone, without --layout")
-    from mobileclip_deploy.verify.foreign.door import verify_file
-    from mobileclip_deploy.verify.foreign.likeness import layout_like
+    from mobileclip_deploy.verify.audit.door import verify_file
+    from mobileclip_deploy.verify.audit.likeness import layout_like
 
     weights = choice.variant if choice.download else choice.checkpoint
     with progress() as update:

@@ -32,8 +32,8 @@ from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
-from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport
-from mobileclip_deploy.verify.foreign.report import ForeignReport
+from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport
+from mobileclip_deploy.verify.audit.report import ForeignReport
 from mobileclip_deploy.verify.inspect import inspection as kinds
 from mobileclip_deploy.verify.inspect.layers import LayerComparison
 from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 from mobileclip_deploy.errors import ExportError, causes, first_sentence
-from mobileclip_deploy.targets.foreign.torch import lean_tracing
+from mobileclip_deploy.targets.vendor_internals.torch import lean_tracing
 
 LOGGERS = ("coremltools", "torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "onnxruntime", "executorch")
 

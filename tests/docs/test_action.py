@@ -104,7 +104,7 @@ def test_what_is_no_bundle_ends_with_2_and_a_summary_and_runs_nothing(
     assert "Invalid value" not in ran.log  # what the action gives where nothing is said is a value that there is
 
 
-@pytest.mark.slow  # the command's own tests are in tests/verify/test_foreign.py
+@pytest.mark.slow  # the command's own tests are in tests/verify/test_audit.py
 def test_a_file_of_other_tools_is_judged_with_a_summary(exports: Exports, tmp_path: Path, program: Path) -> None:
     file = exports.bundle("onnx", "fp32").path / "onnx/vision_model.onnx"
     ran = verify(tmp_path, program, file=str(file), checkpoint=str(exports.checkpoint))

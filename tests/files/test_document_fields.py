@@ -44,8 +44,8 @@ from mobileclip_deploy.network.model.variants import TokenizerSpec
 from mobileclip_deploy.parity.baseline import ParityLock
 from mobileclip_deploy.search.index_file import Description
 from mobileclip_deploy.training.reinforcement.index import ShardIndex
-from mobileclip_deploy.verify.embeddings.reading import _Line
-from mobileclip_deploy.verify.foreign.opening import _Declared
+from mobileclip_deploy.verify.audit.embeddings_file import _Line
+from mobileclip_deploy.verify.audit.opening import _Declared
 
 READ: tuple[type[BaseModel], ...] = (
     *(Manifest, Measurements, SearchLog, Layout, ParityLock, Record),

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.mil import load
+from mobileclip_deploy.targets.vendor_internals.coremltools import import_coremltools
 
 
 @contextlib.contextmanager

@@ -152,7 +152,7 @@ def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path, after
     )
     if after == "coremltools":
         code += (
-            "from mobileclip_deploy.targets.foreign.coremltools import import_coremltools\n"
+            "from mobileclip_deploy.targets.vendor_internals.coremltools import import_coremltools\n"
             "coremltools = import_coremltools()\n"
             f"print(coremltools.utils.load_spec({str(package)!r}).specificationVersion)\n"
         )

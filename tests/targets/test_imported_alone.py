@@ -10,7 +10,7 @@ from programs import output
 PROGRAM = """
 import sys
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
+from mobileclip_deploy.targets.vendor_internals.coremltools import import_coremltools
 if before:
     import executorch
 coremltools = import_coremltools()

@@ -11,8 +11,8 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.fx.traceback import NodeSource
 
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.targets.foreign.torch import lean_tracing
 from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.vendor_internals.torch import lean_tracing
 
 
 def test_garbage_and_origins_of_nodes_are_handled_as_before_even_after_a_failure() -> None:

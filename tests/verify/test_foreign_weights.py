@@ -18,8 +18,8 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import prompts
 from mobileclip_deploy.targets.foreign_file import StoredConstant
-from mobileclip_deploy.verify.foreign.tensors import Stored
-from mobileclip_deploy.verify.foreign.weights import Found, _found, weight_evidence, with_weights
+from mobileclip_deploy.verify.audit.tensors import Stored
+from mobileclip_deploy.verify.audit.weights import Found, _found, weight_evidence, with_weights
 
 Values = np.ndarray[Any, Any]
 TABLE, FC1, BIAS, QKV = (

@@ -21,8 +21,8 @@ from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.errors import InvalidInput, Malformed, Unread, reraising
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
-from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
+from mobileclip_deploy.targets.vendor_internals.coreai import MODULE
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 # Key of the metadata that the writer of the asset defined.

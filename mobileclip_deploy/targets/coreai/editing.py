@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.weights import RESTORED, restored
-from mobileclip_deploy.targets.foreign.coreai import mlir
+from mobileclip_deploy.targets.vendor_internals.coreai import mlir
 
 PRODUCTS = ("coreai.decomposable.broadcasting_batch_matmul", "coreai.conv2d")
 

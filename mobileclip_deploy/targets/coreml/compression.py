@@ -17,12 +17,12 @@ from torch import nn
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.coreml.runner import feeds
-from mobileclip_deploy.targets.foreign.coremltools import APPLY_PASSES, measured
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.mil import Program, load
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, require_all
+from mobileclip_deploy.targets.vendor_internals.coremltools import APPLY_PASSES, measured
 
 
 def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:

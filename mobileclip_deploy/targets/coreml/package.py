@@ -22,15 +22,15 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreml.compression import compress_weights, quantize_activations
-from mobileclip_deploy.targets.foreign.coremltools import (
+from mobileclip_deploy.targets.quiet import conversion
+from mobileclip_deploy.targets.storage import Storage
+from mobileclip_deploy.targets.values import TowerJob
+from mobileclip_deploy.targets.vendor_internals.coremltools import (
     SPECIFICATION,
     import_coremltools,
     lean_passes,
     make_reproducible,
 )
-from mobileclip_deploy.targets.quiet import conversion
-from mobileclip_deploy.targets.storage import Storage
-from mobileclip_deploy.targets.values import TowerJob
 
 
 def write_package(job: TowerJob, path: Path, target: str, storage: Storage, input_name: str, output_name: str) -> None:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.errors import RuntimeFailed, reraising, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import as_bytes
+from mobileclip_deploy.targets.vendor_internals.coremltools import import_coremltools
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.mil import Precision, Program

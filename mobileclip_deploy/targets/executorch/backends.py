@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from mobileclip_deploy.errors import UsageError, suggestion
-from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
-from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules
 from mobileclip_deploy.targets.values import Ports, TowerJob
+from mobileclip_deploy.targets.vendor_internals.coremltools import import_coremltools
+from mobileclip_deploy.targets.vendor_internals.executorch import without_idle_passes
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner

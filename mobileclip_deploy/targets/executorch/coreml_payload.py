@@ -19,9 +19,9 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, reraising
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
-from mobileclip_deploy.targets.foreign import exchanged
-from mobileclip_deploy.targets.foreign.coremltools import make_reproducible
 from mobileclip_deploy.targets.values import require_shape
+from mobileclip_deploy.targets.vendor_internals import exchanged
+from mobileclip_deploy.targets.vendor_internals.coremltools import make_reproducible
 
 LARGEST_INDEX = 1 << 20
 PACKAGE = "model.mlpackage"

@@ -19,10 +19,10 @@ from mobileclip_deploy.targets.executorch.backends import RULES, Backend, Loweri
 from mobileclip_deploy.targets.executorch.lowering import lower
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
-from mobileclip_deploy.targets.foreign.executorch import import_exir, released_weights
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers
+from mobileclip_deploy.targets.vendor_internals.executorch import import_exir, released_weights
 
 # Number of inputs that are compared after each stage.
 COMPARED = 4

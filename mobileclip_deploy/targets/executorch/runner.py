@@ -15,9 +15,9 @@ from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import NotRun, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, by_work
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, ProgramFile
-from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS, import_exir
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
+from mobileclip_deploy.targets.vendor_internals.executorch import LOAD, SET_THREADS, import_exir
 
 
 class LoadedProgram(Protocol):

@@ -21,7 +21,6 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.network.model.architecture.attention import AttentionPool
 from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
-from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.litert.bands import deal_out
@@ -33,6 +32,7 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.targets.storage import Storage, by_numbers, layers, require_all
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
+from mobileclip_deploy.targets.vendor_internals import exchanged
 
 METADATA = "mobileclip_deploy"
 """Name of the metadata entry that describes the file, as JSON."""

@@ -14,7 +14,6 @@ import onnx_ir as ir
 import torch
 
 from mobileclip_deploy.network.model.precision import precision_of
-from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
 from mobileclip_deploy.targets.onnx.editing import OnnxEditor, array, op, taken, write_model
 from mobileclip_deploy.targets.onnx.ids import take_any_ids
 from mobileclip_deploy.targets.onnx.lowering import lower
@@ -23,6 +22,7 @@ from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 from mobileclip_deploy.targets.onnx.runner import APPLIED
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
+from mobileclip_deploy.targets.vendor_internals.torch import torchlib_read_once
 
 OPSET = 20
 AS_ONNX = Quantizing()

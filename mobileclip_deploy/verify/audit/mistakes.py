@@ -1,4 +1,4 @@
-"""Table of usual mistakes before a network, in apps and in converted files; those of the network are in `changes`."""
+"""Table of usual mistakes before a network, of apps and of converted files; `network_mistakes` has those in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mobileclip_deploy.network.model.preprocessing import (
 )
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec
-from mobileclip_deploy.verify.foreign.conventions import (
+from mobileclip_deploy.verify.audit.conventions import (
     BYTES,
     CLIP,
     IMAGENET,
@@ -38,7 +38,7 @@ from mobileclip_deploy.verify.foreign.conventions import (
     Encoding,
     text_conventions,
 )
-from mobileclip_deploy.verify.foreign.opening import Port
+from mobileclip_deploy.verify.audit.opening import Port
 
 Stage = Literal["file", "frame", "resampling", "pixels", "values", "prompts", "encoding", "ids", "network"]
 
@@ -50,7 +50,7 @@ class Mistake:
     Attributes:
         stage: the step that it changes.
         text: the mistake in words.
-        apply: function of the stage that makes it; of the network, the values of its attributes (`changes`).
+        apply: function of the stage that makes it; of the network, the values of its attributes (`network_mistakes`).
         name: identifier among the causes of a file, the same in every version; empty if only apps make it.
         of_file: the mistake of a file in words, as the end of a sentence; None for `text`.
         forms: names of the encodings of pictures with which it is tried on a file; empty for all.

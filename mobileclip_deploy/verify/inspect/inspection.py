@@ -29,7 +29,7 @@ from mobileclip_deploy.parity.report import outcome
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.inspection import PackageInspection
-from mobileclip_deploy.verify.foreign.opening import OpenedFile, Port, foreign_target
+from mobileclip_deploy.verify.audit.opening import OpenedFile, Port, foreign_target
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.foreign.torch import operations_told
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.vendor_internals.torch import operations_told
 from mobileclip_deploy.targets.weights import View
 
 # Settings may be float16: 1e-5 is 1.0014e-5 there and 1e-6 is 1.0133e-6, in steps of 6e-8.

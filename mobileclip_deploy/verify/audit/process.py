@@ -1,6 +1,6 @@
 """Process that runs a file of unknown origin, bounded in time and memory; `opening` starts it.
 
-python -m mobileclip_deploy.verify.foreign.process TARGET FILE MEMORY SECONDS
+python -m mobileclip_deploy.verify.audit.process TARGET FILE MEMORY SECONDS
 
 MEMORY: bytes of data; SECONDS: of CPU time. Each line of stdin is a JSON request, each line of stdout its reply:
 {"call": IN.npz, "result": OUT.npz}, or {"constants": OUT.npz}; with "unrounded": true of the file without the rounding

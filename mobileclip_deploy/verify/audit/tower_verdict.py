@@ -14,9 +14,8 @@ from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
-from mobileclip_deploy.verify.audit.search import Trial, distances
-from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention
-from mobileclip_deploy.verify.foreign.report import (
+from mobileclip_deploy.verify.audit.conventions import Convention, ImageConvention
+from mobileclip_deploy.verify.audit.report import (
     ForeignTower,
     InputConvention,
     Length,
@@ -24,8 +23,9 @@ from mobileclip_deploy.verify.foreign.report import (
     Verdict,
     WeightsFound,
 )
-from mobileclip_deploy.verify.foreign.searching import TowerSearch
-from mobileclip_deploy.verify.foreign.weights import OTHER, Found, WeightEvidence, unclaimed_integers, with_weights
+from mobileclip_deploy.verify.audit.tower_search import TowerSearch
+from mobileclip_deploy.verify.audit.trials import Trial, distances
+from mobileclip_deploy.verify.audit.weights import OTHER, Found, WeightEvidence, unclaimed_integers, with_weights
 
 HALF = 2.0**13
 """Ratio of float16's rounding to float32's."""

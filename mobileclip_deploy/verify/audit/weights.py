@@ -21,7 +21,7 @@ from mobileclip_deploy.network.model.architecture.attention import FeatureMapAtt
 from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
-from mobileclip_deploy.verify.foreign.tensors import EXACT, State, Stored, correlated, key_of
+from mobileclip_deploy.verify.audit.tensors import EXACT, State, Stored, correlated, key_of
 
 LEAST = 256
 """Elements of the smallest matrix that is counted."""

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.foreign.coremltools import import_coremltools, lean_passes
 from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.vendor_internals.coremltools import import_coremltools, lean_passes
 
 
 class Busy(nn.Module):

@@ -27,6 +27,7 @@ from mobileclip_deploy.parity.reference import EXACT
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_texts
+from mobileclip_deploy.verify.audit.embeddings_file import AppEmbeddings, read_embeddings, rows_of_names
 from mobileclip_deploy.verify.audit.mistakes import (
     Recipe,
     image_mistakes,
@@ -36,8 +37,7 @@ from mobileclip_deploy.verify.audit.mistakes import (
     text_input,
     text_mistakes,
 )
-from mobileclip_deploy.verify.audit.search import CLEAN, Trial, distances, power, trials
-from mobileclip_deploy.verify.embeddings.reading import AppEmbeddings, read_embeddings, rows_of_names
+from mobileclip_deploy.verify.audit.trials import CLEAN, Trial, distances, power, trials
 
 Precision = Literal["fp32", "fp16", "w8", "w4"]
 LOSSES: dict[Precision, str] = {

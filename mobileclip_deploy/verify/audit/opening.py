@@ -26,7 +26,7 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, RuntimeFailed, rer
 from mobileclip_deploy.targets import Target, targets
 from mobileclip_deploy.targets.foreign_file import StoredConstant
 
-PROCESS = "mobileclip_deploy.verify.foreign.process"
+PROCESS = "mobileclip_deploy.verify.audit.process"
 SECONDS = 600.0
 """Time limit for all that a file computes, if none is chosen. nano takes 2 s, and S0 less than 60 s."""
 MEMORY, TIMES = 4 << 30, 6

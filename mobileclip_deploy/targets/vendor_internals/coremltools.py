@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mobileclip_deploy.targets.foreign import Private, exchanged
+from mobileclip_deploy.targets.vendor_internals import Private, exchanged
 
 MIL = "coremltools.converters.mil.mil"
 APPLY_PASSES = Private("coremltools", "9.0", "coremltools.models.utils", "_apply_graph_pass")

@@ -18,11 +18,11 @@ from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates
-from mobileclip_deploy.verify.audit.changes import block_changes, changed, network_changes
+from mobileclip_deploy.verify.audit.conventions import Convention, ImageConvention, Roles, TextConvention
 from mobileclip_deploy.verify.audit.mistakes import Mistake, Recipe, image_mistakes, network_input
-from mobileclip_deploy.verify.audit.search import CLEAN, Trial, distances, power, trials
-from mobileclip_deploy.verify.foreign.conventions import Convention, ImageConvention, Roles, TextConvention
-from mobileclip_deploy.verify.foreign.opening import OpenedFile, Stopped
+from mobileclip_deploy.verify.audit.network_mistakes import block_changes, changed, network_changes
+from mobileclip_deploy.verify.audit.opening import OpenedFile, Stopped
+from mobileclip_deploy.verify.audit.trials import CLEAN, Trial, distances, power, trials
 
 FEW, HOPELESS = 2, 1.25**2
 """Inputs that are embedded in float64 for the noise floor, and by every changed network for `partly`; and the share of

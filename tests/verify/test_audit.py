@@ -23,7 +23,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.verify.foreign import opening
+from mobileclip_deploy.verify.audit import opening
 
 PIXELS = torch.linspace(0, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

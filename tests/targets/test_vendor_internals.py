@@ -11,7 +11,7 @@ import pytest
 import mobileclip_deploy
 from mobileclip_deploy.errors import DependencyMissing
 from mobileclip_deploy.targets import targets
-from mobileclip_deploy.targets.foreign import Private, coreai, coremltools, executorch, torch
+from mobileclip_deploy.targets.vendor_internals import Private, coreai, coremltools, executorch, torch
 
 ROOM = Path(mobileclip_deploy.__file__).parent
 PUBLIC = {"_exit"}  # of os, as its documentation has it
@@ -70,7 +70,7 @@ def private_names(path: Path) -> Iterator[str]:
 
 
 def test_no_other_file_reads_a_private_name() -> None:
-    others = [path for path in ROOM.rglob("*.py") if path.parent != ROOM / "targets" / "foreign"]
+    others = [path for path in ROOM.rglob("*.py") if path.parent != ROOM / "targets" / "vendor_internals"]
     assert len(others) > 300
     found = {str(path.relative_to(ROOM)): names for path in others if (names := set(private_names(path)) - PUBLIC)}
     assert found == {}

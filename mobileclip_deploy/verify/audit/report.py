@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.base.files.names import Name, Prose
-from mobileclip_deploy.verify.foreign.conventions import Convention
+from mobileclip_deploy.verify.audit.conventions import Convention
 
 Verdict = Literal["same", "defect", "other weights", "other network", "differs"]
 """same: the checkpoint's model. defect: its weights, and a mistake. other weights: the same architecture. differs: none

@@ -10,9 +10,9 @@ from mobileclip_deploy.artifacts.layouts.layout import ArtifactLayout, Layout, T
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TokenizerSpec, load_variant
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.verify.foreign.conventions import BYTES, UNIT, ImageConvention, TextConvention
-from mobileclip_deploy.verify.foreign.opening import foreign_target
-from mobileclip_deploy.verify.foreign.report import ForeignReport, ForeignTower
+from mobileclip_deploy.verify.audit.conventions import BYTES, UNIT, ImageConvention, TextConvention
+from mobileclip_deploy.verify.audit.opening import foreign_target
+from mobileclip_deploy.verify.audit.report import ForeignReport, ForeignTower
 
 BYTES_OPTION = "nhwc_bytes"
 """Option of a target whose image tower may take bytes [N, S, S, 3]."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
-from mobileclip_deploy.targets.foreign.executorch import import_exir, released_weights, without_idle_passes
+from mobileclip_deploy.targets.vendor_internals.executorch import import_exir, released_weights, without_idle_passes
 
 
 class Busy(nn.Module):
@@ -41,7 +41,7 @@ def lowered(how: AbstractContextManager[None], network: nn.Module | None = None)
         return bytes(edge.to_executorch().buffer)
 
 
-@pytest.mark.slow  # of the pinned version, whose symbols test_foreign.py holds
+@pytest.mark.slow  # of the pinned version, whose symbols test_vendor_internals.py holds
 def test_the_bytes_are_those_that_all_passes_give() -> None:
     """nano's and S0's own bytes were compared when the passes were left out."""
     assert lowered(without_idle_passes()) == lowered(contextlib.nullcontext())
@@ -83,7 +83,7 @@ def test_executorchs_table_of_operations_is_read_as_it_reads_it() -> None:
 @pytest.mark.slow
 def test_executorchs_own_parser_is_not_asked() -> None:
     refused = "from ruamel.yaml import YAML; YAML.load = None; "
-    ours = "from mobileclip_deploy.targets.foreign.executorch import import_exir; import_exir(); "
+    ours = "from mobileclip_deploy.targets.vendor_internals.executorch import import_exir; import_exir(); "
     for before, code in ((ours, 0), ("", 1)):
         program = f"{refused}{before}import executorch.exir"
         assert subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL).returncode == code

@@ -21,7 +21,7 @@ from mobileclip_deploy.network.model.variants import (
     TowerName,
     Variant,
 )
-from mobileclip_deploy.verify.foreign.opening import Port
+from mobileclip_deploy.verify.audit.opening import Port
 
 Triple = tuple[float, float, float]
 FLOATS, INTEGERS = ("float32", "float16", "float64"), ("int32", "int64")
@@ -35,7 +35,7 @@ COLOURS: dict[Axes, int] = {"NCHW": 1, "NHWC": 3, "HWC": 2, "CHW": 0}
 
 @dataclass(frozen=True)
 class Encoding:
-    """Map from pixels p [..., 3] in [0, 1] to the values of an input: (p - mean) / std, per colour, red first."""
+    """Map from pixels p in [0, 1] to the values of an input: (p - mean) / std, per colour, red first."""
 
     name: str
     mean: Triple = (0.0, 0.0, 0.0)

@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mobileclip_deploy.targets.foreign import Private, exchanged
+from mobileclip_deploy.targets.vendor_internals import Private, exchanged
 
 # This package's module, which imports the runtime quickly.
 BINDINGS = "mobileclip_deploy.targets.executorch.bindings"

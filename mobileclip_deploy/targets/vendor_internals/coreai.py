@@ -6,7 +6,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from mobileclip_deploy.targets.foreign import Private
+from mobileclip_deploy.targets.vendor_internals import Private
 
 VERSION = "1.0.0b3"
 IR = (

@@ -24,14 +24,14 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.pictures.text_files import read_texts
-from mobileclip_deploy.verify.embeddings.judging import EmbeddingsReport, listed_images, place_of, verify_embeddings
-from mobileclip_deploy.verify.embeddings.reading import SUFFIXES
-from mobileclip_deploy.verify.foreign.conventions import TextConvention, conventions_of, roles_of
-from mobileclip_deploy.verify.foreign.judging import OTHERWISE, judged
-from mobileclip_deploy.verify.foreign.opening import SECONDS, OpenedFile, foreign_target, readable_kinds, stopped
-from mobileclip_deploy.verify.foreign.report import WORST, ForeignReport, ForeignTower
-from mobileclip_deploy.verify.foreign.searching import TowerSearch
-from mobileclip_deploy.verify.foreign.weights import weight_evidence
+from mobileclip_deploy.verify.audit.conventions import TextConvention, conventions_of, roles_of
+from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport, listed_images, place_of, verify_embeddings
+from mobileclip_deploy.verify.audit.embeddings_file import SUFFIXES
+from mobileclip_deploy.verify.audit.opening import SECONDS, OpenedFile, foreign_target, readable_kinds, stopped
+from mobileclip_deploy.verify.audit.report import WORST, ForeignReport, ForeignTower
+from mobileclip_deploy.verify.audit.tower_search import TowerSearch
+from mobileclip_deploy.verify.audit.tower_verdict import OTHERWISE, judged
+from mobileclip_deploy.verify.audit.weights import weight_evidence
 
 __all__ = ["EmbeddingsReport", "ForeignReport", "audit", "verify_file"]
 

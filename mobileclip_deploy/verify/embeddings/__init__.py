@@ -1,1 +1,0 @@
-"""Embeddings that an app computed, compared with its checkpoint's."""
