@@ -95,7 +95,6 @@ class Bundle:
         return cls(Path(path), _with_vocabulary(Path(path), manifest))
 
     @classmethod
-    @checked
     def of(cls, bundle: Bundle | StrPath) -> Bundle:
         """Returns a public function's argument as a bundle: an open one as it is, or the one at a path.
 
