@@ -49,7 +49,10 @@ def stored_precision(constants: Iterable[StoredConstant]) -> str:
 
 
 def judged(
-    search: TowerSearch, match: Trial, constants: Sequence[StoredConstant], evidences: Mapping[TowerName, WeightEvidence]
+    search: TowerSearch,
+    match: Trial,
+    constants: Sequence[StoredConstant],
+    evidences: Mapping[TowerName, WeightEvidence],
 ) -> ForeignTower:
     """Returns the verdict on the tower that was searched; `evidences`: of all towers in the file's constants."""
     file, roles, evidence = search.file, search.roles, evidences[search.tower]
@@ -135,7 +138,10 @@ class _Sharper:
 
 
 def _sharper(
-    search: TowerSearch, match: Trial, constants: Sequence[StoredConstant], evidences: Mapping[TowerName, WeightEvidence]
+    search: TowerSearch,
+    match: Trial,
+    constants: Sequence[StoredConstant],
+    evidences: Mapping[TowerName, WeightEvidence],
 ) -> _Sharper | None:
     """Compares the tower without rounding. Returns None if that cannot be done, or proves nothing."""
     if not search.file.rounds:
