@@ -2,7 +2,7 @@
 
     python benchmarks/spaces.py [--embed]
 
-Reads tests/embeddings/spaces.safetensors: embeddings of length 1, float16, of the 1,911 held-out captions and pictures
+Reads tests/spaces/spaces.safetensors: embeddings of length 1, float16, of the 1,911 held-out captions and pictures
 by nano; with --embed these are written again.
 Smaller embeddings are on axes that are fitted to the same captions and pictures. Writes the tables of docs/figures.
 """
@@ -33,7 +33,7 @@ from mobileclip_deploy.search.writing import create
 from mobileclip_deploy.spaces.axes import fit_axes
 from mobileclip_deploy.spaces.int8 import rounded_scale
 
-SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
+SPACES = ROOT / "tests" / "spaces" / "spaces.safetensors"
 BYTES = {"int8": "D", "float16": "2 D", "float32": "4 D", "bits": "D + D / 8", "bits-only": "D / 8"}
 SMALL = 64
 Floats = npt.NDArray[np.float32]

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from embeddings.indices import units
+from indices import units
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.parity.reference import Reference

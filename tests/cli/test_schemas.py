@@ -51,18 +51,18 @@ def test_every_object_at_the_top_has_its_schema_version() -> None:
 # What prints the documents of the others, whose making takes long: tests that read `Outcome.json`, which checks them.
 ELSEWHERE = {
     "benchmark": "benchmark/test_host.py",
-    "reinforce": "learning/reinforcement/test_building.py",
-    "train": "learning/training/test_training.py",
+    "reinforce": "training/reinforcement/test_building.py",
+    "train": "training/trainer/test_training.py",
     "compare": "verify/test_comparison.py",
     "export": "cli/test_commands.py",
-    "layouts": "layouts/test_layouts.py",
+    "layouts": "artifacts/layouts/test_layouts.py",
     "evaluate": "cli/test_commands.py",
-    "sweep": "sweep/test_sweep.py",
+    "sweep": "benchmark/sweep/test_sweep.py",
     "verify": "verify/test_several.py",
     "audit": "verify/test_app_embeddings.py",
     "demo": "web/test_demo.py",
     "publish": "web/test_publish.py",
-    "search": "embeddings/test_library.py",
+    "search": "search/test_library.py",
     "bridge": "export/test_compact.py",
 }
 HERE = (

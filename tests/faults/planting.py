@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mil.programs import quiet
+from targets.mil.programs import quiet
 
 with quiet():
     from coremltools.proto import Model_pb2

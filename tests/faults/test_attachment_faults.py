@@ -184,7 +184,7 @@ NOT_ITS_OWN: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
-@pytest.mark.slow  # bundle/test_bundle.py has such files of a tower
+@pytest.mark.slow  # artifacts/bundle/test_bundle.py has such files of a tower
 @pytest.mark.parametrize("edit", NOT_ITS_OWN)
 def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line(
     ported: Bundle, edit: str, tmp_path: Path

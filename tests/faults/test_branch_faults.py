@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from targets.test_onnx_pictures import front_model
+from targets.onnx.test_onnx_pictures import front_model
 
 from mobileclip_deploy.network.model.variants import Preprocess
 from mobileclip_deploy.targets import get_target

@@ -98,7 +98,7 @@ COREML_HARMLESS = {
 
 @pytest.mark.parametrize(("tower", "precision"), [("text", "w4p-iOS18"), ("image", "w8a8-iOS17")])
 def test_every_field_of_a_core_ml_package(tower: Any, precision: str, tmp_path: Path, store: Store) -> None:
-    from mil.programs import quiet
+    from targets.mil.programs import quiet
 
     with quiet():
         from coremltools.proto import Model_pb2

@@ -66,9 +66,9 @@ def float64_deviation(model: MobileCLIP, golden: GoldenCheckpoint, towers: list[
     return max(relative_errors(embed(model, tower, inputs[tower]), before[tower]) for tower in towers)
 
 
-# Of S1, S2 and B the other layout holds the same networks: checkpoints/test_keymaps.py compares the names.
+# Of S1, S2 and B the other layout holds the same networks: network/checkpoints/test_keymaps.py compares the names.
 NAMES = [name for name in GOLDEN_NAMES if name not in {f"mobileclip-{size}.openclip" for size in ("s1", "s2", "b")}]
-pytestmark = pytest.mark.once  # Apple's S0; checkpoints/test_keymaps.py has the other layout's names
+pytestmark = pytest.mark.once  # Apple's S0; network/checkpoints/test_keymaps.py has the other layout's names
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import pytest
 import torch
 from benchmark import documents
 from coreai_assets import Assets, require_coreai
-from embeddings.indices import units, written
 from exports import Exports
 from hostile.table import alarm
+from indices import units, written
 from litert_files import Files, require_litert
 from pieces import tokenizer_json
 from safetensors.torch import load_file

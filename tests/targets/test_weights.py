@@ -11,7 +11,7 @@ import pytest
 import torch
 from conversions import Store
 from faults.files import FILES, Files, levels
-from mil.programs import build
+from targets.mil.programs import build
 from torch import nn
 
 from mobileclip_deploy.artifacts.towers.tower import make_tower

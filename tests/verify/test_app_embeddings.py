@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from command_line import run
 from exports import Exports
-from foreign.app_mistakes import IDS, MISTAKES, PROMPTS, TEXTS, cased, cropped, embeddings, pictures, upright
+from verify.audit.app_mistakes import IDS, MISTAKES, PROMPTS, TEXTS, cased, cropped, embeddings, pictures, upright
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.variants import models_dir
 
 EMOJI = sorted((models_dir() / "nano" / "evaluation" / "images").glob("1f43*.png"))
 QUICK = ("EXIF ignored",)
-# The rest of the table is in tests/foreign/app_mistakes.py, a script.
+# The rest of the table is in tests/verify/audit/app_mistakes.py, a script.
 MORE = ("bicubic", "stretch and BGR")
 
 

@@ -121,7 +121,7 @@ def causal(tower: Any) -> None:
     tower.causal_mask = torch.full((77, 77), -1e4).triu(1)
 
 
-@pytest.mark.slow  # the others are in foreign/judge_subjects.py, a script
+@pytest.mark.slow  # the others are in verify/audit/judge_subjects.py, a script
 @pytest.mark.parametrize(
     ("side", "change", "cause"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mil.programs import build
+from targets.mil.programs import build
 
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify.reports.explanation import Explanation, Followed, compare_programs, drift

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run
-from embeddings.indices import units
 from exports import Exports
+from indices import units
 from json_files import edited_json
 from relevant_bundle import NONE, relevant_bundle
 

@@ -18,7 +18,7 @@ from mobileclip_deploy.parity import Bound
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 PACKAGES = "mobileclip_deploy.verify", "mobileclip_deploy.parity"
 OTHERS_FILES = "mobileclip_deploy.verify.audit."
-"""It judges what others made: tests/foreign/judge_subjects.py and app_mistakes.py show their margins."""
+"""It judges what others made: tests/verify/audit/judge_subjects.py and app_mistakes.py show their margins."""
 NO_TOLERANCES = {
     "graph.SMALLEST": "the smallest probability with accurate digits",
     "place.HALF": "the largest number of float16",

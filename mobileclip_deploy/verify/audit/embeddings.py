@@ -50,7 +50,7 @@ TRIED, CONFIRMED = 6, 64
 """Inputs on which causes are tried, and on which the cause is confirmed."""
 GAIN = 2.0
 """A cause halves the power of the deviation, or it explains nothing. On nano's clean ONNX bundles at w8 and w4, with 16
-photographs, each cause raised the deviation, by 1.6 dB or more (`tests/foreign/app_mistakes.py --bundle`)."""
+photographs, each cause raised the deviation, by 1.6 dB or more (`tests/verify/audit/app_mistakes.py --bundle`)."""
 CERTAIN = 10.0
 """The same for mistakes of all rows together, which leave only rounding."""
 BEAM, DEPTH = 3, 3

@@ -31,7 +31,7 @@ EXPLAINED = 0.25**2
 """Largest share of the power that may remain of a network with a mistake, which makes it the cause."""
 PARTLY = 0.85**2
 """The same for a difference within the bound. In clean files at int8: 0.996^2 or more of nano, 0.88^2 of S0 with drawn
-weights. In nano's with QuickGELU: 0.80^2 (tests/foreign)."""
+weights. In nano's with QuickGELU: 0.80^2 (tests/verify/audit)."""
 ALIKE, LEAST = 1.5**2, 1e-12
 """Ratio of powers up to which another form explains a file as well; and power of a row up to which any ratio does."""
 TRIED = 16
