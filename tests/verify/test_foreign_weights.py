@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exports import Exports
 from onnx import helper, numpy_helper
 
 import mobileclip_deploy as mcd
@@ -113,6 +114,23 @@ def test_matrices_are_found_in_another_order_of_axes_and_with_known_factors() ->
     other = found((VALUES * np.linspace(1.01, 1.2, 48)).astype(np.float32))
     assert other is not None
     assert other.state == "different"
+
+
+def test_outputs_of_a_group_are_found_in_tensors_of_their_own(exports: Exports) -> None:
+    """The ONNX target writes a depthwise convolution with two outputs per group as two."""
+    file = next((exports.unverified("onnx", "fp32", "both").path / "onnx").glob("vision_model*.onnx"))
+    proto, model = onnx.load(file), mcd.load_model()
+    arrays = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
+    (half, *_) = (name for name in arrays if name.endswith("stages.1.downsample.0.conv.weight_1"))
+
+    def evidence(values: Values) -> Any:
+        return weight_evidence(model, [StoredConstant(name, each) for name, each in (arrays | {half: values}).items()])
+
+    right = evidence(arrays[half])["image"]
+    assert (right.missing, right.different) == ({}, ())
+    wrong = arrays[half].copy()
+    wrong[3] *= np.float32(1.01)
+    assert evidence(wrong)["image"].different == ("stages.1.downsample.0.conv.weight, 2 of 2",)
 
 
 def test_integers_are_the_nearest_steps_or_rounded_otherwise() -> None:

@@ -177,20 +177,27 @@ def with_weights(
             if (values := chosen(found)) is not None:
                 plain = np.divide(values, found.factor, out=np.zeros(values.shape, np.float32), where=found.factor != 0)
                 whole, _, part = name.partition(PART)
-                rows = parameters[whole].data.chunk(3)[THIRDS.index(part)] if part else parameters[whole].data
+                rows = parameters[whole].data
+                if part in THIRDS:
+                    rows = rows.chunk(3)[THIRDS.index(part)]
+                elif part:  # one output of each group
+                    index, _, count = part.partition(" of ")
+                    rows = rows[int(index) - 1 :: int(count)]
                 rows.copy_(torch.from_numpy(plain.reshape(rows.shape)))
     return changed
 
 
 @dataclass(frozen=True)
 class _Form:
-    """A tower as a converter may write it: its tensors, the factors that it may move into each, and word tables."""
+    """A tower as a converter may write it: its tensors, the factors that it may move into each, word tables, and the
+    outputs per group of depthwise convolutions with several."""
 
     name: str
     tower: nn.Module
     tensors: Mapping[str, Floats]
     factors: Mapping[str, Sequence[Array]]
     tables: frozenset[str]
+    outputs: Mapping[str, int]
 
 
 def _forms(tower: nn.Module) -> Iterator[_Form]:
@@ -229,6 +236,11 @@ def _form(name: str, tower: nn.Module) -> _Form:
         {name: value.detach().float().numpy() for name, value in (tensors | vectors).items()},
         {name: [factor.float().numpy() for factor in each] for name, each in factors.items()},
         frozenset(f"{name}.weight" for name, module in tower.named_modules() if isinstance(module, nn.Embedding)),
+        {
+            f"{name}.weight": module.out_channels // module.groups
+            for name, module in tower.named_modules()
+            if isinstance(module, nn.Conv2d) and module.out_channels > module.in_channels == module.groups
+        },
     )
 
 
@@ -242,14 +254,29 @@ def _evidence(form: _Form, stored: ByShape) -> WeightEvidence:
             continue
         shaped += bool(candidates)
         match = _found(value, factors, candidates, name in form.tables)
-        if match is None:
+        found = (
+            {name: match} if match is not None else _by_output(name, value, factors, form.outputs.get(name, 1), stored)
+        )
+        if not found:
             missing[name] = key_of(value)
-            continue
-        matches[name] = match
-        different += [name] if match.state == "different" else []
+        matches |= found
+        different += [part for part, each in found.items() if each.state == "different"]
     fused = [np.ptp(matches[name].factor) > 0 for name in matches if name.endswith(".conv.weight")]
     name = "unfolded, BatchNorms fused" if form.name == "unfolded" and 2 * sum(fused) > len(fused) else form.name
     return WeightEvidence(name, form.tower, matches, missing, tuple(different), shaped)
+
+
+def _by_output(name: str, value: Floats, factors: Sequence[Array], count: int, stored: ByShape) -> dict[str, Found]:
+    """Returns the tensors of a depthwise convolution that is written as one for each output of a group. Empty if the
+    file lacks one."""
+    matches: dict[str, Found] = {}
+    for index in range(count if count > 1 else 0):
+        part, scales = value[index::count], [factor[index::count] for factor in factors]
+        match = _found(part, scales, stored.get(key_of(part), ()), is_table=False)
+        if match is None:
+            return {}
+        matches[f"{name}{PART}{index + 1} of {count}"] = match
+    return matches
 
 
 def _tensors(form: _Form, stored: ByShape) -> Iterator[tuple[str, Floats, list[Array]]]:
