@@ -253,7 +253,7 @@ def test_a_process_that_is_stopped_or_dies_ends_the_audit(
     how: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a refusal of the convention that was tried, its end would be part of a verdict."""
-    monkeypatch.setattr(opening, "PROCESS", "foreign.stubborn")
+    monkeypatch.setattr(opening, "PROCESS", "verify.audit.stubborn")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setenv("HF_TOKEN", "secret")
     path = tmp_path / f"{how}.onnx"
