@@ -29,7 +29,7 @@ IDIOMS = {
     "of what, of which": (r"\bof (what|which|whom)\b", 0),
 }
 EMPTY_NAMES = re.compile("(told|found|asked|one|own|known|wanted|given|kept|taken|held|said|looked|begun|takers?)")
-NAMES = 209
+NAMES = 206
 """Number of variables and parameters in the package whose name says nothing of their value."""
 PAGES = {"told, tell(s)": 0.35, "ask(s), asked": 0.14, "beside": 0.07}
 """Higher ceilings of README.md and docs/, without docs/figures."""

@@ -98,17 +98,17 @@ class WeightEvidence:
     @property
     def closeness(self) -> float:
         """Mean of FOUND minus the distance, of missing tensors 0."""
-        return sum(FOUND - found.distance for found in self.matches.values()) / max(1, self.total)
+        return sum(FOUND - match.distance for match in self.matches.values()) / max(1, self.total)
 
     @property
     def median(self) -> float | None:
         """Median distance. None if no tensor was found."""
-        return float(np.median([found.distance for found in self.matches.values()])) if self.matches else None
+        return float(np.median([match.distance for match in self.matches.values()])) if self.matches else None
 
     @property
     def rounding(self) -> str:
         """Precision to which the weights were rounded, however they are stored. A fine-tune's are not rounded."""
-        far = [found.stored for found in self.matches.values() if found.distance > HALF]
+        far = [match.stored for match in self.matches.values() if match.distance > HALF]
         if 2 * sum(stored.known and stored.steps is None for stored in far) > len(self.matches):
             return "fp32"
         return next((name for name, most in ROUNDED if (self.median or 0.0) <= most), ROUNDED[-1][0])
@@ -116,7 +116,7 @@ class WeightEvidence:
     @property
     def otherwise(self) -> tuple[str, ...]:
         """Names of matrices that are rounded, but not to the nearest values."""
-        return tuple(name for name, found in self.matches.items() if found.state == "otherwise")
+        return tuple(name for name, match in self.matches.items() if match.state == "otherwise")
 
     @property
     def same_architecture(self) -> bool:
