@@ -31,7 +31,7 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.metrics import paired_difference, percentage
 from mobileclip_deploy.evaluation.user_samples import judged_texts
 from mobileclip_deploy.network.checkpoints.door import load_model
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode

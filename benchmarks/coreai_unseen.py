@@ -30,10 +30,11 @@ from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.network.inputs import embed, sample_inputs
+from mobileclip_deploy.network.embedding import embed
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of

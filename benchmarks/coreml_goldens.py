@@ -53,7 +53,7 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     import torch
     from golden_checkpoints import GoldenCheckpoint
 
-    from mobileclip_deploy.network.inputs import embed_images
+    from mobileclip_deploy.network.embedding import embed_images
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.jobs import tower_job

@@ -28,7 +28,7 @@ from PIL import Image, features
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.browser.launching import installed_browsers
-from mobileclip_deploy.network.inputs import embed_images
+from mobileclip_deploy.network.embedding import embed_images
 from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.web.demo import client_sources
 

@@ -122,13 +122,13 @@ def write_golden(variant: str, path: Path, _: str) -> None:
     from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
-    from mobileclip_deploy.network.checkpoints.writing import write_tensors
+    from mobileclip_deploy.network.checkpoints.writing import save_tensors
 
     if variant not in GOLDENS:
         shutil.copy(builtin_checkpoint(), path)
         return
     tensors = GoldenCheckpoint(GOLDENS[variant]).file()
-    write_tensors(path, {key: tensors.read(key) for key in tensors.shapes}, {})
+    save_tensors(path, {key: tensors.read(key) for key in tensors.shapes}, {})
 
 
 def bare(variant: str, path: Path, target: str) -> None:

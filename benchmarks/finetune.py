@@ -39,7 +39,7 @@ from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.folding import fold
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 
 KEPT = Figures("finetune", "figures/training.md")
 FONT = "@expo-google-fonts/noto-emoji@0.4.7"

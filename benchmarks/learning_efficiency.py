@@ -49,7 +49,7 @@ TRAIN = """\
 import json, pathlib, sys, torch
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.training.trainer.recipe import read_recipe
 torch.set_num_threads(1)

@@ -72,11 +72,11 @@ def measure(golden: str, target: str) -> dict[str, Any]:
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
     from mobileclip_deploy.export.request import ExportRequest, Writing, choose
-    from mobileclip_deploy.network import inputs
+    from mobileclip_deploy.network import embedding
     from mobileclip_deploy.network.checkpoints.source import Source
 
     source = Source.of(_model(golden))
-    exact, seconds = inputs.embed_exactly, {}
+    exact, seconds = embedding.embed_exactly, {}
 
     def timed(model: Any, tower: Any, given: Any) -> Any:
         start = time.process_time()
@@ -84,9 +84,9 @@ def measure(golden: str, target: str) -> dict[str, Any]:
         seconds[tower] = round(time.process_time() - start, 1)
         return found
 
-    from mobileclip_deploy.parity import reference
+    from mobileclip_deploy.parity import computing
 
-    reference.embed_exactly = timed  # type: ignore[assignment, attr-defined]
+    computing.embed_exactly = timed  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         request = ExportRequest((target,), ("fp32",), Path(folder), writing=Writing(allow_failing=True))
         (written,) = export_plan(plan_export(choose(request), source))

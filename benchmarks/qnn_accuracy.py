@@ -58,7 +58,8 @@ def rows(bundles: list[Path], dataset: Path, cache: Path | None) -> Iterator[tup
     from mobileclip_deploy.evaluation.evaluate import Measuring, measure
     from mobileclip_deploy.evaluation.metrics import paired_difference
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
+    from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
+    from mobileclip_deploy.pictures.embedder import bundle_embedder
 
     data = read_dataset(dataset)
     own = measure(model_embedder(mcd.load_model()), data, TASK)

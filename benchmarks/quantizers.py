@@ -207,7 +207,7 @@ def row_of(bundle: Bundle, tower: TowerName, by: str) -> dict[str, Any]:
 def reference() -> tuple[Embedder, Measurement]:
     """The checkpoint, and what it answers."""
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.pictures.embedder import model_embedder
+    from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 
     embedder = model_embedder(mcd.load_model())
     return embedder, figures(embedder)

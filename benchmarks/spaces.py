@@ -22,7 +22,7 @@ from mobileclip_deploy.base.intervals import Interval, mean_interval
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.metrics import percentage
 from mobileclip_deploy.network.checkpoints.door import load_model
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.pictures.embedding import at_length_one, unit

@@ -78,9 +78,9 @@ class Subjects:
             return builtin_checkpoint()
         path = self.folder / f"{variant}.safetensors"
         if not path.exists():
-            from mobileclip_deploy.network.checkpoints.writing import write_tensors
+            from mobileclip_deploy.network.checkpoints.writing import save_tensors
 
-            write_tensors(path, image_weights(variant), {})
+            save_tensors(path, image_weights(variant), {})
         return path
 
     def bundle(
@@ -126,11 +126,11 @@ class Subjects:
         folder = self.folder / "pairs"
         path = folder / f"{variant}-{target}-fp32"
         if not path.exists():
-            from mobileclip_deploy.network.checkpoints.writing import write_tensors
+            from mobileclip_deploy.network.checkpoints.writing import save_tensors
 
             folder.mkdir(parents=True, exist_ok=True)
             checkpoint = folder / f"{variant}.safetensors"
-            write_tensors(checkpoint, tower_weights(variant, ("image", "text")), {})
+            save_tensors(checkpoint, tower_weights(variant, ("image", "text")), {})
             command = [*PROGRAM, "export", "--target", target, "--precision", "fp32", "-o", str(folder), "--no-verify"]
             command += ["--variant", variant, "--checkpoint", str(checkpoint)]
             subprocess.run(command, stdout=subprocess.DEVNULL, check=True)

@@ -24,7 +24,7 @@ from mobileclip_deploy.base.intervals import mean_interval
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.model.scores import unrounded_softmax
 from mobileclip_deploy.network.model.variants import models_dir
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import at_length_one, embed_texts
 from mobileclip_deploy.pictures.pictures import embed_dataset_images
 from mobileclip_deploy.spaces.tags.door import NAMES_STEP

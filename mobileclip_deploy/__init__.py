@@ -33,7 +33,7 @@ DOORS = {
     "artifacts.bundle": "Bundle",
     "artifacts.layouts": "Layout layouts read_layout",
     "artifacts.towers.door": "reparameterize",
-    "artifacts.towers.label_head": "LabelHead",
+    "artifacts.heads.label_head": "LabelHead",
     "benchmark.doctor": "Diagnosis doctor",
     "benchmark.door": "BenchmarkOutcome BenchmarkResult DeviceListing benchmark devices write_job",
     "benchmark.report": "report",

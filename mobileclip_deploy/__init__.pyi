@@ -71,7 +71,7 @@ from mobileclip_deploy.artifacts.layouts import (
     layouts as layouts,
     read_layout as read_layout,
 )
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead as LabelHead
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead as LabelHead
 from mobileclip_deploy.spaces.tags.door import learn_labels as learn_labels
 from mobileclip_deploy.training.door import (
     AugmentationPolicy as AugmentationPolicy,

@@ -23,7 +23,7 @@ from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
 from safetensors.numpy import save
 
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead, Thresholds, digest_rows
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead, Thresholds, digest_rows
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.preprocessing import rgb_image, tower_bytes

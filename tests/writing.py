@@ -20,6 +20,7 @@ from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Target, TowerJob, get_target
 from mobileclip_deploy.targets.jobs import tower_job
@@ -51,7 +52,7 @@ def written(
     name = f"{model.variant.name}-{target.label}-{precision_label(precisions)}"
     request = ExportRequest((), writing=Writing(verify=asked.pop("verify", True)), **asked)
     whole = BundlePlan(output / name, target.settled(precisions), precisions, request)
-    reference = reference or Reference.compute(model, sample_inputs(model))
+    reference = reference or compute_reference(model, sample_inputs(model))
     return write_bundle(whole, Source.of(model), Evidence(reference))
 
 

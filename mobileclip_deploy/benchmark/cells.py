@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
-from mobileclip_deploy.artifacts.towers.contexts import fitting
+from mobileclip_deploy.artifacts.heads.contexts import fitting
 from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256, link_or_copy
 from mobileclip_deploy.base.files.names import with_fields

@@ -57,7 +57,7 @@ def classify(
       mobileclip-deploy classify out/nano-onnx-fp16 photos/ --labels labels.txt --top 1 --skip-bad --csv
       mobileclip-deploy classify out/nano-onnx-fp16 photos/ --labels-file labels.safetensors
     """
-    from mobileclip_deploy.artifacts.towers.labels import given_labels
+    from mobileclip_deploy.artifacts.heads.labels import given_labels
     from mobileclip_deploy.errors import UsageError
 
     if as_csv and as_json:
@@ -65,7 +65,7 @@ def classify(
     if labels is not None:
         given_labels(labels, template)
 
-    from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead
+    from mobileclip_deploy.artifacts.heads.label_head import NONE, LabelHead
     from mobileclip_deploy.cli.output import note, print_csv, print_json, print_table, progress
     from mobileclip_deploy.cli.tables import note_skipped
     from mobileclip_deploy.evaluation.classification import classify as run

@@ -215,7 +215,7 @@ def export(
       mobileclip-deploy export --target onnx --labels labels.txt --examples pictures/ --background photos/ -o out/
     """
     from mobileclip_deploy.artifacts.bundle.licences import require_product
-    from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
+    from mobileclip_deploy.artifacts.heads.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
     from mobileclip_deploy.export.request import choose, parse_request
     from mobileclip_deploy.network.checkpoints.hub import published_card

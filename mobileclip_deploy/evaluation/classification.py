@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
-from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.label_prompts import check_label_prompts
+from mobileclip_deploy.artifacts.heads.labels import LabelSet, given_labels
 from mobileclip_deploy.base.files import StrPath, paths
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedder import Embedder, embedder_of, opened
 from mobileclip_deploy.pictures.embedding import embed_prompts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 # Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
 ROWS = 1000
@@ -141,7 +143,7 @@ def _classifier(
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
     """Returns the labels, the embedder, a function from the embedder's outputs [N, D] to probabilities [N, L], and
     notes."""
-    baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
+    baked = whole.manifest.classifier if isinstance(whole, Bundle) else None
     if isinstance(whole, Bundle) and baked is not None:
         if labels is not None or template is not None:
             argument = "labels" if labels is not None else "template"
@@ -149,7 +151,7 @@ def _classifier(
             raise UsageError(f"{message}; leave `{argument}` out")
         return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities, ()
     if labels is None:
-        owner = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
+        owner = f"{whole.path} has" if isinstance(whole, Bundle) else "a model has"
         raise UsageError(f"{owner} no fixed labels; give labels with `labels=['cat', 'dog', 'car']`")
     embedder = embedder_of(whole)
     prompt = template or embedder.template

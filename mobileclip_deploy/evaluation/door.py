@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
 from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.files.staging import temporary_folder
@@ -17,11 +18,12 @@ from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, require_discriminating
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
 from mobileclip_deploy.evaluation.templates import parse_templates
-from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 __all__ = ["NO_DATASET", "EvaluationResult", "chosen_dataset", "evaluate", "evaluate_on", "load_runner"]
 
@@ -72,7 +74,7 @@ def evaluate(
     """
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache), pixels=pixels)
     whole = opened(subject)
-    origin = Source.of(whole).provenance if isinstance(whole, MobileCLIP) else whole.manifest.checkpoint
+    origin = whole.manifest.checkpoint if isinstance(whole, Bundle) else whole.origin
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=origin.builtin)
     if data is None:
         raise UsageError(f"nothing to evaluate on: {NO_DATASET}")

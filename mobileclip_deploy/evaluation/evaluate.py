@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from mobileclip_deploy.artifacts.towers.label_head import Thresholds
+from mobileclip_deploy.artifacts.heads.label_head import Thresholds
 from mobileclip_deploy.base.escaping import writable
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.intervals import Interval

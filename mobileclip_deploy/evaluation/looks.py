@@ -13,8 +13,7 @@ from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.metrics import Loss, divergence, paired_loss
-from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
+from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.image_sources import VIEWS
 
 
@@ -45,11 +44,11 @@ class Looks:
 
 
 def checkpoint_looks(
-    model: MobileCLIP, dataset: Dataset, progress: Progress = silent, how: Measuring = IN_FULL
+    embedder: Embedder, dataset: Dataset, progress: Progress = silent, how: Measuring = IN_FULL
 ) -> Looks:
     """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
     changed."""
-    looks = Looks(model_embedder(model), dataset, how, about("checkpoint", progress))
+    looks = Looks(embedder, dataset, how, about("checkpoint", progress))
     looks.runs(1)
     return looks
 

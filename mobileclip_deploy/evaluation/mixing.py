@@ -15,7 +15,7 @@ from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.mixing import MixCurve, MixPoint, mix
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 Hits = npt.NDArray[np.bool_]

@@ -23,8 +23,8 @@ from mobileclip_deploy.artifacts.bundle.manifest import (
 )
 from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.artifacts.bundle.opening import AXES, ROUNDING
+from mobileclip_deploy.artifacts.heads.label_head import LABEL_HEAD
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
-from mobileclip_deploy.artifacts.towers.label_head import LABEL_HEAD
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import ExportError

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Unpack
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.artifacts.towers.head import Head
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
@@ -24,7 +24,8 @@ from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.parity.computing import compute_reference
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance import learn_relevance
 from mobileclip_deploy.spaces.tags.door import learn_head
@@ -159,10 +160,11 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     relevance = None if plan.background is None else learn_relevance(plan.source.model, plan.background, progress)
     task = None
     if plan.dataset is not None:
-        task = checkpoint_looks(plan.source.model, plan.dataset, progress)
+        task = checkpoint_looks(model_embedder(plan.source.model), plan.dataset, progress)
     cut, compacted = None, plan.source.provenance.compacted
     if task is not None and compacted is not None and any(bundle.search is None for bundle in plan.bundles):
-        cut = check_cut(compacted, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
+        whole = checkpoint_looks(model_embedder(full.model), task.dataset, progress)
+        cut = check_cut(compacted, whole.plain, task.plain)
     evidence = replace(evidence, task=task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
     if plan.examples is not None:
@@ -177,7 +179,7 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
 
 def sampled_evidence(model: MobileCLIP) -> Evidence:
     """Returns the checkpoint's answers to the packaged samples."""
-    return Evidence(Reference.compute(model, sample_inputs(model)))
+    return Evidence(compute_reference(model, sample_inputs(model)))
 
 
 def _each(

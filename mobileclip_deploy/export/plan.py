@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST
 from mobileclip_deploy.artifacts.bundle.licences import require_product
-from mobileclip_deploy.artifacts.towers.contexts import chosen_contexts
+from mobileclip_deploy.artifacts.heads.contexts import chosen_contexts
+from mobileclip_deploy.artifacts.heads.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
-from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import check_bundle_destination
 from mobileclip_deploy.errors import UsageError

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.artifacts.bundle.licences import write_licences
 from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, AttachmentEntry, Measurements, TowerEntry
-from mobileclip_deploy.artifacts.towers.labels import labels_json
+from mobileclip_deploy.artifacts.heads.labels import labels_json
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, silent

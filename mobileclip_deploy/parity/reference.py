@@ -9,24 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mobileclip_deploy.base.files.json_text import parse_json
-from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.base.files.tensors import Arrays, read_tensors, write_tensors
 from mobileclip_deploy.errors import REASON, InvalidInput, Malformed, reraising
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
-from mobileclip_deploy.network.folding import is_folded
-from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
-from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
-from mobileclip_deploy.parity.metrics import compare, flat, spread
+from mobileclip_deploy.parity.metrics import spread
 
 # Spread below which a tower has collapsed: cosines between different inputs are above 0.9999. Trained networks have
 # spreads of 0.5 and more, the random fillings of tests/golden 0.13 and more.
 COLLAPSED = 0.01
-# Stored inputs per tower that are embedded in float64 again when a bundle is verified.
-EXACT = 6
 PROBABILITIES = "image_probabilities"
 
 
@@ -77,54 +70,6 @@ class Reference:
             f"differ by {differing:.1g} of their length. It can hardly distinguish them, at any precision."
         )
 
-    @classmethod
-    def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:
-        """Computes the reference by the model in its current form, for the towers it has."""
-        embeddings: dict[TowerName, npt.NDArray[np.float32]] = {}
-        floor: dict[TowerName, float] = {}
-        for tower in (tower for tower in TOWERS if tower in model.towers):
-            exact = embed_exactly(model, tower, inputs)
-            floor[tower] = compare(exact, embed(model, tower, inputs)).relative
-            embeddings[tower] = exact.astype(np.float32)
-        return cls(inputs, embeddings, is_folded(model), floor)
-
-    @classmethod
-    def again(cls, model: MobileCLIP, stored: Reference) -> tuple[Reference, Reference]:
-        """Embeds the inputs of a stored reference again, at a third of the cost of `compute`.
-
-        The checkpoint's own float32 embeddings are compared with the stored ones. The EXACT inputs that differ most are
-        embedded in float64. If the stored embeddings are right, these inputs decide the noise floor. If some are wrong,
-        they are among these inputs, and all inputs are embedded in float64.
-
-        Returns:
-            The model's embeddings, in float64 for these inputs and in float32 elsewhere; and the stored ones with the
-                float64 ones in their place, as a reference. Both have the floor.
-        """
-        answers: dict[TowerName, npt.NDArray[np.float32]] = {}
-        reference: dict[TowerName, npt.NDArray[np.float32]] = {}
-        floor: dict[TowerName, float] = {}
-        for tower in (tower for tower in TOWERS if tower in model.towers):
-            float32_embeddings = embed(model, tower, stored.inputs)
-            stored_embeddings = stored.embeddings.get(tower)
-            if stored_embeddings is None or stored_embeddings.shape != float32_embeddings.shape:
-                stored_embeddings = float32_embeddings
-            apart = np.linalg.norm(flat(float32_embeddings - stored_embeddings), axis=1) / np.linalg.norm(
-                flat(float32_embeddings), axis=1
-            )
-            # Negated, so that a NaN is furthest.
-            rows = np.sort(np.argsort(np.where(np.isfinite(apart), -apart, -np.inf), kind="stable")[:EXACT])
-            exact = embed_exactly(model, tower, stored.inputs.some(tower, rows))
-            floor[tower] = compare(exact, float32_embeddings[rows]).relative
-            answers[tower], reference[tower] = float32_embeddings.copy(), stored_embeddings.copy()
-            answers[tower][rows] = reference[tower][rows] = exact.astype(np.float32)
-            if not compare(answers[tower], stored_embeddings).relative <= max(MULTIPLE * floor[tower], LEAST):
-                # The stored ones are wrong, which the check `golden` reports; all other checks need right ones.
-                whole = embed_exactly(model, tower, stored.inputs)
-                floor[tower] = compare(whole, float32_embeddings).relative
-                answers[tower] = reference[tower] = whole.astype(np.float32)
-        folded = is_folded(model)
-        return cls(stored.inputs, answers, folded, floor), cls(stored.inputs, reference, folded, floor)
-
     def save(self, path: Path) -> None:
         """Writes the reference as safetensors.
 
@@ -132,14 +77,14 @@ class Reference:
         `text_embeddings` float32, and `image_probabilities` float32 of a classifier. Names, prompts and `folded` are in
         the metadata.
         """
-        tensors = {
+        tensors: Arrays = {
             # Exact: the pixels came from bytes, and the file is a quarter of the size.
-            "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
-            "ids": torch.from_numpy(self.inputs.ids.astype(np.int32)),
+            "pixels": np.rint(self.inputs.pixels * 255).astype(np.uint8),
+            "ids": self.inputs.ids.astype(np.int32),
         }
-        tensors |= {f"{tower}_embeddings": torch.from_numpy(values) for tower, values in self.embeddings.items()}
+        tensors |= {f"{tower}_embeddings": values for tower, values in self.embeddings.items()}
         if self.probabilities is not None:
-            tensors[PROBABILITIES] = torch.from_numpy(self.probabilities)
+            tensors[PROBABILITIES] = self.probabilities
         metadata = {"images": self.inputs.images, "prompts": self.inputs.prompts, "folded": self.folded}
         write_tensors(path, tensors, {key: json.dumps(value) for key, value in metadata.items()})
 

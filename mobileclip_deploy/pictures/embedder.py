@@ -1,29 +1,30 @@
-"""`Embedder`: both towers of a bundle or of a checkpoint, with everything needed to make their inputs."""
+"""`Embedder`: both towers of a bundle, with everything needed to make their inputs."""
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.contexts import ContextRunner
-from mobileclip_deploy.artifacts.towers.label_head import Thresholds
-from mobileclip_deploy.artifacts.towers.taken import validated_inputs
+from mobileclip_deploy.artifacts.heads.contexts import ContextRunner
+from mobileclip_deploy.artifacts.heads.label_head import Thresholds
+from mobileclip_deploy.artifacts.heads.validation import validated_inputs
 from mobileclip_deploy.base.files import StrPath
-from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
-from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName
 from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, ImageView
 from mobileclip_deploy.targets import Runner, found_places, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 
 @dataclass(frozen=True)
@@ -78,31 +79,6 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
     return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokens)
 
 
-@dataclass
-class TorchRunner:
-    """A checkpoint's own tower, run by torch."""
-
-    engine: str
-    compute: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
-
-    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        return self.compute(inputs)
-
-
-def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
-    """Makes a runner of one of a checkpoint's towers, in the model's current form.
-
-    Raises:
-        UsageError: the checkpoint lacks the tower.
-    """
-    import torch
-
-    if tower not in model.towers:
-        raise UsageError(f"this checkpoint has no {tower} tower; it has the {model.towers[0]} tower")
-    embed = embed_images if tower == "image" else embed_texts
-    return TorchRunner(f"torch {torch.__version__}", lambda inputs: embed(model, inputs))
-
-
 class CheckedRunner:
     """One tower of a bundle or of a checkpoint, ready to run. Checks inputs like `validated_inputs`, for every target.
 
@@ -115,13 +91,18 @@ class CheckedRunner:
 
     def __init__(self, subject: Bundle | MobileCLIP, tower: TowerName) -> None:
         self.tower = tower
-        config = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
+        config = subject.manifest if isinstance(subject, Bundle) else subject.variant
         self._known = config
         self.preprocess = config.preprocess
         self.contexts: tuple[int, ...] = (config.context_length,) if config.context_length else ()
-        if not isinstance(subject, MobileCLIP) and tower == "text" and tower in subject.manifest.towers:
-            self.contexts = subject.manifest.towers[tower].contexts or self.contexts
-        self._runner = model_runner(subject, tower) if isinstance(subject, MobileCLIP) else tower_runner(subject, tower)
+        if isinstance(subject, Bundle):
+            if tower == "text" and tower in subject.manifest.towers:
+                self.contexts = subject.manifest.towers[tower].contexts or self.contexts
+            self._runner = tower_runner(subject, tower)
+        else:
+            from mobileclip_deploy.pictures.checkpoint_embedder import model_runner
+
+            self._runner = model_runner(subject, tower)
         self.engine = self._runner.engine
 
     def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -170,47 +151,26 @@ def bundle_embedder(
     )
 
 
+def is_model(subject: object) -> TypeIs[MobileCLIP]:
+    """Returns whether a value is a loaded model, without the second that torch takes to import."""
+    # Where nothing imported the network's module, nothing is a model.
+    module = sys.modules.get("mobileclip_deploy.network.model.architecture")
+    return module is not None and isinstance(subject, module.MobileCLIP)
+
+
 def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
     """Returns a loaded model or a bundle as it is, and opens the bundle at a path.
 
     Raises:
         InvalidInput: there is no bundle, or a damaged one.
     """
-    return subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    return subject if is_model(subject) else Bundle.of(subject)
 
 
 def embedder_of(subject: Bundle | MobileCLIP, towers: Sequence[TowerName] | None = None) -> Embedder:
     """Makes the embedder of a model or of a bundle, by `model_embedder` or `bundle_embedder`."""
-    return model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject, towers)
+    if isinstance(subject, Bundle):
+        return bundle_embedder(subject, towers)
+    from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 
-
-def model_embedder(model: MobileCLIP) -> Embedder:
-    """Makes an embedder of the checkpoint itself, run by torch.
-
-    Raises:
-        CheckpointError: the model was not loaded from one (`Source.of`).
-    """
-    import torch
-
-    return Embedder(
-        name=f"{model.variant.name} checkpoint",
-        variant=model.variant.name,
-        engine=f"torch {torch.__version__}",
-        embedding_space=Source.of(model).provenance.embedding_space,
-        images=lambda pixels: embed_images(model, pixels),
-        texts=lambda ids: embed_texts(model, ids),
-        artifact=lambda tower: _weights_sha256(model),
-        preprocess=model.variant.preprocess,
-        tokenizer=model.variant.tokenizer,
-        template=model.variant.template,
-        scores=model.scores,
-    )
-
-
-def _weights_sha256(model: MobileCLIP) -> str:
-    """Returns the SHA-256 of the weights in memory, not of the file: changed weights need another cache."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return model_embedder(subject)

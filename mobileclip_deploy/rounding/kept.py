@@ -17,7 +17,7 @@ from torch import nn
 
 from mobileclip_deploy.base.files.tensors import read_tensors
 from mobileclip_deploy.errors import REASON, InvalidInput
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
 from mobileclip_deploy.network.model.variants import TOWERS
 
 
@@ -71,4 +71,4 @@ class KeptTower:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
-        write_tensors(self.path, tensors, {"key": self.key, "outcome": json.dumps(outcome)})
+        save_tensors(self.path, tensors, {"key": self.key, "outcome": json.dumps(outcome)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.arguments import Count, StoreName
@@ -12,8 +13,7 @@ from mobileclip_deploy.base.files.names import INDEX_SUFFIX
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.pictures.embedder import opened
 from mobileclip_deploy.pictures.pictures import Reading
 from mobileclip_deploy.search.bridging import BridgeResult, reduced_index
 from mobileclip_deploy.search.embedding_files import EmbeddingFile, embed_to_file, refuse_classifier
@@ -24,6 +24,9 @@ from mobileclip_deploy.search.page import write_page
 from mobileclip_deploy.search.requested import check_embedding_output, description_beside, tower_of_sources
 from mobileclip_deploy.search.searching import SearchResult, search_index
 from mobileclip_deploy.search.spaces import bundle_of_space, remember
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 __all__ = ["BridgeResult", "EmbeddingFile", "IndexFile", "SearchResult", "bridge", "embed", "export_index", "search"]
 
@@ -74,9 +77,9 @@ def embed(
     indexed = path.suffix == INDEX_SUFFIX
     check_embedding_output(path, store, incremental, prune, force)
     with sole_writer(path, "embed", force=force, update=incremental, beside=description_beside(path)):
-        if indexed and isinstance(bundle, MobileCLIP):
+        subject = opened(bundle)
+        if indexed and not isinstance(subject, Bundle):
             raise UsageError("an index needs a bundle, whose text tower embeds the queries; export one")
-        subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
         files = paths(sources)
         if tower_of_sources(files) == "image":
             refuse_classifier(subject)

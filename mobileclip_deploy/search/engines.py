@@ -12,9 +12,9 @@ import numpy as np
 
 from mobileclip_deploy.base.files import StrPath, check_file_destination, file_sha256, replacing
 from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.files.tensors import RowParts
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional
-from mobileclip_deploy.network.checkpoints.writing import RowParts
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search.embedding_files import describe_array, write_array
 from mobileclip_deploy.search.index import Index

@@ -24,7 +24,8 @@ from mobileclip_deploy.evaluation.user_samples import (
 )
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.inputs import Inputs, embed_exactly
+from mobileclip_deploy.network.embedding import embed_exactly
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.network.model.tokenizer import encode

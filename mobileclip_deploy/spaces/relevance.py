@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry, RelevanceAnswer, RelevanceEntry, RelevancePoint
 from mobileclip_deploy.artifacts.bundle.opening import RELEVANCE
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
 from mobileclip_deploy.base.files.names import within
-from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.base.files.tensors import read_tensors, write_tensors
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import REASON, InvalidInput, reraising
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.spaces.int8 import integers_of, rounded_scale
@@ -100,9 +98,7 @@ class LearnedRelevance:
         """
         relevance, source, path = self.relevance, self.learned_from, folder / RELEVANCE
         weights = relevance.fitted.weights.astype(np.float32)
-        write_tensors(
-            path, {"background": torch.from_numpy(relevance.background), "weights": torch.from_numpy(weights)}, {}
-        )
+        write_tensors(path, {"background": relevance.background, "weights": weights}, {})
         return RelevanceEntry(
             file=AttachmentEntry.of(path, folder),
             background=source.name,

@@ -17,7 +17,8 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.minimum_samples import LEAST_BACKGROUND, check_background
-from mobileclip_deploy.network.inputs import Inputs, embed_exactly, exact_texts
+from mobileclip_deploy.network.embedding import embed_exactly, exact_texts
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.preprocessing import decode_image, preprocess

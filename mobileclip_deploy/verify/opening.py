@@ -21,8 +21,9 @@ from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.network.samples import read_prompts
 from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.computing import compute_again, compute_reference
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.verify.checks.fit import fitted_again
 from mobileclip_deploy.verify.checks.place import require_place
@@ -80,7 +81,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             subject.fresh, reference = _answers(bundle, stored, source)
-            reference = reference if inputs is None else Reference.compute(source.model, inputs)
+            reference = reference if inputs is None else compute_reference(source.model, inputs)
             if request.fit is not None:
                 full = open_source(bundle, request.checkpoint, full=True)
                 assert full is not None
@@ -97,7 +98,7 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Referen
     vocabulary = 0 if tokenizer is None else tokenizer.vocab_size
     if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=-1) >= vocabulary:
         raise InvalidInput(f"{bundle.golden} is damaged: it has ids outside of the vocabulary of {vocabulary}")
-    return Reference.again(source.model, stored)
+    return compute_again(source.model, stored)
 
 
 def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:
@@ -122,7 +123,7 @@ def _evidence(
         sample = data.sample(QUICK_IMAGES)
         measurement = measure(model_embedder(source.model), sample, progress=about("checkpoint", progress))
         return Evidence(reference, sampled=SampledReference(sample, measurement, len(data.images)))
-    return Evidence(reference, checkpoint_looks(source.model, data, progress))
+    return Evidence(reference, checkpoint_looks(model_embedder(source.model), data, progress))
 
 
 def _images(folder: Path) -> list[Path]:

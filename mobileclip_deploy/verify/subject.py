@@ -14,10 +14,10 @@ from torch import nn
 
 from mobileclip_deploy.artifacts.bundle import Bundle, TowerEntry
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.labels import LabelSet, labels_json
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
 from mobileclip_deploy.artifacts.towers.head import Head
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.artifacts.towers.labels import LabelSet, labels_json
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import REASON, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, reraising
@@ -205,7 +205,7 @@ class OpenedSubject(Subject):
     """An opened bundle, whose files next to the artifacts are checked too.
 
     Attributes:
-        fresh: the checkpoint's own answers to the bundle's inputs, computed before folding: see `Reference.again`;
+        fresh: the checkpoint's own answers to the bundle's inputs, computed before folding: see `compute_again`;
             None if the checkpoint is not available.
         again: axes of a fit that was repeated now, and its record for the manifest; None if no fit was requested.
     """

@@ -18,11 +18,11 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.network.checkpoints import apple
 from mobileclip_deploy.network.checkpoints.loading import load
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.network.model.variants import load_variant
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 
 __all__ = ["condition", "figures", "publish"]
 
@@ -68,7 +68,7 @@ def publish(run: Path, variant: str, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     model, weights = load(run, variant), output / "weights.safetensors"
     condition(model)
-    write_tensors(weights, apple_layout(model.state_dict(), variant), metadata)
+    save_tensors(weights, apple_layout(model.state_dict(), variant), metadata)
     measured = json.dumps({"weights": weights.name, **figures(load(weights, variant))}, indent=2)
     (output / "figures.json").write_text(measured + "\n", encoding="utf-8")
     print(measured)

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from tokenizer_vectors import FILE, text_of_vectors
 
 from mobileclip_deploy.artifacts.bundle.published import fetch_bundle
-from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
-from mobileclip_deploy.artifacts.towers.labels import given_labels
+from mobileclip_deploy.artifacts.heads.label_prompts import check_label_prompts
+from mobileclip_deploy.artifacts.heads.labels import given_labels
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.search.index import Index

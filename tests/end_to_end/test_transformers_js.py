@@ -21,12 +21,13 @@ from transformers_client import CLIENT, install
 from writing import chosen
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.artifacts.towers.contexts import ended
+from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.web.demo import client_sources
 
@@ -98,7 +99,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(image: Path) -> Reference:
     """What torch answers."""
     model = mcd.load_model()
-    return Reference.compute(model, sample_inputs(model, [image], TEXTS))
+    return compute_reference(model, sample_inputs(model, [image], TEXTS))
 
 
 @pytest.mark.slow  # the client's own pipeline, below

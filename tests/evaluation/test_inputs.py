@@ -12,7 +12,7 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.network.inputs import normalize
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.variants import load_variant

@@ -22,6 +22,7 @@ from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mil import load
@@ -124,7 +125,7 @@ def build(precision: str, folder: Path, store: Store) -> Healthy:
         pixels=inputs.pixels[:PHOTOS],
         ids=inputs.ids[:PROMPTS],
     )
-    return Healthy(bundle, model, Reference.compute(model, few))
+    return Healthy(bundle, model, compute_reference(model, few))
 
 
 @pytest.fixture(scope="session")

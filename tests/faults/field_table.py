@@ -26,6 +26,7 @@ from mobileclip_deploy.artifacts.bundle.source import open_source
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.computing import compute_again
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.checks.attachments import check_attachments
 from mobileclip_deploy.verify.checks.companions import check_companions
@@ -150,7 +151,7 @@ class Trial:
         whole = relevant_bundle(bundle, folder / "trial")
         source = open_source(bundle)
         assert source is not None
-        fresh, _ = Reference.again(source.model, Reference.read(whole.golden))
+        fresh, _ = compute_again(source.model, Reference.read(whole.golden))
         trial = cls(whole.path, source.folded(), fresh, bundle.parity)
         assert trial.first_seen() == UNSEEN  # of a sound bundle
         return trial

@@ -26,6 +26,7 @@ from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import StoredWeights
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.checks.companions import check_companions, same_card
 from mobileclip_deploy.verify.checks.files import check_files
@@ -50,7 +51,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     torch.set_num_threads(1)
     model = mcd.load_model()
     bundle = mcd.export(model, "onnx", "fp32", tmp_path_factory.mktemp("sound"), verify=False)
-    return Sound(bundle, model, Reference.compute(mcd.load_model(), Reference.read(bundle.golden).inputs))
+    return Sound(bundle, model, compute_reference(mcd.load_model(), Reference.read(bundle.golden).inputs))
 
 
 def manifest(change: Callable[[dict[str, Any]], object]) -> Edit:
@@ -281,7 +282,7 @@ def failed(sound: Sound, folder: Path, edit: Edit) -> list[str]:
     except InvalidInput as error:
         return [str(error)]
     known = all(np.array_equal(sound.fresh.inputs.of(tower), stored.inputs.of(tower)) for tower in ("image", "text"))
-    fresh = sound.fresh if known else Reference.compute(sound.model, stored.inputs)
+    fresh = sound.fresh if known else compute_reference(sound.model, stored.inputs)
     own = subject(bundle, sound.model, sound.fresh, folder / "again", fresh=fresh)
     beside = (check_files, check_requested, check_settings, check_companions, check_golden)
     checks = [found for check in beside for found in check(own)]

@@ -290,10 +290,11 @@ def test_a_binary_may_differ_in_the_compilers_padding_alone(words: Path, tmp_pat
     path, sound = copied(words, tmp_path), QnnArtifact(words)
     padded = compile_for(sound.file, sound.chips[0], fill=FILLED).binary
     own = (path / WORDS).read_bytes()
-    (place, *_) = (number for number, byte in enumerate(padded) if byte != own[number])
+    # On some machines the compiler leaves no byte unfilled, and both are equal.
+    place = next(number for number in range(len(own) // 2, len(own)) if padded[number] == own[number])
     (path / WORDS).write_bytes(padded)
     assert QnnArtifact(path).unlike(sound) is None
-    (path / WORDS).write_bytes(own[: place - 1] + bytes([own[place - 1] ^ 1]) + own[place:])
+    (path / WORDS).write_bytes(own[:place] + bytes([own[place] ^ 1]) + own[place + 1 :])
     assert "1 of " in str(QnnArtifact(path).unlike(sound))
 
 

@@ -17,7 +17,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry, ClassifierEntry
 from mobileclip_deploy.artifacts.bundle.source import open_source
-from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead
+from mobileclip_deploy.artifacts.heads.label_head import NONE, LabelHead
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.parity import Gates

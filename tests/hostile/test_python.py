@@ -11,7 +11,7 @@ from hostile.table import alarm
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.errors import FoldingError, InvalidInput
 from mobileclip_deploy.network.folding import fold
 

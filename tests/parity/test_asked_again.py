@@ -12,7 +12,8 @@ from tiny import tiny_variant
 from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.parity.reference import EXACT, Reference
+from mobileclip_deploy.parity.computing import EXACT, compute_again, compute_reference
+from mobileclip_deploy.parity.reference import Reference
 
 
 def asked(count: int) -> tuple[MobileCLIP, Reference]:
@@ -22,12 +23,12 @@ def asked(count: int) -> tuple[MobileCLIP, Reference]:
     ids = np.tile(np.array([[90, 5, 91, 0, 0, 0, 0, 0]]), (count, 1))
     ids[:, 1] = np.arange(count) + 1
     names = tuple(map(str, range(count)))
-    return model, Reference.compute(model, Inputs(names, names, pixels, ids))
+    return model, compute_reference(model, Inputs(names, names, pixels, ids))
 
 
 def test_right_answers_are_confirmed_to_the_bit_by_those_that_decide_the_floor() -> None:
     model, stored = asked(2 * EXACT)
-    fresh, found = Reference.again(model, stored)
+    fresh, found = compute_again(model, stored)
     for tower in ("image", "text"):
         np.testing.assert_array_equal(found.of(tower), stored.of(tower))
         assert fresh.floor[tower] == found.floor[tower] == pytest.approx(stored.floor[tower], rel=1e-6)
@@ -42,7 +43,7 @@ def test_a_wrong_answer_is_among_those_that_are_asked_again_exactly(row: int, wr
     model, stored = asked(2 * EXACT)
     answers = stored.of("image").copy()
     answers[row] *= np.float32(wrong)
-    fresh, found = Reference.again(model, replace(stored, embeddings=stored.embeddings | {"image": answers}))
+    fresh, found = compute_again(model, replace(stored, embeddings=stored.embeddings | {"image": answers}))
     np.testing.assert_array_equal(fresh.of("image")[row], stored.of("image")[row])
     np.testing.assert_array_equal(found.of("image"), stored.of("image"))
     assert fresh.floor["image"] <= stored.floor["image"] * (1 + 1e-6)
@@ -52,6 +53,6 @@ def test_a_wrong_answer_is_among_those_that_are_asked_again_exactly(row: int, wr
 
 def test_answers_of_another_size_stand_for_nothing() -> None:
     model, stored = asked(2)
-    _, found = Reference.again(model, replace(stored, embeddings={"image": stored.of("image")[:, :5]}))
+    _, found = compute_again(model, replace(stored, embeddings={"image": stored.of("image")[:, :5]}))
     for tower in ("image", "text"):
         np.testing.assert_array_equal(found.of(tower), stored.of(tower))

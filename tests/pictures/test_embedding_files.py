@@ -11,7 +11,6 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import torch
 from command_line import refusal, run
 from evaluation.embedders import by_colour
 from exports import Exports
@@ -20,9 +19,9 @@ from safetensors import safe_open
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import file_sha256, read_regular
+from mobileclip_deploy.base.files.tensors import RowParts, write_rows, write_tensors
 from mobileclip_deploy.base.progress import rate
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.network.checkpoints.writing import RowParts, write_rows, write_tensors
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.pictures import cache
 from mobileclip_deploy.pictures.image_listing import ImageListing
@@ -218,7 +217,7 @@ def test_rows_are_written_as_safetensors_writes_them(tmp_path: Path) -> None:
     rows = np.arange(15, dtype=np.float32).reshape(5, 3)
     for names in ("[]", '["a", "\u00e9"]', "abcdefg"):
         metadata = {"z": "1", "names": names}
-        write_tensors(tmp_path / "a.safetensors", {"embeddings": torch.from_numpy(rows)}, metadata)
+        write_tensors(tmp_path / "a.safetensors", {"embeddings": rows}, metadata)
         write_rows(
             tmp_path / "b.safetensors", "embeddings", RowParts((5, 3), lambda: iter([rows[:2], rows[2:]])), metadata
         )

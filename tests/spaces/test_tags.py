@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.artifacts.towers.label_head import NONE, LabelHead, Thresholds, digest_rows
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
+from mobileclip_deploy.artifacts.heads.label_head import NONE, LabelHead, Thresholds, digest_rows
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.label_figures import average_precision, label_figures

@@ -19,7 +19,7 @@ from third_party import installed
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.inputs import embed_texts
+from mobileclip_deploy.network.embedding import embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 

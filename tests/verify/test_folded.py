@@ -11,7 +11,8 @@ import torch
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.inputs import Inputs, embed
+from mobileclip_deploy.network.embedding import embed
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.checks.cut import check_cut
 from mobileclip_deploy.verify.checks.folded import check_folded

@@ -10,7 +10,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.samples import calibration_prompts, prompts
-from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.verify.checks.golden import check_golden
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 
@@ -30,6 +30,6 @@ def test_prompts_are_the_packaged_ones_of_one_version(
 ) -> None:
     path = exports.copy("onnx", "fp16", tmp_path)
     model = mcd.load_model(None, exports.checkpoint)
-    Reference.compute(model, sample_inputs(model, texts=texts)).save(path / "golden.safetensors")
+    compute_reference(model, sample_inputs(model, texts=texts)).save(path / "golden.safetensors")
     with opened_subject(VerifyRequest(path, exports.checkpoint, thorough=False)) as subject:
         assert {check.tower: check.status for check in check_golden(subject)} == {"image": "passed", "text": status}

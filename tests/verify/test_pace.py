@@ -14,7 +14,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.network.samples import prompts
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import TorchRunner
+from mobileclip_deploy.pictures.checkpoint_embedder import TorchRunner
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.verify.instruments.pace import duration_notice, sample_size, spread_rows

@@ -12,7 +12,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle.manifest import TowerEntry
-from mobileclip_deploy.artifacts.towers.contexts import ended
+from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.tokenizer import CLIP

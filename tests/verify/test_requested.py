@@ -19,7 +19,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.inputs import exact_texts
+from mobileclip_deploy.network.embedding import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference

@@ -18,6 +18,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.network.model.architecture.attention import QuickGELU
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.computing import compute_again
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 from mobileclip_deploy.verify.checks.graph import check_graph
@@ -82,7 +83,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> OpenedSubject:
     with known(folder, ROTARY_WORDS) as checkpoint:
         model = mcd.load_model(ROTARY_WORDS, checkpoint)
         bundle = mcd.export(model, "onnx", "fp16", folder / "out", tower="image", verify=False)
-        again, reference = Reference.again(model, Reference.read(bundle.golden))
+        again, reference = compute_again(model, Reference.read(bundle.golden))
         return subject(bundle, model, reference, folder / "again", fresh=again)
 
 

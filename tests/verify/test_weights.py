@@ -16,6 +16,7 @@ from writing import subject
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity import Check, Gates
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.decode import StoredWeight, as_float
@@ -44,7 +45,7 @@ def model(exports: Exports) -> mcd.MobileCLIP:
 @pytest.fixture(scope="module")
 def reference(exports: Exports) -> Reference:
     few = Reference.read(exports.bundle("onnx", "fp32").golden)
-    return Reference.compute(mcd.load_model(None, exports.checkpoint), few.inputs)
+    return compute_reference(mcd.load_model(None, exports.checkpoint), few.inputs)
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)

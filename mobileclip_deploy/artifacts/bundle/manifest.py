@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_validator
 
+from mobileclip_deploy.artifacts.heads.label_head import NONE, Thresholds
 from mobileclip_deploy.artifacts.layouts import Layout
-from mobileclip_deploy.artifacts.towers.label_head import NONE, Thresholds
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.base.files.names import LongPath, Name, PackageName, PlainPath, Prose, Sha256, Version
 from mobileclip_deploy.errors import UsageError

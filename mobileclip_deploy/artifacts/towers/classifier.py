@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.embedding import exact_texts
 from mobileclip_deploy.network.folding import is_folded
-from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
 

@@ -10,8 +10,9 @@ from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.weights_files import check_folded_output
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.folding import FoldReport, fold, is_folded
-from mobileclip_deploy.network.inputs import normalize, sample_inputs
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.labels import LabelSet, given_labels
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 

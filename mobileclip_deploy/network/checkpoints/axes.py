@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.base.files.tensors import read_tensors, write_tensors
 from mobileclip_deploy.errors import REASON, InvalidInput, reraising
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.provenance import tensors_sha256
 
 UPRIGHT = 1e-5
@@ -57,7 +55,7 @@ class Axes:
         Raises:
             InvalidInput: the file cannot be written.
         """
-        write_tensors(path, {"axes": torch.from_numpy(self.matrix)}, {})
+        write_tensors(path, {"axes": self.matrix}, {})
 
     @classmethod
     def read(cls, path: Path) -> Axes:

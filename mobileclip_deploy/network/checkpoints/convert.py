@@ -25,7 +25,7 @@ from mobileclip_deploy.network.checkpoints.preprocessing import CARD, METADATA, 
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.checkpoints.vocabulary import described, distilled, distilled_from
 from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, checkpoint_sha256
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.variants import load_variant
 
@@ -133,7 +133,7 @@ def convert(
         metadata[METADATA] = pictures.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")
     with sole_writer(output, "convert", force=force):
-        write_tensors(output, tensors, metadata)
+        save_tensors(output, tensors, metadata)
     if KEPT in metadata:
         notes = (*notes, f"ratio 0: {output.name} has the weights of {metadata[KEPT]}, and none of {source.name}")
     share = None if mix is None else ratio

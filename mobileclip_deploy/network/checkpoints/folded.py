@@ -13,7 +13,7 @@ from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, UsageError, reraising
 from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule
 from mobileclip_deploy.network.checkpoints.vocabulary import described
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.provenance import Provenance
@@ -74,4 +74,4 @@ def save(model: MobileCLIP, path: Path) -> None:
         "source_sha256": model.provenance.sha256,
         "folded": "true",
     } | described(model.variant.tokenizer, model.provenance.distilled)
-    write_tensors(path, model.state_dict(), metadata)
+    save_tensors(path, model.state_dict(), metadata)

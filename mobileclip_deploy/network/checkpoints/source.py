@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.provenance import Provenance
@@ -31,11 +30,7 @@ class Source:
         Raises:
             CheckpointError: the model has no provenance, so that no bundle can name its weights.
         """
-        if model.provenance is None:
-            raise CheckpointError(
-                "this model has no provenance; load it with load_model, so that files made from it can name it"
-            )
-        return cls(model, model.provenance)
+        return cls(model, model.origin)
 
     @property
     def variant(self) -> Variant:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead, Thresholds
-from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
-from mobileclip_deploy.artifacts.towers.labels import given_labels
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead, Thresholds
+from mobileclip_deploy.artifacts.heads.label_prompts import check_label_prompts
+from mobileclip_deploy.artifacts.heads.labels import given_labels
 from mobileclip_deploy.base.files import StrPath, content_sha256, optional_path
 from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.network.inputs import exact_texts
-from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.embedding import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.pictures.embedder import embedder_of, opened
 from mobileclip_deploy.pictures.embedding import at_length_one, embed_prompts
@@ -28,6 +28,9 @@ from mobileclip_deploy.spaces.relevance_set import embed_pictures
 from mobileclip_deploy.spaces.tags.examples import ExampleSet, TagsRequest, folder_labels, read_examples
 from mobileclip_deploy.spaces.tags.fitting import SHARE, fit
 from mobileclip_deploy.spaces.tags.rows import LabelSamples
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 NAMES_STEP = 8
 """Step through the 1,911 names of emoji: 239 names of all kinds of things."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mobileclip_deploy.artifacts.towers.label_head import NONE, digest_rows
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
+from mobileclip_deploy.artifacts.heads.label_head import NONE, digest_rows
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.base.files.arrays import Bytes
 from mobileclip_deploy.errors import InvalidInput, UsageError, listed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.artifacts.towers.label_head import LARGEST_RATIO
+from mobileclip_deploy.artifacts.heads.label_head import LARGEST_RATIO
 from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.network.model.scores import unrounded_softmax
 from mobileclip_deploy.spaces.logistic import fit_logistic

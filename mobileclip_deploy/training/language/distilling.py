@@ -24,7 +24,7 @@ from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoi
 from mobileclip_deploy.network.model.architecture.text import TextTransformer
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TokenizerSpec
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.training.language.judging import Found, check_learned, evaluate_language
 from mobileclip_deploy.training.language.parallel import ENGLISH, Parallel, check_columns, pair_sha256, read_parallel

@@ -13,7 +13,7 @@ from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.checkpoints.vocabulary import described
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.model.architecture.attention import TransformerBlock
 from mobileclip_deploy.network.model.architecture.text import TextTransformer
@@ -127,4 +127,4 @@ def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tok
             {f"{TEXT}{name}": value.cpu().to(dtype) if value.is_floating_point() else value.cpu()}
         )
     metadata = dict(file.metadata) | {"variant": candidate.variant.name, "layout": candidate.layout, "form": "training"}
-    write_tensors(path, tensors, metadata | described(tokens, made))
+    save_tensors(path, tensors, metadata | described(tokens, made))

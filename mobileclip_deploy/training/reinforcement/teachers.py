@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, reraising
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.folding import fold, is_folded
-from mobileclip_deploy.network.inputs import normalize
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TOWERS
@@ -130,7 +130,7 @@ def share(teacher: Teacher, file: Path) -> SharedTeacher:
         InvalidInput: the file cannot be written.
     """
     tensors = dict(_tensors(teacher.model))
-    write_tensors(file, tensors, {})
+    save_tensors(file, tensors, {})
     bare = {id(value): _bare(value) for value in tensors.values()}
     return SharedTeacher(replace(teacher, model=copy.deepcopy(teacher.model, bare)), file)
 

@@ -16,7 +16,7 @@ from mobileclip_deploy.network.checkpoints.fitting import CandidateIdentity
 from mobileclip_deploy.network.checkpoints.identity import TUNED_FROM
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.preprocessing import METADATA
-from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.checkpoints.writing import save_tensors
 from mobileclip_deploy.network.folding import is_folded
 from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.network.model.provenance import Provenance
@@ -180,7 +180,7 @@ def write_weights(model: MobileCLIP, path: Path, tuned_from: str | None = None) 
         metadata[METADATA] = pictures.model_dump_json(exclude={"taken_from"})
     if tuned_from is not None:
         metadata[TUNED_FROM] = tuned_from
-    write_tensors(path, tensors, metadata)
+    save_tensors(path, tensors, metadata)
 
 
 def _layout(variant: Variant) -> str:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.pairs import Pairs
-from mobileclip_deploy.network.inputs import normalize
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.training.reinforcement.samples import Batch, PairDataset, TrainingData
 from mobileclip_deploy.training.trainer.recipe import AnchorSettings, Recipe

@@ -27,7 +27,7 @@ from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.evaluation.pairs import Pairs, check_pairs, pairs_of, read_pairs
 from mobileclip_deploy.network.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
 from mobileclip_deploy.network.model.variants import Variant, load_variant
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.training.datacompdr.dataset import PublishedDataset
 from mobileclip_deploy.training.datacompdr.joining import shard_files
 from mobileclip_deploy.training.reinforcement.index import INDEX, OURS, read_index

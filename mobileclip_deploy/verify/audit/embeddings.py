@@ -18,12 +18,13 @@ from mobileclip_deploy.base.files.arrays import Array, Doubles
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.checkpoints.door import load_model
-from mobileclip_deploy.network.inputs import BATCH, embed_exactly, in_batches, sample_inputs
+from mobileclip_deploy.network.embedding import BATCH, embed_exactly, in_batches
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.parity.computing import EXACT
 from mobileclip_deploy.parity.gates import SCALE, Gates, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
-from mobileclip_deploy.parity.reference import EXACT
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_texts

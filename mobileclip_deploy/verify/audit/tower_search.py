@@ -14,7 +14,8 @@ import torch
 from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
-from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
+from mobileclip_deploy.network.embedding import embed, embed_exactly
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates

@@ -10,7 +10,7 @@ from pathlib import Path
 from mobileclip_deploy.artifacts.bundle.companions import write_companions
 from mobileclip_deploy.artifacts.bundle.licences import own_text, write_texts
 from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
-from mobileclip_deploy.artifacts.towers.labels import labels_json
+from mobileclip_deploy.artifacts.heads.labels import labels_json
 from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.errors import REASON, reraising

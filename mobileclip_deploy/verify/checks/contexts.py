@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mobileclip_deploy.artifacts.towers.contexts import fitting
+from mobileclip_deploy.artifacts.heads.contexts import fitting
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Runner

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from mobileclip_deploy.network.inputs import embed
+from mobileclip_deploy.network.embedding import embed
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.subject import TowerProof
 

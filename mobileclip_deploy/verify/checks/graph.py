@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.artifacts.towers.classifier import Classifier
-from mobileclip_deploy.artifacts.towers.contexts import ended
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.network.model.precision import precision_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.artifacts.towers.contexts import ended
+from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 from mobileclip_deploy.parity import Bound, Check

@@ -8,7 +8,7 @@ from mobileclip_deploy.artifacts.bundle.manifest import RelevanceEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.minimum_samples import LEAST_BACKGROUND
-from mobileclip_deploy.network.inputs import exact_texts
+from mobileclip_deploy.network.embedding import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.spaces.axes import unit_if_distinct

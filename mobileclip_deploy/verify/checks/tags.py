@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.artifacts.towers.classifier import label_embeddings
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.spaces.tags.fitting import SHARE

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.artifacts.towers.absorbing import normed_layers, scaled_layers
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.pictures.embedder import TorchRunner
+from mobileclip_deploy.pictures.checkpoint_embedder import TorchRunner
 from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.storage import Storage

@@ -24,6 +24,7 @@ from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedder import bundle_embedder
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.verify.chain import collapsed_towers, replaced_gates
@@ -131,7 +132,7 @@ def compare_bundles(
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
-                    baselines[space] = checkpoint_looks(source.model, dataset, progress, how)
+                    baselines[space] = checkpoint_looks(model_embedder(source.model), dataset, progress, how)
                 if subject.slow:
                     subject.source = source.folded()
             try:

@@ -23,7 +23,8 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.metrics import classify, percentage, ranks_of, retrieval_ranks
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
+from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.pictures.pictures import embed_dataset_images
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.cells import _resizing
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.model.preprocessing import preprocess
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import image_paths, prompts

@@ -13,7 +13,7 @@ from exports import Exports
 from programs import missing, output
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.samples import image_paths, prompts
 

@@ -20,7 +20,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.targets.onnx.ort_file import OrtFile
 from mobileclip_deploy.targets.values import Expected

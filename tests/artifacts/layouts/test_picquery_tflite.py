@@ -20,7 +20,7 @@ from exports import Exports
 from litert_files import require_litert
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 require_litert()

@@ -19,7 +19,7 @@ from exports import Exports
 from PIL import Image
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact

@@ -25,7 +25,7 @@ from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 Floats = npt.NDArray[np.float32]

@@ -27,7 +27,7 @@ from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.backends import FreeShape

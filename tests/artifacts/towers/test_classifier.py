@@ -12,8 +12,8 @@ from command_line import refusal, run
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.heads.labels import LabelSet, given_labels
 from mobileclip_deploy.artifacts.towers.classifier import label_embeddings
-from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol

@@ -9,7 +9,8 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import ImageTower, example_input, make_tower
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.network.inputs import Inputs, normalize, sample_inputs
+from mobileclip_deploy.network.embedding import normalize
+from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import compare

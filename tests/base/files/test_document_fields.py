@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 from mobileclip_deploy.artifacts.bundle.manifest import Manifest, Measurements
 from mobileclip_deploy.artifacts.bundle.published import Lock
+from mobileclip_deploy.artifacts.heads.label_head import _Description as LabelDescription
 from mobileclip_deploy.artifacts.layouts.layout import Layout
-from mobileclip_deploy.artifacts.towers.label_head import _Description as LabelDescription
 from mobileclip_deploy.base.files.names import (
     LONGEST_PROSE,
     Name,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.embedding import embed_images, embed_texts
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check

@@ -19,7 +19,7 @@ from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice,
 from mobileclip_deploy.export.smallest.search import Smallest, _Search
 from mobileclip_deploy.export.smallest.trials import Trials, TriedTower
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 
 SIZES = {"w4p-p50": 10, "w4": 11, "w4p": 12, "w6p": 13, "w8": 14, "fp16": 15, "fp32": 16}

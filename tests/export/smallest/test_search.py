@@ -38,7 +38,9 @@ from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.verify.subject import Evidence
 
@@ -88,8 +90,8 @@ def search(
     """As `export --target noisy --precision smallest` does it."""
     request = ExportRequest(("noisy",), ("smallest",), output, tower=tower, limits=limits)
     plan = plan_export(choose(request), Source.of(model))
-    reference = Reference.compute(model, sample_inputs(model))
-    task = None if dataset is None or tower != "both" else checkpoint_looks(model, dataset)
+    reference = compute_reference(model, sample_inputs(model))
+    task = None if dataset is None or tower != "both" else checkpoint_looks(model_embedder(model), dataset)
     return find_smallest(plan.bundles[0], plan.source, Evidence(reference, task))
 
 
@@ -120,7 +122,7 @@ def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_acc
     bundle, source = exports.bundle("onnx", "fp16"), Source.of(mcd.load_model())  # shared: made at the usual pace
     slow_runtime(monkeypatch, "onnx", 2)
     plan = plan_export(choose(ExportRequest(("onnx",), ("smallest",), tmp_path)), source)
-    own = checkpoint_looks(source.model, dataset)
+    own = checkpoint_looks(model_embedder(source.model), dataset)
     reference = replace(Reference.read(bundle.golden), floor=dict.fromkeys(TOWERS, 1e-6))
     searched = Trials(plan.bundles[0], source.folded(), Evidence(reference, own), tmp_path)
     for tower in TOWERS:  # as an earlier run has left it

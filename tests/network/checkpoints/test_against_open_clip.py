@@ -12,7 +12,7 @@ from PIL import Image
 from tiny import TINY
 
 from mobileclip_deploy.network import samples
-from mobileclip_deploy.network.inputs import normalize
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from tiny import CAUSAL, checkpoint, known, same_network
 from torch import Tensor, nn
 
+from mobileclip_deploy.artifacts.heads.labels import LabelSet
 from mobileclip_deploy.artifacts.towers.classifier import make_classifier, probabilities
-from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.network.checkpoints.convert import convert

@@ -21,7 +21,7 @@ from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.fitting import fitting
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.open_clip import canonical_names
-from mobileclip_deploy.network.inputs import normalize
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode

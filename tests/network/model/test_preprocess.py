@@ -23,7 +23,7 @@ from torchvision import transforms
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.network.inputs import normalize
+from mobileclip_deploy.network.embedding import normalize
 from mobileclip_deploy.network.model import preprocessing as module
 from mobileclip_deploy.network.model.preprocessing import decode_image, load_batch, load_image, preprocess
 from mobileclip_deploy.network.model.variants import Preprocess

@@ -20,7 +20,7 @@ import tokenizers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mobileclip_deploy.artifacts.towers.contexts import ended
+from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model import tokenizer as module
 from mobileclip_deploy.network.model.tokenizer import (

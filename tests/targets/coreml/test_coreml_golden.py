@@ -22,8 +22,8 @@ from writing import chosen, job_of
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.network.checkpoints.identity import identify
 from mobileclip_deploy.network.checkpoints.loading import assemble
+from mobileclip_deploy.network.embedding import embed_images
 from mobileclip_deploy.network.folding import fold
-from mobileclip_deploy.network.inputs import embed_images
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.parity import compare

@@ -18,6 +18,7 @@ from mobileclip_deploy.network.folding import PASSES
 from mobileclip_deploy.network.folding.batch_norms import FoldAttentionNorm
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored
@@ -36,7 +37,7 @@ def folded() -> tuple[mcd.MobileCLIP, Reference]:
     """The built-in network, folded, and what it answers."""
     model = mcd.load_model()
     mcd.reparameterize(model)
-    return model, Reference.compute(model, sample_inputs(model))
+    return model, compute_reference(model, sample_inputs(model))
 
 
 def test_what_stays_float32_of_an_image_tower_is_what_the_page_says(folded: tuple[mcd.MobileCLIP, Reference]) -> None:

@@ -26,7 +26,7 @@ from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 

@@ -11,7 +11,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.metrics import ranks_of
 from mobileclip_deploy.network.model.variants import models_dir
-from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedding import embed_prompts
 
 NANO = models_dir() / "nano"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobileclip_deploy.artifacts.towers.contexts import ended
+from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
 from mobileclip_deploy.network.model.variants import TokenizerSpec, models_dir

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.network.model.architecture.fastvit import MCi
 from mobileclip_deploy.network.model.architecture.text import TextTransformer
 from mobileclip_deploy.network.model.architecture.vit import ViT
@@ -47,6 +47,19 @@ class MobileCLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         sigmoid = variant.scores == "sigmoid"
         self.logit_bias = nn.Parameter(torch.tensor(FIRST_LOGIT_BIAS)) if sigmoid else None
+
+    @property
+    def origin(self) -> Provenance:
+        """Provenance of the weights.
+
+        Raises:
+            CheckpointError: the model has none, so that no bundle can name its weights.
+        """
+        if self.provenance is None:
+            raise CheckpointError(
+                "this model has no provenance; load it with load_model, so that files made from it can name it"
+            )
+        return self.provenance
 
     @property
     def logit_factor(self) -> float:

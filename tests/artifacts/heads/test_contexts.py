@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import tiny_variant
 
-from mobileclip_deploy.artifacts.towers.contexts import ContextRunner, chosen_contexts, fitting, parse_contexts
+from mobileclip_deploy.artifacts.heads.contexts import ContextRunner, chosen_contexts, fitting, parse_contexts
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.folding import fold

@@ -10,7 +10,7 @@ import torch
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.artifacts.towers.taken import taken_ids, taken_pixels
+from mobileclip_deploy.artifacts.heads.validation import taken_ids, taken_pixels
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode

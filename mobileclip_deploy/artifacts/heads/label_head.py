@@ -14,7 +14,7 @@ from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.base.files.arrays import Bytes, Doubles, Floats
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Name, Sha256
-from mobileclip_deploy.base.files.tensors import read_tensors
+from mobileclip_deploy.base.files.tensors import read_tensors, write_tensors
 from mobileclip_deploy.errors import REASON, InvalidInput, reraising
 from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.scores import TrainedHead
@@ -135,17 +135,13 @@ class LabelHead:
         Raises:
             InvalidInput: the folder is missing or not writable, or the disk is full.
         """
-        import torch
-
-        from mobileclip_deploy.network.checkpoints.writing import write_tensors
-
         description = _Description(
             embedding_space=self.embedding_space,
             labels=self.labels,
             template=self.template,
             thresholds=self.thresholds,
         )
-        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("weights", "biases", "digests")}
+        tensors = {name: getattr(self, name) for name in ("weights", "biases", "digests")}
         write_tensors(path, tensors, {"labels": description.model_dump_json(exclude_none=True)})
 
     @classmethod

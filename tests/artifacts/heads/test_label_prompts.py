@@ -10,7 +10,7 @@ from exports import Exports
 from tiny import PIECES, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
+from mobileclip_deploy.artifacts.heads.label_prompts import check_label_prompts
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.tokenizer import CLIP
 from mobileclip_deploy.network.model.variants import load_variant, models_dir

@@ -1,0 +1,1 @@
+"""Labels behind an image tower, and the inputs that towers take."""
