@@ -86,7 +86,7 @@ def measure(golden: str, target: str) -> dict[str, Any]:
 
     from mobileclip_deploy.parity import computing
 
-    computing.embed_exactly = timed  # type: ignore[assignment]
+    computing.embed_exactly = timed  # type: ignore[assignment, attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         request = ExportRequest((target,), ("fp32",), Path(folder), writing=Writing(allow_failing=True))
         (written,) = export_plan(plan_export(choose(request), source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
@@ -17,13 +17,11 @@ from mobileclip_deploy.base.files import StrPath, paths
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.pictures.embedder import Embedder, embedder_of, opened
 from mobileclip_deploy.pictures.embedding import embed_prompts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 # Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
 ROWS = 1000

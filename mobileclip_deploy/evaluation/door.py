@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.heads.label_head import LabelHead
@@ -18,12 +17,10 @@ from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, require_discriminating
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
 from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 __all__ = ["NO_DATASET", "EvaluationResult", "chosen_dataset", "evaluate", "evaluate_on", "load_runner"]
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 
 @dataclass(frozen=True)

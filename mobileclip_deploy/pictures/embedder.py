@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +13,12 @@ from mobileclip_deploy.artifacts.heads.contexts import ContextRunner
 from mobileclip_deploy.artifacts.heads.label_head import Thresholds
 from mobileclip_deploy.artifacts.heads.validation import validated_inputs
 from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName
 from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, ImageView
 from mobileclip_deploy.targets import Runner, found_places, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 
 @dataclass(frozen=True)
@@ -151,20 +145,13 @@ def bundle_embedder(
     )
 
 
-def is_model(subject: object) -> TypeIs[MobileCLIP]:
-    """Returns whether a value is a loaded model, without the second that torch takes to import."""
-    # Where nothing imported the network's module, nothing is a model.
-    module = sys.modules.get("mobileclip_deploy.network.model.architecture")
-    return module is not None and isinstance(subject, module.MobileCLIP)
-
-
 def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
     """Returns a loaded model or a bundle as it is, and opens the bundle at a path.
 
     Raises:
         InvalidInput: there is no bundle, or a damaged one.
     """
-    return subject if is_model(subject) else Bundle.of(subject)
+    return subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
 
 
 def embedder_of(subject: Bundle | MobileCLIP, towers: Sequence[TowerName] | None = None) -> Embedder:

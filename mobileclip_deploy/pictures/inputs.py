@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,17 @@ from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST, Manifest
 from mobileclip_deploy.artifacts.heads.contexts import fitting
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.errors import InvalidInput, reraising
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_image, rgb_image
 from mobileclip_deploy.network.model.preprocessing import preprocess as preprocess_image
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
 from mobileclip_deploy.network.model.variants import Variant, load_variant
-from mobileclip_deploy.pictures.embedder import CheckedRunner, is_model
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.pictures.embedder import CheckedRunner
 
 ImageLike = StrPath | Image.Image | npt.NDArray[np.uint8]
 """An image file, an opened image, or bytes [H, W, 3] RGB or [H, W] grey."""
 
-InputsOf: TypeAlias = "Bundle | CheckedRunner | MobileCLIP | Variant | StrPath"
+InputsOf = Bundle | CheckedRunner | MobileCLIP | Variant | StrPath
 """Sources of the inputs' format: a bundle or its folder, a runner, a model, or the name of a variant."""
 
 
@@ -100,7 +98,7 @@ def _known(model: InputsOf) -> tuple[CheckedRunner | Variant | Manifest, tuple[i
         return model, model.contexts if model.tower == "text" and len(model.contexts) > 1 else ()
     if isinstance(model, Variant):
         return model, ()
-    if is_model(model):
+    if isinstance(model, MobileCLIP):
         return model.variant, ()
     if not isinstance(model, Bundle):
         if isinstance(model, str) and not (Path(model) / MANIFEST).is_file() and Path(model).name == model:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.arguments import Count, StoreName
@@ -13,6 +12,7 @@ from mobileclip_deploy.base.files.names import INDEX_SUFFIX
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.pictures.embedder import opened
 from mobileclip_deploy.pictures.pictures import Reading
 from mobileclip_deploy.search.bridging import BridgeResult, reduced_index
@@ -24,9 +24,6 @@ from mobileclip_deploy.search.page import write_page
 from mobileclip_deploy.search.requested import check_embedding_output, description_beside, tower_of_sources
 from mobileclip_deploy.search.searching import SearchResult, search_index
 from mobileclip_deploy.search.spaces import bundle_of_space, remember
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 __all__ = ["BridgeResult", "EmbeddingFile", "IndexFile", "SearchResult", "bridge", "embed", "export_index", "search"]
 

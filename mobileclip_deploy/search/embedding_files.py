@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from mobileclip_deploy.base.files import file_sha256, replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.tensors import RowParts, write_rows
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.cache import partial_cache
 from mobileclip_deploy.pictures.embedder import embedder_of
@@ -25,9 +25,6 @@ from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.pictures.text_files import read_texts
 from mobileclip_deploy.search.requested import TEXTS, description_beside, tower_of_sources
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 # Maximum bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000

@@ -1,1 +1,1 @@
-"""Labels behind an image tower, and the inputs that towers take."""
+"""Labels of a classifier, and the inputs that towers take."""

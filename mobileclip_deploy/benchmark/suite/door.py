@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
@@ -11,13 +10,11 @@ from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, measure_suite
 from mobileclip_deploy.benchmark.suite.tasks import checked_suite
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.pictures.embedder import embedder_of, opened
 from mobileclip_deploy.pictures.pictures import Reading
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 __all__ = ["SuiteResult", "evaluate_suite"]
 

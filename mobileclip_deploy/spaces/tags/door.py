@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.embedding import exact_texts
+from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.pictures.embedder import embedder_of, opened
 from mobileclip_deploy.pictures.embedding import at_length_one, embed_prompts
@@ -28,9 +28,6 @@ from mobileclip_deploy.spaces.relevance_set import embed_pictures
 from mobileclip_deploy.spaces.tags.examples import ExampleSet, TagsRequest, folder_labels, read_examples
 from mobileclip_deploy.spaces.tags.fitting import SHARE, fit
 from mobileclip_deploy.spaces.tags.rows import LabelSamples
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 NAMES_STEP = 8
 """Step through the 1,911 names of emoji: 239 names of all kinds of things."""
