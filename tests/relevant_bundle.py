@@ -11,8 +11,9 @@ from indices import units
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.int8 import integers_of
-from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
+from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import MatchThreshold
+from mobileclip_deploy.spaces.relevance_learning import LearnedRelevance
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet
 
 NONE = RelevanceSet("photos", "0" * 64, (), (), (), (), None, ())

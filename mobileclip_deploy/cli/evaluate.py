@@ -12,7 +12,7 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, DatasetChoice, datas
 
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation.dataset import Dataset
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
+    from mobileclip_deploy.network.model.loaded import MobileCLIP
     from mobileclip_deploy.network.model.preprocessing import Pixels
 
 
@@ -94,7 +94,7 @@ def evaluate(
     from mobileclip_deploy.cli.tables import note_skipped, print_evaluation
     from mobileclip_deploy.evaluation.door import evaluate_on
     from mobileclip_deploy.evaluation.evaluate import Measuring
-    from mobileclip_deploy.network.model.architecture import MobileCLIP
+    from mobileclip_deploy.network.model.loaded import MobileCLIP
 
     model = open_subject(subject)
     with progress() as update:
@@ -135,14 +135,13 @@ def check_subject(subject: Path | None) -> None:
 
 def open_subject(subject: Path | None) -> Path | MobileCLIP:
     """Returns a bundle's folder unchanged, or the model of a checkpoint, whose provenance is printed on stderr."""
-    from mobileclip_deploy import load_model
-    from mobileclip_deploy.cli.output import note_provenance
-    from mobileclip_deploy.network.checkpoints.source import Source
-
     if subject is not None and is_bundle(subject):
         return subject
+    from mobileclip_deploy import load_model
+    from mobileclip_deploy.cli.output import note_provenance
+
     model = load_model(None, subject)
-    note_provenance(Source.of(model).provenance)
+    note_provenance(model.origin)
     return model
 
 

@@ -27,7 +27,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.spaces.compacting import fit_compact
-from mobileclip_deploy.spaces.relevance import learn_relevance
+from mobileclip_deploy.spaces.relevance_learning import learn_relevance
 from mobileclip_deploy.spaces.tags.door import learn_head
 from mobileclip_deploy.verify.checks.cut import check_cut
 from mobileclip_deploy.verify.subject import Evidence

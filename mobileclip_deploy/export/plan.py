@@ -28,7 +28,7 @@ from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, Variant
 from mobileclip_deploy.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.spaces.compacting import FittingSet, check_size, read_fitting_set
-from mobileclip_deploy.spaces.relevance import LearnedRelevance
+from mobileclip_deploy.spaces.relevance_learning import LearnedRelevance
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet, read_relevance_set
 from mobileclip_deploy.spaces.tags.examples import ExampleSet, read_examples
 from mobileclip_deploy.targets import Form, Target

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mobileclip_deploy import Bundle, export_all, load_model
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.arguments import Bounds
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.base.files.staging import temporary_folder
@@ -205,6 +205,8 @@ def _page(
     _pictures(pictures)  # refuses before anything is exported
     runtime_folder(progress)
     with temporary_folder() as folder:
+        from mobileclip_deploy import export_all, load_model
+
         (built_in,) = export_all(load_model(), "onnx", "fp32", folder, verify=False, progress=progress)
         yield DemoPage.of(built_in, pictures or _emoji(folder / "emoji"), offline, progress)
 

@@ -25,8 +25,9 @@ from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.int8 import integers_of
-from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
+from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import MatchThreshold, RelevanceSamples, fit, measured_curve
+from mobileclip_deploy.spaces.relevance_learning import LearnedRelevance
 from mobileclip_deploy.spaces.relevance_set import words_at_random
 from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.relevance import check_relevance
