@@ -86,7 +86,12 @@ sys.modules[__name__].__class__ = _Package
 def __getattr__(name: str) -> Any:
     if name not in _DOOR_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_DOOR_OF[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_DOOR_OF[name]}"), name)
+    except ModuleNotFoundError as error:  # torch, for what makes bundles
+        from mobileclip_deploy.errors import missing_extra
+
+        raise missing_extra(error) or error from error
     return _checked(value) if isinstance(value, FunctionType) else value
 
 

@@ -142,6 +142,34 @@ def import_optional(module: str, install: str) -> Any:
         raise DependencyMissing(f"{problem}; type: {repair} '{install}'") from error
 
 
+class ExtraMissing(DependencyMissing):
+    """Raised if a module is not installed that an extra of this package brings."""
+
+    exit_code = 3
+
+
+EXTRAS = {
+    "torch": "torch",
+    "torchvision": "torch",
+    "open_clip": "captions",
+    "onnx": "onnx",
+    "onnxruntime": "onnx-run",
+    "onnxscript": "onnx",
+    "onnx_ir": "onnx",
+}
+"""Extra of this package that brings a module."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> ExtraMissing | None:
+    """Returns the error for a module that an extra brings. None for other modules."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        return None
+    return ExtraMissing(
+        f"this needs {module}, which is not installed; type: pip install 'mobileclip-deploy[{EXTRAS[module]}]'"
+    )
+
+
 class RuntimeFailed(MobileClipDeployError):
     """Raised if a runtime or device is missing, or fails while it runs an artifact."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
-from mobileclip_deploy.errors import UsageError, from_os_error, suggestion
+from mobileclip_deploy.errors import UsageError, from_os_error, missing_extra, suggestion
 
 StoreName = Literal["int8", "float16", "float32", "bits", "bits-only"]
 """Names of the storage types of an index (docs/index_format.md), in the order of their numbers in its header."""
@@ -74,6 +74,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     Raises:
         UsageError: an argument is wrong, missing, or unknown.
         RuntimeFailed: the system refused an operation; the cause has the details.
+        DependencyMissing: a package is not installed that this call needs.
     """
     signature = _signature(function)
     parameters = [
@@ -99,6 +100,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             return function(*bound.args, **bound.kwargs)
         except OSError as error:
             raise from_os_error(error) from error
+        except ModuleNotFoundError as error:
+            raise missing_extra(error) or error from error
 
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__annotations__ = dict(call.__annotations__) | _words_of(function)

@@ -12,13 +12,16 @@ from importlib import metadata
 from pathlib import Path
 
 from mobileclip_deploy.base.files.staging import system_temporary
-from mobileclip_deploy.errors import InternalError
+from mobileclip_deploy.errors import InternalError, MobileClipDeployError, missing_extra
 
 PREFIX = "mobileclip-deploy-crash-"
 
 
-def crashed(error: Exception) -> InternalError:
-    """Writes a report that only this user can read, and returns the error that names it."""
+def crashed(error: Exception) -> MobileClipDeployError:
+    """Writes a report that only this user can read, and returns the error that names it. If an extra brings what was
+    missing, returns that error, without a report."""
+    if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)) is not None:
+        return missing
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
     report = _written(error)
     advice = "; report it to the project" if report is None else f"; report it to the project, with the file {report}"

@@ -53,7 +53,7 @@ def arithmetic_of(cell: Cell) -> int | None:
     """Returns the number of arithmetic operations of one inference of a cell.
 
     It is that of the network with all branches folded, also for a cell of torch that runs it unfolded. None if the
-    cell's variant is unknown on this machine.
+    cell's variant is unknown on this machine, or torch is not installed, which counts.
     """
     if cell.variant is None:
         return None
@@ -61,7 +61,7 @@ def arithmetic_of(cell: Cell) -> int | None:
     length = shape[-1] if cell.tower == "text" else min(shape[-2:]) if len(shape) == 4 else shape[0]
     try:
         return tower_arithmetic(cell.variant, cell.tower, length)
-    except UsageError:  # the card is missing, or cannot have this size
+    except (UsageError, ModuleNotFoundError):  # no card, or one that cannot have this size; no torch
         return None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.head import head_of
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.heads.contexts import fitting
 from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
@@ -31,7 +32,6 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.values import RuntimePlace
-from mobileclip_deploy.verify.subject import head_of
 
 DICTIONARY = "dictionary"
 """Type of an output with probabilities by label (`targets.TensorInfo`)."""

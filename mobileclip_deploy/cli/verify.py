@@ -52,10 +52,11 @@ def _moved(context: click.Context, parameter: click.Parameter, value: str | None
 )
 @click.option(
     "--checks",
-    type=click.Choice(["quick", "full"]),
+    type=click.Choice(["files", "quick", "full"]),
     default="full",
     show_default=True,
-    help="quick: do not convert again, and measure accuracy on at most 128 images.",
+    help="quick: do not convert again, and measure accuracy on at most 128 images. files: hashes and the artifacts' "
+    "stored answers alone, without the checkpoint.",
 )
 @click.option(
     "--place",
@@ -113,11 +114,16 @@ def verify(
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
     """
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress, reading
+    from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts) if gate_texts else None
+    if checks == "files" and (given := [name for name, value in choices.items() if value is not None]):
+        raise UsageError(f"--checks files needs no checkpoint or inputs; leave --{given[0]} out")
+    if checks == "files" and (explain or baseline is not None):
+        raise UsageError("--checks files compares with no checkpoint or baseline; leave --explain and --baseline out")
     with reading(choices["dataset"]):
         if choices["dataset"] is not None:
             check_dataset(choices["dataset"])
@@ -126,13 +132,13 @@ def verify(
 
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
-    from mobileclip_deploy.verify.opening import VerifyRequest
     from mobileclip_deploy.verify.reports import several
+    from mobileclip_deploy.verify.request import VerifyRequest
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
     lock = several.Baseline.of(baseline, accept)
-    request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", **choices)
+    request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", only_files=checks == "files", **choices)
     with progress() as update, records.of_crashes(bundles[0]):
         results = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
     for result in results:
@@ -143,13 +149,13 @@ def verify(
         print_json(results[0].as_dict() if len(results) == 1 else {"bundles": [result.as_dict() for result in results]})
     else:
         print_verified(results, layers=explain)
-    for remark in _notes(results, baseline if accept else None):
+    for remark in _notes(results, baseline if accept else None, checks == "files"):
         note(remark)
     if (failure := several.worst(results)) is not None:
         conclude(failure)
 
 
-def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[str]:
+def _notes(found: Sequence[Verified | Refused], accepted: Path | None, only_files: bool) -> list[str]:
     """Returns notes on each verified bundle, in sentences."""
     from mobileclip_deploy.verify.reports.several import Refused
 
@@ -163,6 +169,8 @@ def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[s
             if accepted is not None:
                 notes.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
             left = f"; {len(report.left_out)} were left out" if report.left_out else ""
-            notes.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
+            ran = len(report.checks) - len(report.left_out)
+            extent = f"{ran} checks of files and stored answers" if only_files else f"all {ran} checks"
+            notes.append(f"{name}Passed: {extent}{report.by}{left}.")
         notes += [f"{name}{report.open_points}"] if report.open_points else []
     return notes

@@ -48,7 +48,7 @@ from mobileclip_deploy.verify.instruments.matching import matched_weights
 
 def package_versions(target: Target) -> dict[str, str]:
     """Returns the versions of the packages that decide the bytes of a target's artifacts."""
-    names = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch", *target.capabilities.packages.all)
+    names = ("mobileclip-deploy", "torch", "numpy", "regex", "ftfy", *target.capabilities.packages.all)
     return {name: importlib.metadata.version(name) for name in names}
 
 

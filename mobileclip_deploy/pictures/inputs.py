@@ -78,7 +78,7 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
     Raises:
         InvalidInput: no text, or something other than strings.
         UsageError: `model` names neither a bundle nor a variant.
-        DependencyMissing: open_clip_torch is not installed.
+        DependencyMissing: `tokenizers` is not installed, which some vocabularies need.
     """
     config, contexts = (None, ()) if model is None else _known(model)
     tokens = CLIP if config is None else config.tokens

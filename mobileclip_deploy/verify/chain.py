@@ -37,7 +37,7 @@ from mobileclip_deploy.verify.checks.task import check_task
 from mobileclip_deploy.verify.checks.tower import check_tower
 from mobileclip_deploy.verify.checks.twin import check_twin
 from mobileclip_deploy.verify.checks.weights import check_weights
-from mobileclip_deploy.verify.subject import OpenedSubject, Subject, TowerProof
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject, TowerProof, collapsed_towers, replaced_gates
 from mobileclip_deploy.verify.unproven_claims import unproven_claims
 
 P = ParamSpec("P")
@@ -137,14 +137,3 @@ def _timed(check: Callable[P, Iterable[Check]], *of: P.args, **named: P.kwargs) 
     for result in check(*of, **named):
         yield result.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
         began = time.monotonic()
-
-
-def replaced_gates(subject: Subject) -> tuple[str, ...]:
-    """Returns the gates of a bundle that differ from the defaults, in words."""
-    return subject.gates.replaced((tower.precision, tower.floor) for tower in subject.towers.values())
-
-
-def collapsed_towers(subject: Subject) -> tuple[str, ...]:
-    """Returns a sentence for each tower whose reference embeddings hardly differ between inputs."""
-    messages = (subject.evidence.reference.collapsed(tower) for tower in subject.bundle.manifest.towers)
-    return tuple(text for text in messages if text is not None)

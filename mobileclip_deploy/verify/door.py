@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
 from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring
-from mobileclip_deploy.evaluation.mixing import change_from
 from mobileclip_deploy.evaluation.templates import parse_templates
-from mobileclip_deploy.network.checkpoints.loading import load
-from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 from mobileclip_deploy.verify.reports.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.reports.several import Baseline, verify_bundle
+from mobileclip_deploy.verify.request import VerifyRequest
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.checkpoints.source import Source
 
 __all__ = ["Comparison", "Explanation", "compare", "explain", "verify"]
 
+WITHOUT_CHECKPOINT = "Torch is not installed, so differences are against the first bundle, not the checkpoint."
 PATHS = ("checkpoint", "images", "prompts", "dataset", "calibration", "fit", "captions")
 
 
@@ -44,6 +45,7 @@ class VerifyChoices(TypedDict, total=False):
     captions: StrPath | None
     baseline: StrPath | None
     accept: bool
+    only_files: bool
     progress: Progress
 
 
@@ -76,6 +78,7 @@ def verify(
             again and compared.
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
+        only_files: check hashes, the manifest and the artifacts' stored answers alone (`verify_files`).
 
     Raises:
         InvalidInput: the bundle is damaged, another checkpoint was given, or the baseline does not contain the bundle.
@@ -112,6 +115,8 @@ def explain(
         InvalidInput: the bundle is damaged, or another checkpoint was given.
     """
     request = VerifyRequest(bundle, checkpoint=optional_path(checkpoint), calibration=optional_path(calibration))
+    from mobileclip_deploy.verify.opening import opened_subject
+
     with opened_subject(request, progress) as subject:
         return explain_subject(subject)
 
@@ -156,6 +161,13 @@ def compare(
     builtin = all(bundle.manifest.checkpoint.builtin for bundle in subjects)
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
     checkpoint_path = optional_path(checkpoint)
+    if checkpoint_path is None and baseline is None and importlib.util.find_spec("torch") is None:
+        comparison = compare_bundles(subjects, data, lambda _: None, gates, how, progress)
+        return comparison.model_copy(update={"notes": (*comparison.notes, WITHOUT_CHECKPOINT)})
+    from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
+    from mobileclip_deploy.evaluation.mixing import change_from
+    from mobileclip_deploy.network.checkpoints.loading import load
+
     from_checkpoint = {
         bundle.path for bundle in subjects if checkpoint_path is not None and is_source(bundle, checkpoint_path)
     }

@@ -1,15 +1,13 @@
-"""The request of a verification, and the opening of a bundle with all data that its checks need."""
+"""Opening of a bundle with all data that its checks need."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.source import open_source
-from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import InvalidInput
@@ -20,34 +18,17 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.network.samples import read_prompts
-from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.computing import compute_again, compute_reference
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.verify.checks.fit import fitted_again
 from mobileclip_deploy.verify.checks.place import require_place
+from mobileclip_deploy.verify.request import VerifyRequest
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference
 
 # Images of a dataset in the quick checks. Core AI's runtime takes about 20 s of CPU time for them on nano.
 QUICK_IMAGES = 128
-
-
-@dataclass(frozen=True)
-class VerifyRequest:
-    """Arguments of a verification, from the command line or the Python function."""
-
-    bundle: Bundle | StrPath
-    checkpoint: Path | None = None
-    images: Path | None = None
-    prompts: Path | None = None
-    dataset: Path | None = None
-    calibration: Path | None = None
-    gates: Gates | None = None
-    thorough: bool = True
-    place: str | None = None
-    fit: Path | None = None
-    captions: Path | None = None
 
 
 @contextlib.contextmanager

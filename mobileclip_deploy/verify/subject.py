@@ -7,25 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from mobileclip_deploy.artifacts.bundle import Bundle, TowerEntry
+from mobileclip_deploy.artifacts.bundle.head import head_of
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
-from mobileclip_deploy.artifacts.heads.label_head import LabelHead
-from mobileclip_deploy.artifacts.heads.labels import LabelSet, labels_json
+from mobileclip_deploy.artifacts.heads.labels import labels_json
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
 from mobileclip_deploy.artifacts.towers.head import Head
-from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import REASON, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, reraising
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.network.checkpoints.axes import Axes
-from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
@@ -33,16 +31,20 @@ from mobileclip_deploy.parity import Bound, Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.targets import Artifact, Form, Runner, Target, restored_target
-from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify.instruments.learned_rounding import read_floats, tower_to_round, with_stored
-from mobileclip_deploy.verify.instruments.matching import Matched
 from mobileclip_deploy.verify.instruments.pace import PrefetchedAnswers, duration_notice, sampled_rows
-from mobileclip_deploy.verify.instruments.quantized import Location
-from mobileclip_deploy.verify.instruments.stored_tower import fast_runner, stored_runner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mobileclip_deploy.network.checkpoints.source import Source
+    from mobileclip_deploy.targets.storage import Storage
+    from mobileclip_deploy.verify.instruments.matching import Matched
+    from mobileclip_deploy.verify.instruments.quantized import Location
+
+# What needs the checkpoint imports torch in the method that uses it: files and stored answers are checked without.
 
 
 @dataclass(frozen=True)
@@ -289,8 +291,9 @@ class TowerProof:
             InvalidInput: the reference has no embeddings of the tower.
         """
         head, embeddings = self.subject.head, self.subject.evidence.reference.of(self.name)
-        if self.subject.source is None:  # probabilities need the checkpoint's text tower
-            return head.scaled(embeddings)
+        stored = self.subject.evidence.reference.probabilities
+        if self.subject.source is None:  # new probabilities need the checkpoint's text tower
+            return stored if head.names and stored is not None else head.scaled(embeddings)
         return head.answers(self.subject.source.model, embeddings)
 
     @cached_property
@@ -327,6 +330,8 @@ class TowerProof:
         assert subject.source is not None
         if not self.chosen:
             return subject.head.module(subject.source.model, self.name)
+        from mobileclip_deploy.verify.instruments.learned_rounding import read_floats, tower_to_round
+
         module = tower_to_round(
             subject.source, self.name, subject.target, self.name == "text" and bool(subject.contexts)
         )
@@ -343,6 +348,8 @@ class TowerProof:
         """Storage of the weights: one row per grid, most bytes first; empty without the checkpoint."""
         if self.missing_for_conversion() is not None:
             return ()
+        from mobileclip_deploy.targets.storage import summary
+
         return tuple(StoredWeights(tower=self.name, **vars(row)) for row in summary(self.module, self.grids))
 
     @property
@@ -362,6 +369,9 @@ class TowerProof:
 
     def runner_for_all(self) -> Runner:
         """Returns the runner for all images of a dataset: see `fast_runner`."""
+        if not self.subject.slow:
+            return self.runner
+        from mobileclip_deploy.verify.instruments.stored_tower import fast_runner, stored_runner
 
         def stored() -> Runner | None:
             return None if self.matched is None else stored_runner(self.module, self.matched, self.grids)
@@ -452,6 +462,9 @@ class TowerProof:
             NotRun: the packages that write this format are not installed.
             ExportError: the converter failed.
         """
+        from mobileclip_deploy.targets.jobs import tower_job
+        from mobileclip_deploy.verify.instruments.learned_rounding import with_stored
+
         subject, precision = self.subject, precision or self.precision
         assert subject.source is not None
         with reraising(REASON, DependencyMissing, into=NotRun):  # a bundle can be read and run without
@@ -475,13 +488,12 @@ class TowerProof:
         return self.converted[precision]
 
 
-def head_of(bundle: Bundle) -> Head:
-    """Returns the head of a bundle's artifacts."""
-    classifier = bundle.manifest.classifier
-    if classifier is not None:
-        labels, tags = LabelSet(classifier.labels, classifier.template), classifier.tags
-        if tags is None:
-            return Head(labels)
-        learned = LabelHead.read(within(bundle.path, tags.file.file))
-        return Head(labels, learned=learned.fitting(bundle.manifest.embed_dim))
-    return Head(normalised=any(entry.output.normalised for entry in bundle.manifest.towers.values()))
+def replaced_gates(subject: Subject) -> tuple[str, ...]:
+    """Returns the gates of a bundle that differ from the defaults, in words."""
+    return subject.gates.replaced((tower.precision, tower.floor) for tower in subject.towers.values())
+
+
+def collapsed_towers(subject: Subject) -> tuple[str, ...]:
+    """Returns a sentence for each tower whose reference embeddings hardly differ between inputs."""
+    messages = (subject.evidence.reference.collapsed(tower) for tower in subject.bundle.manifest.towers)
+    return tuple(text for text in messages if text is not None)

@@ -12,7 +12,8 @@ from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.samples import calibration_prompts, prompts
 from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.verify.checks.golden import check_golden
-from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
+from mobileclip_deploy.verify.opening import opened_subject
+from mobileclip_deploy.verify.request import VerifyRequest
 
 
 @pytest.mark.parametrize(

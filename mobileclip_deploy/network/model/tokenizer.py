@@ -49,13 +49,14 @@ do not fill it, as after thousands of blanks, the text is refused."""
 _CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
-def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    pairs, limit = byte_pairs(merges), CHARACTERS_A_TOKEN * context_length
-    ids = np.zeros((len(_read(texts)), context_length), np.int64)
+def _ids(texts: Sequence[str], vocabulary: TokenizerSpec) -> npt.NDArray[np.int64]:
+    pairs, length = byte_pairs(vocabulary.merges), vocabulary.context_length
+    limit = CHARACTERS_A_TOKEN * length
+    ids = np.zeros((len(_read(texts)), length), np.int64)
     for row, text in zip(ids, texts, strict=True):
-        tokens = [pairs.sot, *pairs.encode(cleaned(text[:limit]))[: context_length - 2], pairs.eot]
+        tokens = [pairs.sot, *pairs.encode(cleaned(text[:limit], vocabulary))[: length - 2], pairs.eot]
         row[: len(tokens)] = tokens
-    _refuse_cut_short(texts, ids[:, -1] == pairs.eot, limit, context_length)
+    _refuse_cut_short(texts, ids[:, -1] == pairs.eot, limit, length)
     return ids
 
 
@@ -100,7 +101,7 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np
         raise InvalidInput(
             "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
         )
-    ids = _ids(texts, tokens.context_length, tokens.merges) if tokens.kind is None else _pieces(texts, tokens)
+    ids = _ids(texts, tokens) if tokens.kind is None else _pieces(texts, tokens)
     if (largest := int(ids.max(initial=0))) >= tokens.vocab_size:
         raise InvalidInput(
             f"the text tower has a vocabulary of {tokens.vocab_size} tokens, and texts are encoded by CLIP's, with ids "

@@ -24,10 +24,14 @@ Not emulated are the order of a device's sums, its approximations of functions, 
 
 from __future__ import annotations
 
-from mobileclip_deploy.targets.inspection import PortInspection as Port
-from mobileclip_deploy.targets.mil.description import Argument, Operation, Weight
-from mobileclip_deploy.targets.mil.plan import UnsupportedOperation
-from mobileclip_deploy.targets.mil.program import Computed, Precision, Program, load
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.inspection import PortInspection as Port
+    from mobileclip_deploy.targets.mil.description import Argument, Operation, Weight
+    from mobileclip_deploy.targets.mil.plan import UnsupportedOperation
+    from mobileclip_deploy.targets.mil.program import Computed, Precision, Program, load
 
 __all__ = [
     "Argument",
@@ -40,3 +44,16 @@ __all__ = [
     "Weight",
     "load",
 ]
+MODULES = {
+    "description": ("Argument", "Operation", "Weight"),
+    "plan": ("UnsupportedOperation",),
+    "program": ("Computed", "Port", "Precision", "Program", "load"),
+}
+"""Names by module, imported on first use: the evaluator needs torch, and lint of other targets does not."""
+_MODULE_OF = {name: module for module, names in MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -6,7 +6,7 @@ import io
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ from PIL import Image, ImageCms, ImageOps
 from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.image_files import image_bytes
-from mobileclip_deploy.network.model.open_clip_files import open_clip_module
 from mobileclip_deploy.network.model.preprocessing import (
     MAX_PIXELS,
     decode_image,
@@ -315,16 +314,8 @@ def _accentless(text: str) -> str:
     return "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
 
 
-@cache
-def _cased() -> Any:
-    return open_clip_module("tokenizer").SimpleTokenizer(clean="whitespace")
-
-
 def _cased_ids(texts: Sequence[str], tokens: TokenizerSpec) -> Array:
-    """Encodes without making letters small. A vocabulary of its merges alone has no such tokenizer: as usual."""
-    if tokens.kind is not None:
-        return encode(texts, tokens.model_copy(update={"cleaning": "whitespace"}))
-    return encode(texts, tokens) if tokens.merges else _cased()(list(texts), tokens.context_length).numpy()
+    return encode(texts, tokens.model_copy(update={"cleaning": "whitespace"}))
 
 
 def _uncut(texts: Sequence[str], tokens: TokenizerSpec) -> Array:

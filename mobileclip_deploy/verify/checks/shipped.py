@@ -17,7 +17,7 @@ def check_shipped(tower: TowerProof) -> list[Check]:
         RuntimeFailed: no engine accepts it.
     """
     subject = tower.subject
-    if subject.source is None and subject.head.names:
+    if subject.source is None and subject.head.names and subject.evidence.reference.probabilities is None:
         # The artifact of a classifier contains no text tower to embed its labels again.
         return [Check.not_run("shipped", tower.name, subject.needs_checkpoint)]
     artifact = tower.artifact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Artifact, Target, installed_target, restored_target, target_of
-from mobileclip_deploy.targets.mil import Program
 from mobileclip_deploy.targets.mil.lint.devices import DEFAULT_DEVICE, DEVICES, find_device
 from mobileclip_deploy.targets.mil.lint.report import Comparison, Finding, LintReport, Share, compare
-from mobileclip_deploy.targets.mil.lint.rules import lint as lint_program
 from mobileclip_deploy.verify.inspect.lintable import check_lintable
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.mil import Program
 
 __all__ = ["Comparison", "Finding", "LINTED", "LintReport", "Share", "compare_all", "lint", "program_input"]
 
@@ -61,7 +62,7 @@ def lint(
             functions = _program(linter.open(path)).functions
             folder = {"folder": path.absolute().parent.name}
             programs = (_program(linter.open(path, name)) for name in functions)
-            return tuple(lint_program(program, place).model_copy(update=folder) for program in programs)
+            return tuple(_linted(program, place).model_copy(update=folder) for program in programs)
         if linted := linter.open(path).lint(place):
             return linted
         raise _without_lint(path, linter.name)
@@ -80,7 +81,7 @@ def lint(
             reports += linted
             continue
         program = _program(artifact).prepared()
-        report = lint_program(program, place, program_input(program, inputs, 0))
+        report = _linted(program, place, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
 
@@ -113,6 +114,12 @@ def _device(target: Target, device: str | None) -> str:
     if place in PLACES and place not in here:
         raise UsageError(f"{target.title} {where}; name a chip, such as a14")
     return device
+
+
+def _linted(program: Program, place: str, inputs: dict[str, Any] | None = None) -> LintReport:
+    from mobileclip_deploy.targets.mil.lint.rules import lint as lint_program  # evaluates by torch
+
+    return lint_program(program, place, inputs)
 
 
 def _program(artifact: Artifact) -> Program:

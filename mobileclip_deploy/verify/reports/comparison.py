@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
@@ -18,20 +18,19 @@ from mobileclip_deploy.evaluation.door import NO_DATASET
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring
 from mobileclip_deploy.evaluation.looks import Looks, checkpoint_looks, paired_looks
 from mobileclip_deploy.evaluation.metrics import paired_difference
-from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import precision_label, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedder import bundle_embedder
 from mobileclip_deploy.targets import Runner
-from mobileclip_deploy.verify.chain import collapsed_towers, replaced_gates
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 from mobileclip_deploy.verify.checks.task import TASK_FIGURES
-from mobileclip_deploy.verify.instruments.matching import matched_weights
-from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject, collapsed_towers, replaced_gates
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.checkpoints.source import Source
 
 
 class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
@@ -132,6 +131,8 @@ def compare_bundles(
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
+                    from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
+
                     baselines[space] = checkpoint_looks(model_embedder(source.model), dataset, progress, how)
                 if subject.slow:
                     subject.source = source.folded()
@@ -161,6 +162,8 @@ def compare_bundles(
 def _loaded(subject: Subject, tower: TowerName) -> Runner:
     proof = subject.towers[tower]
     if subject.source is not None and (stored := proof.artifact.weights) is not None:
+        from mobileclip_deploy.verify.instruments.matching import matched_weights
+
         proof.matched = tuple(matched_weights(proof.module, stored)[0])
     return proof.runner_for_all()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel
@@ -18,9 +18,11 @@ from pydantic import BaseModel
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import Graph, first_difference, needed
-from mobileclip_deploy.targets.mil import Computed, Precision, Program
 from mobileclip_deploy.verify.inspect.linting import program_input
 from mobileclip_deploy.verify.subject import Subject, TowerProof
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.mil import Computed, Precision, Program
 
 VALUE_BOUND = 1e-4  # relative, of a result: two evaluations of the same graph here agree to the bit
 DRIFT_BOUND = 1e-2  # relative, of a result at reduced precision

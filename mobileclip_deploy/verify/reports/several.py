@@ -17,9 +17,8 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError, severity
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.parity.baseline import ParityLock, accepted_figures, check_drift, locked_figures, read_lock
-from mobileclip_deploy.verify.chain import verify_subject
-from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject
+from mobileclip_deploy.verify.request import VerifyRequest
 
 
 @dataclass(frozen=True)
@@ -181,6 +180,14 @@ def verify_bundle(
         RuntimeFailed: the runtime refused an artifact.
     """
     began = time.monotonic()
+    if request.only_files:
+        from mobileclip_deploy.verify.files_only import verify_files
+
+        bundle = Bundle.of(request.bundle)
+        return Verified(bundle, verify_files(bundle, request.gates), None, round(time.monotonic() - began, 3))
+    from mobileclip_deploy.verify.chain import verify_subject
+    from mobileclip_deploy.verify.opening import opened_subject
+
     with opened_subject(request, progress) as subject:
         if baseline is not None:
             baseline.require(subject.bundle, subject.name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from mobileclip_deploy.targets.mil.description import Argument, Operation
 from mobileclip_deploy.targets.mil.lint.devices import Device
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.mil.description import Argument, Operation
 
 Looked = TypeVar("Looked")
 Check = Callable[[Looked], str | None]
