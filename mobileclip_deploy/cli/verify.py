@@ -120,8 +120,8 @@ def verify(
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts) if gate_texts else None
-    if checks == "files" and (given := [name for name, value in choices.items() if value is not None]):
-        raise UsageError(f"--checks files needs no checkpoint or inputs; leave --{given[0]} out")
+    if checks == "files" and (files := [name for name, value in choices.items() if value is not None]):
+        raise UsageError(f"--checks files needs no checkpoint or inputs; leave --{files[0]} out")
     if checks == "files" and (explain or baseline is not None):
         raise UsageError("--checks files compares with no checkpoint or baseline; leave --explain and --baseline out")
     with reading(choices["dataset"]):

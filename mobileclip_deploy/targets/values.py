@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
+from mobileclip_deploy.base.scheduling.tasks import available_cores
 from mobileclip_deploy.errors import InvalidInput
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
@@ -306,3 +309,12 @@ class PictureRunner(Runner, Protocol):
     def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Embeds one picture, RGB or RGBA [H, W, 3 or 4]. Returns its embedding [D]."""
         ...
+
+
+def compute_threads() -> int:
+    """Returns the number of threads that torch uses, so that runners use as many; without torch, of usable cores."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdecimal() and int(limit) > 0 else available_cores()

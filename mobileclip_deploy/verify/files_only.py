@@ -11,7 +11,7 @@ from mobileclip_deploy.verify.checks.files import check_files, unlisted_note
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, collapsed_towers, replaced_gates
 
-LEFT_OUT = "needs the checkpoint and the extra that exports; leave --checks out"
+LEFT_OUT = "compares with the checkpoint"
 COMPARED = ("golden", "tower", "twin", "weights", "graph", "reproduced", "task")
 """Steps of a whole verification that compare with the checkpoint."""
 

@@ -21,7 +21,7 @@ from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.verify.reports import several
+from mobileclip_deploy.verify import chain
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 
 
@@ -29,7 +29,7 @@ from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
 def verified_once() -> Iterator[None]:
     """A bundle that is as it was has the report that it had."""
     reports: dict[tuple[str, str], ParityReport] = {}
-    verify_subject = several.verify_subject
+    verify_subject = chain.verify_subject
 
     def verify(own: Subject) -> ParityReport:
         key = str(own.bundle.path), own.bundle.manifest.to_json()
@@ -37,7 +37,7 @@ def verified_once() -> Iterator[None]:
             reports[key] = verify_subject(own)
         return reports[key]
 
-    with mock.patch.object(several, "verify_subject", verify):
+    with mock.patch.object(chain, "verify_subject", verify):
         yield
 
 

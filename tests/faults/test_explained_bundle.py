@@ -19,8 +19,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.verify import opening
-from mobileclip_deploy.verify.reports import several
+from mobileclip_deploy.verify import chain, opening
 from mobileclip_deploy.verify.reports.explanation import compare_programs, explain_subject
 
 pytestmark = pytest.mark.usefixtures("stored_embeddings")
@@ -50,7 +49,7 @@ def gates_left_out(monkeypatch: pytest.MonkeyPatch, damaged: Bundle) -> None:
     """The command without its checks and the accuracy they compare, tested elsewhere: an explanation needs neither."""
     check = Check(step="shipped", tower="image", status="failed")
     report = ParityReport(bundle=damaged.path.name, variant="nano", target="coreml", checks=(check,))
-    monkeypatch.setattr(several, "verify_subject", lambda *_: report)
+    monkeypatch.setattr(chain, "verify_subject", lambda *_: report)
     monkeypatch.setattr(opening, "accuracy_dataset", lambda *_: None)
 
 

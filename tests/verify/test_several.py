@@ -17,7 +17,7 @@ from mobileclip_deploy import errors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Lost
-from mobileclip_deploy.verify import door
+from mobileclip_deploy.verify import chain, door
 from mobileclip_deploy.verify.reports import several
 
 
@@ -128,7 +128,7 @@ def test_the_summary_of_a_step_is_appended_to(tmp_path: Path, monkeypatch: pytes
 def test_a_bundle_that_the_lock_file_does_not_know_is_refused_before_it_is_verified(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(several, "verify_subject", mock.Mock(side_effect=AssertionError("it was verified")))
+    monkeypatch.setattr(chain, "verify_subject", mock.Mock(side_effect=AssertionError("it was verified")))
     lock = tmp_path / "parity.lock.json"
     bundle = exports.bundle("onnx", "fp16").path
     for bundles, why in (

@@ -35,6 +35,8 @@ PICTURE = re.compile(r"!coreai\.image<<k(\w+)> x (\d+) : i64 x (\d+) : i64>")
 # Prefix of a picture's type; its four letters follow.
 IMAGE = "image"
 CONSTANT = "coreai.constant"
+# Name of the function in a program of one; Core AI looks for it if no other is named.
+FUNCTION = "main"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
 # Operands of an operation: the index of the one with the axes, and of the value that they belong to.
 AXES = {

@@ -16,15 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.targets.coreai.asset import is_readable
+from mobileclip_deploy.targets.coreai.asset import FUNCTION, is_readable
 from mobileclip_deploy.targets.grids.encode import integers_of, tables_of
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 from mobileclip_deploy.targets.vendor_internals.coreai import LAYERS
-
-# Name of the function in a program of one; Core AI looks for it if no other is named.
-FUNCTION = "main"
 
 
 class HalfTower(nn.Module):

@@ -13,8 +13,16 @@ from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreai.asset import CONSTANT, IMAGE, OWN, Asset, TensorType, operations, tensor_type
-from mobileclip_deploy.targets.coreai.authoring import FUNCTION
+from mobileclip_deploy.targets.coreai.asset import (
+    CONSTANT,
+    FUNCTION,
+    IMAGE,
+    OWN,
+    Asset,
+    TensorType,
+    operations,
+    tensor_type,
+)
 from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 from mobileclip_deploy.targets.coreai.weights import RESTORED, TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import wrapping_runtime_errors
@@ -24,7 +23,7 @@ from mobileclip_deploy.targets.coreai.editing import (
     widen_products,
 )
 from mobileclip_deploy.targets.quiet import hold_back, quiet
-from mobileclip_deploy.targets.values import require_shape
+from mobileclip_deploy.targets.values import compute_threads, require_shape
 
 
 class CoreAIRunner:
@@ -75,7 +74,7 @@ class CoreAIRunner:
         return np.concatenate(answers).astype(np.float32)
 
     async def _answers(self, values: list[Any]) -> list[npt.NDArray[np.float32]]:
-        free = asyncio.Semaphore(torch.get_num_threads())
+        free = asyncio.Semaphore(compute_threads())
 
         async def answer(value: Any) -> npt.NDArray[np.float32]:
             async with free:

@@ -13,7 +13,7 @@ from mobileclip_deploy.errors import wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE, OpenedModel
 from mobileclip_deploy.targets.quiet import hold_back, quiet
-from mobileclip_deploy.targets.values import TensorInfo, require_shape
+from mobileclip_deploy.targets.values import TensorInfo, compute_threads, require_shape
 
 
 class LiteRTRunner:
@@ -24,14 +24,12 @@ class LiteRTRunner:
     """
 
     def __init__(self, artifact: OpenedModel, content: bytes | None = None, how: str = "") -> None:
-        import torch  # here, since a process that times a file must not load it
-
         path, model = artifact.path, artifact.model
         _ = artifact.graph  # validates the file: the runtime trusts its tensors' declarations
         (self._input, index), *_ = model.inputs.items()
         self._output, *_ = model.outputs
         self._tensor = model.tensors[index]
-        threads = torch.get_num_threads()
+        threads = compute_threads()
         version = importlib.metadata.version("ai-edge-litert")
         self.engine = f"LiteRT {version} (CPU{how}, {threads} thread{'s' if threads > 1 else ''})"
         data = path.read_bytes() if content is None else content

@@ -27,8 +27,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mobileclip_deploy.targets.inspection import PortInspection as Port
+
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.inspection import PortInspection as Port
     from mobileclip_deploy.targets.mil.description import Argument, Operation, Weight
     from mobileclip_deploy.targets.mil.plan import UnsupportedOperation
     from mobileclip_deploy.targets.mil.program import Computed, Precision, Program, load
@@ -47,7 +48,7 @@ __all__ = [
 MODULES = {
     "description": ("Argument", "Operation", "Weight"),
     "plan": ("UnsupportedOperation",),
-    "program": ("Computed", "Port", "Precision", "Program", "load"),
+    "program": ("Computed", "Precision", "Program", "load"),
 }
 """Names by module, imported on first use: the evaluator needs torch, and lint of other targets does not."""
 _MODULE_OF = {name: module for module, names in MODULES.items() for name in names}
