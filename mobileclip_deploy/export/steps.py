@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.artifacts.bundle.licences import write_licences
 from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, AttachmentEntry, Measurements, TowerEntry
@@ -310,7 +312,8 @@ def publish(work: ExportState) -> None:
     marks = {"allow_failing": "yes"} if work.report.failed else {}
     options = work.manifest.options | marks
     work.manifest = work.manifest.model_copy(update={"measurements": MEASUREMENTS, "options": options})
-    measured = Measurements.of(work.report, work.manifest.environment)
+    capability = torch.backends.cpu.get_cpu_capability()
+    measured = Measurements.of(work.report, work.manifest.environment, torch.get_num_threads(), capability)
     (work.folder / MEASUREMENTS).write_text(measured.to_json(), encoding="utf-8")
     write_manifest(work.folder, work.manifest, work.subject.facts, work.report.checks, work.report.storage)
 

@@ -363,14 +363,13 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
     checks: tuple[Check, ...]
 
     @classmethod
-    def of(cls, report: ParityReport, environment: dict[str, str]) -> Measurements:
-        """Makes the measurements of this machine. `environment`: versions of packages."""
-        import torch  # only here: opening a bundle must refuse a damaged one at once
-
+    def of(cls, report: ParityReport, environment: dict[str, str], threads: int, capability: str) -> Measurements:
+        """Makes the measurements of this machine. `environment`: versions of packages; `threads` and `capability`: of
+        torch."""
         return cls(
-            threads=torch.get_num_threads(),
+            threads=threads,
             processor=processor_name(),
-            capability=torch.backends.cpu.get_cpu_capability(),
+            capability=capability,
             environment=environment,
             floor=report.floor,
             checks=report.checks,
