@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mobileclip_deploy.targets.int8_sums import exact_int8, product
+from mobileclip_deploy.targets.int8_sums import LARGEST, SIDE, exact_int8, product
 from mobileclip_deploy.targets.onnx.runner import open_session
 
 OPTION = "session.x64quantprecision"
@@ -20,6 +20,10 @@ def asked_anew() -> Iterator[None]:
     exact_int8.cache_clear()
     yield
     exact_int8.cache_clear()
+
+
+def test_the_stored_probe_is_the_product_that_onnx_makes() -> None:
+    assert LARGEST.read_bytes() == product(np.full((SIDE, SIDE), 127, np.int8))
 
 
 def test_the_option_is_absent_where_sums_are_exact_without_it_and_sums_are_exact_either_way() -> None:

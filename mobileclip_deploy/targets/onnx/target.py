@@ -65,8 +65,10 @@ class OnnxTarget(Target):
     title = "ONNX"
     capabilities = Capabilities(
         packages=Packages(
-            required=("onnx", "onnxruntime", "onnxscript"),
-            extra="onnx",
+            required=("onnxruntime",),
+            extra="onnx-run",
+            converters=("onnx", "onnxscript"),
+            converter_extra="onnx",
             proven={"onnx": "1.23.2", "onnxruntime": "1.32.0", "onnxscript": "0.7.2"},
             runtime_package=RUNTIME,
             runtime_modules=(RUNTIME,),
@@ -183,10 +185,13 @@ class OnnxTarget(Target):
         return OrtFile(path) if kind == "ort" else None
 
     def open(self, path: Path, function: str | None = None) -> Artifact:
-        from mobileclip_deploy.targets.onnx.joint import JointTower
-        from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+        if function is None:
+            from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 
-        return OnnxArtifact(path) if function is None else JointTower(path, function)
+            return OnnxArtifact(path)
+        from mobileclip_deploy.targets.onnx.joint import JointTower
+
+        return JointTower(path, function)
 
     def open_foreign(self, path: Path) -> ForeignFile:
         from mobileclip_deploy.targets.onnx.foreign import open_foreign

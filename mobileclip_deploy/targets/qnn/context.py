@@ -20,7 +20,7 @@ from onnx import helper
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, reraising
 from mobileclip_deploy.targets.flatbuffer import Table, read
-from mobileclip_deploy.targets.onnx.opening import ports_of
+from mobileclip_deploy.targets.onnx.reading import ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
 from mobileclip_deploy.targets.values import TensorInfo
 

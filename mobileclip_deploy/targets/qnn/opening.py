@@ -16,7 +16,8 @@ from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, LayerNoise
-from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.onnx.reading import ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import FILLED, EmulatorRunner, compile_for, engine, placement
