@@ -44,9 +44,11 @@ class BundlePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
-        from mobileclip_deploy.artifacts.bundle.published import fetch_bundle, is_published
+        from mobileclip_deploy.base.files.names import LOCK_SUFFIX
+        from mobileclip_deploy.network.checkpoints.weights_files import HUB
 
-        if is_published(str(value)):
+        if str(value).startswith(HUB) or str(value).endswith(LOCK_SUFFIX):
+            from mobileclip_deploy.artifacts.bundle.published import fetch_bundle
             from mobileclip_deploy.cli.output import note
 
             return fetch_bundle(str(value), note)

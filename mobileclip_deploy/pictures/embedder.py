@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -58,16 +59,20 @@ class Embedder:
         return replace(self, view=view, template=view.template or self.template)
 
 
-def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
+def tower_runner(bundle: Bundle, tower: TowerName, *, many: bool = False) -> Runner:
     """Loads one of a bundle's artifacts to run it here. A text tower of several contexts runs at the shortest that fits
     a prompt.
+
+    Args:
+        many: for many pictures; it may be loaded on first use.
 
     Raises:
         UsageError: the bundle lacks the tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
     artifact, entry = bundle.artifact(tower), bundle.manifest.towers[tower]
-    runner = installed_target(bundle.manifest.target).open(artifact, entry.function).runner()
+    opened_artifact = installed_target(bundle.manifest.target).open(artifact, entry.function)
+    runner = opened_artifact.picture_runner() if many and tower == "image" else opened_artifact.runner()
     if entry.contexts is None:
         return runner
     return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokens)
@@ -125,7 +130,8 @@ def bundle_embedder(
     manifest = bundle.manifest
     if towers is None:
         towers = TOWERS if manifest.classifier is None else ("image",)
-    runners = {tower: load(tower) if load is not None else tower_runner(bundle, tower) for tower in towers}
+    load = load or partial(tower_runner, bundle, many=True)
+    runners = {tower: load(tower) for tower in towers}
     return Embedder(
         name=bundle.path.name,
         variant=manifest.variant,

@@ -173,6 +173,10 @@ class Artifact(ABC):
     def runner(self) -> Runner:
         """Loads the artifact for running."""
 
+    def picture_runner(self) -> Runner:
+        """Returns a runner for many pictures, which may load the artifact on first use."""
+        return self.runner()
+
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """Yields a loader for every engine of this machine that may run the artifact, so that each is checked.
 

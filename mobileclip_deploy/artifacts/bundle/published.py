@@ -28,7 +28,6 @@ from mobileclip_deploy.network.checkpoints.weights_files import HUB
 
 MOST_BYTES = 1 << 36
 """Limit of a downloaded bundle: the largest variant in float32 takes a tenth."""
-LOCK_SUFFIX = ".lock.json"
 OF_THE_HUB = ("README.md", ".gitattributes")
 """Files of a repository that are not part of the bundle at its root."""
 
@@ -48,11 +47,6 @@ class Lock(BaseModel, frozen=True, extra="forbid"):
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     bundles: Annotated[tuple[PlainPath | Literal["."], ...], Field(min_length=1, max_length=100)]
     files: Annotated[dict[PlainPath, LockedFile], Field(max_length=MOST_FILES)]
-
-
-def is_published(text: str) -> bool:
-    """Returns whether a text refers to a published bundle, rather than to a folder."""
-    return text.startswith(HUB) or text.endswith(LOCK_SUFFIX)
 
 
 def fetch_bundle(reference: str, announce: Callable[[str], None]) -> Path:

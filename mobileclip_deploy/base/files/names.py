@@ -14,6 +14,8 @@ LONGEST_PART, LONGEST_TEXT = 200, 1000
 LONGEST_PATH, LONGEST_PROSE = 4096, 20_000
 INDEX_SUFFIX = ".mcdx"
 """Suffix of an index of embeddings."""
+LOCK_SUFFIX = ".lock.json"
+"""Suffix of a lock of published bundles."""
 
 
 def plain_text(text: str) -> str:

@@ -28,21 +28,21 @@ class BytePairs:
     """A vocabulary of 256 bytes, the same at the end of a word, one token per merge, then start and end of text.
 
     Attributes:
-        merges: pairs of tokens, the first to merge first.
+        merges: pairs of tokens, each "left right", the first to merge first.
         tokens: token of each id, bytes as printable characters.
         ids: id of each token.
         sot, eot: ids of the start and the end of a text.
     """
 
     def __init__(self, merges: Sequence[str]) -> None:
-        self.merges = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
+        self.merges = tuple(merges)
         letters = tuple(BYTES.values())
-        joined = (left + right for left, right in self.merges)
+        joined = (merge.replace(" ", "") for merge in self.merges)
         special = ("<start_of_text>", "<end_of_text>")
         self.tokens = (*letters, *(letter + WORD_END for letter in letters), *joined, *special)
         self.ids = {token: id for id, token in enumerate(self.tokens)}
         self.sot, self.eot = (self.ids[token] for token in special)
-        self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+        self._ranks = {merge: rank for rank, merge in enumerate(self.merges)}
         self._word = lru_cache(WORDS)(self._merged)
 
     def encode(self, text: str) -> list[int]:
@@ -54,11 +54,11 @@ class BytePairs:
         letters = [BYTES[byte] for byte in word.encode("utf-8")]
         parts = [*letters[:-1], letters[-1] + WORD_END]
         while len(parts) > 1:
-            last = len(self._ranks)
-            pair = min(pairwise(parts), key=lambda each: self._ranks.get(each, last))
-            if pair not in self._ranks:
+            ranks = [self._ranks.get(f"{left} {right}", len(self._ranks)) for left, right in pairwise(parts)]
+            if (first := min(ranks)) == len(self._ranks):
                 break
-            parts = list(_joined(parts, pair))
+            left, _, right = self.merges[first].partition(" ")
+            parts = list(_joined(parts, (left, right)))
         return tuple(self.ids[part] for part in parts)
 
 

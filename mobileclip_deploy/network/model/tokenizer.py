@@ -290,7 +290,7 @@ def _vocabulary(tokens: TokenizerSpec) -> dict[str, int]:
 
 def _merges(tokens: TokenizerSpec) -> list[str]:
     """Returns the merges "left right", the first to apply first."""
-    return [" ".join(pair) for pair in byte_pairs(tokens.merges).merges]
+    return list(byte_pairs(tokens.merges).merges)
 
 
 def _json(value: object) -> bytes:

@@ -94,6 +94,11 @@ class OnnxArtifact(Artifact):
             raise InvalidInput(f"{self.file} is not a valid ONNX model: {readable_reason(error)}") from error
 
     def runner(self) -> Runner:
+        runner = OnnxRunner(self.file)
+        runner.load()
+        return runner
+
+    def picture_runner(self) -> Runner:
         return OnnxRunner(self.file)
 
     def plain_runner(self) -> Runner:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,13 +67,34 @@ class OnnxRunner:
         self, path: Path, content: bytes | None = None, threads: int | None = None, *, as_written: bool = False
     ) -> None:
         self._alone: OnnxRunner | None = None
-        self._path = path if content is None else None  # contents are not stored: they may be large
-        with wrapping_runtime_errors(f"ONNX Runtime cannot load {path}"):
-            self._session = open_session(path if content is None else content, threads, as_written=as_written)
-        self._input = self._session.get_inputs()[0]
-        applied = self._session.get_modelmeta().custom_metadata_map.get(APPLIED)
-        self._applied = None if applied is None else _normalisation(applied)
+        self._path, self._content, self._from_contents = path, content, content is not None
+        self._threads, self._as_written = threads, as_written
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
+        if content is not None:
+            self.load()
+
+    def load(self) -> None:
+        """Loads the file, which the first call does otherwise: pictures may only need `alone`.
+
+        Raises:
+            RuntimeFailed: ONNX Runtime cannot load it.
+        """
+        _ = self._session
+
+    @cached_property
+    def _session(self) -> Any:
+        source, self._content = self._path if self._content is None else self._content, None  # it may be large
+        with wrapping_runtime_errors(f"ONNX Runtime cannot load {self._path}"):
+            return open_session(source, self._threads, as_written=self._as_written)
+
+    @cached_property
+    def _input(self) -> Any:
+        return self._session.get_inputs()[0]
+
+    @cached_property
+    def _applied(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+        applied = self._session.get_modelmeta().custom_metadata_map.get(APPLIED)
+        return None if applied is None else _normalisation(applied)
 
     def values(self, row: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
         """Returns all results of the file for one input [1, ...], by name, in its order."""
@@ -91,7 +113,7 @@ class OnnxRunner:
     def alone(self) -> OnnxRunner:
         """Returns a runner with one thread: see `ThreadedRunner`. Many threads may call any session's `run`; a
         single-threaded session starts no others."""
-        if self._path is None:
+        if self._from_contents:
             return self
         if self._alone is None:  # opening a session takes as long as some pictures
             self._alone = OnnxRunner(self._path, threads=1)

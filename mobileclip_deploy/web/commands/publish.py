@@ -46,7 +46,7 @@ def publish(
       mobileclip-deploy publish out/nano-onnx-fp16 out/nano-coreml-fp16 --to hf:OWNER/NAME --write
       mobileclip-deploy classify hf:OWNER/NAME@COMMIT photo.jpg --labels "cat,dog"
     """
-    from mobileclip_deploy.artifacts.bundle.published import LOCK_SUFFIX
+    from mobileclip_deploy.base.files.names import LOCK_SUFFIX
     from mobileclip_deploy.base.files.writers import sole_writer
     from mobileclip_deploy.cli.output import note, print_json, print_table
     from mobileclip_deploy.cli.terminal import say
