@@ -42,6 +42,15 @@ from mobileclip_deploy.evaluation.door import (
     evaluate as evaluate,
     load_runner as load_runner,
 )
+from mobileclip_deploy.pictures.opened import (
+    OpenBundle as OpenBundle,
+)
+from mobileclip_deploy.pictures.opened import (
+    TowerTest as TowerTest,
+)
+from mobileclip_deploy.pictures.opened import (
+    open_bundle as open_bundle,
+)
 from mobileclip_deploy.pictures.inputs import (
     preprocess as preprocess,
     tokenize as tokenize,

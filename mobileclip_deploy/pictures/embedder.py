@@ -59,6 +59,14 @@ class Embedder:
         return replace(self, view=view, template=view.template or self.template)
 
 
+class LoadedBundle(Bundle):
+    """A bundle whose towers are loaded already: see `OpenBundle`."""
+
+    def runner(self, tower: TowerName) -> Runner:
+        """Returns the runner of a tower."""
+        raise NotImplementedError
+
+
 def tower_runner(bundle: Bundle, tower: TowerName, *, many: bool = False) -> Runner:
     """Loads one of a bundle's artifacts to run it here. A text tower of several contexts runs at the shortest that fits
     a prompt.
@@ -70,6 +78,8 @@ def tower_runner(bundle: Bundle, tower: TowerName, *, many: bool = False) -> Run
         UsageError: the bundle lacks the tower.
         NotRun, RuntimeFailed: nothing here can run it.
     """
+    if isinstance(bundle, LoadedBundle):
+        return bundle.runner(tower)
     artifact, entry = bundle.artifact(tower), bundle.manifest.towers[tower]
     opened_artifact = installed_target(bundle.manifest.target).open(artifact, entry.function)
     runner = opened_artifact.picture_runner() if many and tower == "image" else opened_artifact.runner()

@@ -17,14 +17,14 @@ from mobileclip_deploy.artifacts.heads.contexts import fitting
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.errors import InvalidInput, reraising
 from mobileclip_deploy.network.model.loaded import MobileCLIP
-from mobileclip_deploy.network.model.preprocessing import load_image, rgb_image
+from mobileclip_deploy.network.model.preprocessing import decode_image, load_image, rgb_image
 from mobileclip_deploy.network.model.preprocessing import preprocess as preprocess_image
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
 from mobileclip_deploy.network.model.variants import Variant, load_variant
 from mobileclip_deploy.pictures.embedder import CheckedRunner
 
-ImageLike = StrPath | Image.Image | npt.NDArray[np.uint8]
-"""An image file, an opened image, or bytes [H, W, 3] RGB or [H, W] grey."""
+ImageLike = StrPath | bytes | Image.Image | npt.NDArray[np.uint8]
+"""An image file, its content, an opened image, or bytes [H, W, 3] RGB or [H, W] grey."""
 
 InputsOf = Bundle | CheckedRunner | MobileCLIP | Variant | StrPath
 """Sources of the inputs' format: a bundle or its folder, a runner, a model, or the name of a variant."""
@@ -38,7 +38,8 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
     artifact or the runner. `load_runner(model, "image")` takes the same input for a checkpoint.
 
     Args:
-        images: files, opened images (PIL), arrays of bytes (uint8 [H, W, 3] RGB, or [H, W] grey), or one of them.
+        images: files, contents of files (bytes), opened images (PIL), arrays of bytes (uint8 [H, W, 3] RGB, or [H, W]
+            grey), or one of them.
         model: source of the image tower's format: a bundle or its folder, a runner, a model from `load_model`, or a
             variant's name.
 
@@ -111,7 +112,7 @@ def _known(model: InputsOf) -> tuple[CheckedRunner | Variant | Manifest, tuple[i
 def _listed(images: ImageLike | Iterable[ImageLike]) -> list[Any]:
     """Returns a list of images: one image becomes a list of one, and an array of four dimensions the list of its
     images."""
-    if isinstance(images, str | PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+    if isinstance(images, str | bytes | PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images]
     return list(cast(Sequence[Any], images))
 
@@ -120,6 +121,8 @@ def _opened(image: object, number: int) -> tuple[Image.Image, str]:
     name = f"image {number}"
     if isinstance(image, str | PathLike):
         return load_image(image), str(image)
+    if isinstance(image, bytes):
+        return decode_image(image, name), name
     if isinstance(image, Image.Image):
         return rgb_image(image, name), name
     if not isinstance(image, np.ndarray):
@@ -129,4 +132,4 @@ def _opened(image: object, number: int) -> tuple[Image.Image, str]:
     return rgb_image(Image.fromarray(np.ascontiguousarray(image)), name), name
 
 
-TAKEN = "give files, PIL images, or arrays of bytes, uint8 [H, W, 3] or [H, W]"
+TAKEN = "give files, their contents, PIL images, or arrays of bytes, uint8 [H, W, 3] or [H, W]"

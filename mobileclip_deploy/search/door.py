@@ -104,8 +104,8 @@ def search(
         index: as `embed` writes it (.mcdx).
         texts: one query or several.
         images: one image file or several, as queries.
-        bundle: bundle that embeds the queries, of the index's embedding space; when None the bundle that last wrote an
-            index of that space on this machine.
+        bundle: bundle that embeds the queries, of the index's embedding space; when None the bundle that wrote this
+            index, or else one of that space, on this machine.
         top: number of matches for each query; fewer if the index contains fewer.
         threshold: minimum cosine of the best match; below it nothing is found, and -1 shows everything. When None, text
             queries use the threshold that the bundle learned from its background pictures (`export`). A bundle without
@@ -123,7 +123,7 @@ def search(
     if page is not None:
         check_file_destination(page, force, "html")
     opened = index if isinstance(index, Index) else Index(index)
-    chosen = bundle_of_space(opened.description.embedding_space) if bundle is None else Bundle.of(bundle)
+    chosen = bundle_of_space(opened.description.embedding_space, opened.path) if bundle is None else Bundle.of(bundle)
     listed = [texts] if isinstance(texts, str) else texts
     result = search_index(opened, chosen, listed, paths(images), top, threshold)
     if page is not None:
@@ -154,5 +154,5 @@ def bridge(source: Index | StrPath, *, by: Bundle | StrPath, output: StrPath, fo
         old = source if isinstance(source, Index) else Index(source)
         bundle = Bundle.of(by)
         result = reduced_index(old, bundle, path)
-        remember(bundle.manifest.embedding_space, bundle.path)
+        remember(bundle.manifest.embedding_space, bundle.path, path)
         return result

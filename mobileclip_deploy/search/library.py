@@ -161,7 +161,7 @@ def embed_to_index(
                 "drops them"
             )
     index = Index(output, check=False)  # its blocks were compared when it was opened to be written
-    remember(embedder.embedding_space, bundle.path)
+    remember(embedder.embedding_space, bundle.path, output)
     tally = source.tally
     return IndexFile(
         path=output,

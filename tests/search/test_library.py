@@ -156,15 +156,25 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     assert "is a folder, not an index" in refused("search", bundle.path, "a dog")
     assert "query it with `mobileclip-deploy search`" in refused("inspect", library)
     assert library.read_bytes() == before
-    (note,) = spaces.cache_folder("spaces").iterdir()
-    os.utime(note, (1, 1))
+    for note in spaces.cache_folder("spaces").iterdir():
+        os.utime(note, (1, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spaces, "system_temporary", lambda: tmp_path / "temporary")  # the clone may be below the system's
         assert run("search", library, "a dog").code == 0
         patch.setattr(spaces, "system_temporary", lambda: bundle.path.parent)
         assert "no bundle is known that embeds the query" in refused("search", library, "a dog")
-    spaces.cache_folder("spaces").joinpath(next(iter(spaces.cache_folder("spaces").iterdir())).name).unlink()
+    for note in spaces.cache_folder("spaces").iterdir():
+        note.unlink()
     assert "name one of the embedding space nano-" in refused("search", library, "a dog")
+
+
+def test_an_index_is_searched_by_the_bundle_that_wrote_it(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    """Another index of the same space, by a bundle of another precision, changes nothing."""
+    for precision, name in (("w8", "mine"), ("fp32", "theirs")):
+        bundle = exports.unverified("onnx", precision, "both").path
+        assert run("embed", bundle, photos, "-o", tmp_path / f"{name}.mcdx").code == 0
+    found = run("search", tmp_path / "mine.mcdx", "a dog", "--json").json
+    assert found["bundle"] == str(exports.unverified("onnx", "w8", "both").path)
 
 
 def test_a_bundle_of_another_space_is_refused(

@@ -129,6 +129,15 @@ class LabelHead:
         """Returns probabilities [N, L + 1] for image embeddings [N, D] of any length."""
         return self.trained.of(images.astype(np.float64))
 
+    def tags(self, images: Floats | Doubles) -> tuple[tuple[str, ...], ...]:
+        """Returns the labels that are present in each of the images, the most probable first.
+
+        Args:
+            images: embeddings [N, D], of any length.
+        """
+        rows = self.probabilities(images)
+        return tuple(tuple(self.names[index] for index in self.thresholds.present(row)) for row in rows)
+
     def save(self, path: Path) -> None:
         """Writes the file.
 

@@ -69,7 +69,6 @@ def search(
 
     opened = Index(index)
 
-    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import export_index
     from mobileclip_deploy import search as run
     from mobileclip_deploy.cli.output import note, print_json, print_table

@@ -113,7 +113,7 @@ class OnnxRunner:
     def alone(self) -> OnnxRunner:
         """Returns a runner with one thread: see `ThreadedRunner`. Many threads may call any session's `run`; a
         single-threaded session starts no others."""
-        if self._from_contents:
+        if self._from_contents or self._threads == 1:
             return self
         if self._alone is None:  # opening a session takes as long as some pictures
             self._alone = OnnxRunner(self._path, threads=1)
