@@ -4,7 +4,8 @@ python3.11 -m venv venv
 venv/bin/pip install . "peft==0.21.2"
 venv/bin/python tests/network/checkpoints/make_peft_golden.py
 
-A tensor's name is `CASE/base/...`, `CASE/adapter/...` or `CASE/merged/...`; the metadata has each case's adapter_config.json.
+A tensor's name is `CASE/base/...`, `CASE/adapter/...` or `CASE/merged/...`; the metadata has the adapter_config.json of
+each case.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.network.checkpoints.convert import convert
-from mobileclip_deploy.network.checkpoints.finetuned import merged
+from mobileclip_deploy.network.checkpoints.finetuned import STARTS, merged
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_sha256
@@ -226,13 +226,12 @@ def test_peft_itself_merges_an_adapter_to_the_same_weights(tmp_path: Path) -> No
         base, folder = write(tmp_path / case / "base.safetensors", parts["base/"]), tmp_path / case
         tuned = write(folder / "adapter_model.safetensors", parts["adapter/base_model.model."])
         (folder / "adapter_config.json").write_text(config, encoding="utf-8")
-        try:
-            result = merged(open_tensors(base), open_tensors(tuned))
-        except CheckpointError as error:
-            assert "path_initial_model_for_weight_conversion" in str(error)
+        if json.loads(config)["init_lora_weights"] not in STARTS:
+            with pytest.raises(CheckpointError, match="path_initial_model_for_weight_conversion"):
+                merged(open_tensors(base), open_tensors(tuned))
             refused.append(case)
             (folder / "adapter_config.json").write_text(json.dumps(json.loads(config) | {"init_lora_weights": True}))
-            result = merged(open_tensors(base), open_tensors(tuned))
+        result = merged(open_tensors(base), open_tensors(tuned))
         same = [torch.allclose(result.read(name), value, atol=1e-6) for name, value in parts["merged/"].items()]
         assert all(same) == (case not in refused), case  # those that are refused would be another network
     assert sorted(configs.keys() - set(refused)) == ["converted", "eva", "false", "gaussian", "true"]
@@ -246,7 +245,7 @@ def test_a_damaged_configuration_or_index_is_refused(tmp_path: Path, weights: We
         index.write_bytes(content)
         assert "is not an index of shards" in refusal(index)
         (folder / "adapter_config.json").write_bytes(content)
-        with pytest.raises(CheckpointError, match="adapter_config.json cannot be used"):
+        with pytest.raises(CheckpointError, match=r"adapter_config\.json cannot be used"):
             convert(folder, None, tmp_path / "merged.safetensors", base=base)
 
 
