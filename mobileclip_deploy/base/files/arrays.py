@@ -57,7 +57,7 @@ def plain_arrays(content: bytes, kinds: str, limit: int) -> dict[str, Array]:
     Raises:
         ValueError: damaged, too large, or one of the arrays is not plain.
     """
-    errors = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+    errors = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
     with (
         reraising(f"the npz is damaged ({REASON})", *errors, into=Malformed),
         zipfile.ZipFile(io.BytesIO(content)) as archive,
