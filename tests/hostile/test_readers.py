@@ -7,6 +7,7 @@ test-all` tries 100. A function that parses, and that no case of `readers.py` ca
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from hostile.test_fuzz import EDITS, SECONDS, VALUES
 
 import mobileclip_deploy
 from mobileclip_deploy.errors import MobileClipDeployError
+from mobileclip_deploy.network.model.variants import models_dir
 
 PACKAGE = Path(mobileclip_deploy.__file__).parent
 PARSERS = {
@@ -153,6 +155,29 @@ def test_every_reader_has_a_case_that_its_sound_input_passes(exports: Exports, t
         finally:
             sys.setprofile(None)
     assert parsing() - called == {name for names in OWN.values() for name in names}
+
+
+FOUND = {
+    "preprocessor_config": b'{"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "resample": []}',
+    "transformers": b'{"text_config": "x"}',
+    "csv": b"image,label\nb" + b"9" * 5000 + b",cat\n",
+    "pairs.jsonl": b'{"image": "%s", "text": "a cat"}\n' % (b"y" * 900),
+    "card": (models_dir() / "nano.json").read_bytes().replace(b'"cc-by-sa-4.0-nano"', b"[]"),
+    "xcode": b"<plist><dict>",
+    "power": b"bplist00" + b"\xff" * 60,
+    "engine": b'{"embeddings": "\\x"}',
+    "normalisation": b'{"mean": [1%s, 0, 0], "std": [1, 1, 1]}' % (b"0" * 400),
+}
+"""What mutations ended with another exception, by its case."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_mutations_found_ends_in_an_error_of_ours(name: str, exports: Exports, tmp_path: Path) -> None:
+    make, read = STRANGERS[name]
+    path = make(exports, tmp_path)
+    path.write_bytes(FOUND[name])
+    with contextlib.suppress(MobileClipDeployError):
+        read(path)
 
 
 @pytest.mark.slow
