@@ -60,7 +60,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/docs/test_word_count.py
 	$(BIN)/zensical build --clean --strict
 
-# Builds the wheel and uses it from an empty environment, in another folder.
+# Builds the wheel and uses it from an empty environment, in another folder; then a bundle of it without torch.
 wheel:
 	rm -rf dist build/wheel-check && $(PYTHON) -m venv build/wheel-check
 	build/wheel-check/bin/pip wheel --quiet --no-deps --wheel-dir dist .
@@ -68,6 +68,10 @@ wheel:
 	cd build/wheel-check && bin/mobileclip-deploy variants && \
 		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16 && \
 		bin/mobileclip-deploy demo --static site --force
+	rm -rf build/wheel-run && $(PYTHON) -m venv build/wheel-run
+	build/wheel-run/bin/$(INSTALL) "$$(ls $(CURDIR)/dist/*.whl)[onnx-run]"
+	cd build/wheel-check && ! ../wheel-run/bin/python -c "import torch" 2>/dev/null && \
+		../wheel-run/bin/mobileclip-deploy verify out/nano-onnx-fp16 --checks files
 
 # The archive of ready runners for Android phones, in dist/ (android_harness/README.md).
 android-runners:

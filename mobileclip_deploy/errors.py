@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 """Codes of a terminal: colours, moves of the cursor."""
+SOURCE_PLACE = re.compile(r"[^\s:]*/onnxruntime/\S+:\d+ (?:[^()]*\([^()]*\)(?: const)? )?")
+"""Place in ONNX Runtime's source, and the function there, in its messages."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONG_PATH = 260
 """Length from which Windows refuses a path, unless LongPathsEnabled is set."""
@@ -251,9 +253,9 @@ def uncoloured(text: str) -> str:
 
 
 def first_sentence(error: BaseException, most: int = 300) -> str:
-    """Returns the first sentence of a foreign exception, without colours and advice, in at most `most` characters.
-    Without a text it is the exception's type."""
-    line = (uncoloured(str(error)).strip().splitlines() or [type(error).__name__])[0]
+    """Returns the first sentence of a foreign exception, without colours, places of source and advice, in at most
+    `most` characters. Without a text it is the exception's type."""
+    line = SOURCE_PLACE.sub("", (uncoloured(str(error)).strip().splitlines() or [type(error).__name__])[0])
     return line.partition(". ")[0].strip().removesuffix(".")[:most]
 
 

@@ -36,6 +36,7 @@ from mobileclip_deploy.errors import (
     Malformed,
     RuntimeFailed,
     first_problem,
+    first_sentence,
     import_optional,
     listed,
     readable_reason,
@@ -191,3 +192,23 @@ def test_a_package_that_is_there_and_broken_is_not_called_missing(
     )
     with pytest.raises(DependencyMissing, match="no_such_package is not installed; type: pip install 'x'"):
         import_optional("no_such_package.part", "x")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/onnxruntime/core/graph/model.cc:256 onnxruntime::Model::"
+            "Model(onnx::ModelProto&&, const onnxruntime::ModelOptions&) Unsupported model IR version: 99",
+            "[ONNXRuntimeError] : 1 : FAIL : Unsupported model IR version: 99",
+        ),
+        (
+            "Load model failed:/home/a/onnxruntime/core/common/x.h:9 bool onnxruntime::A::b() const no such file",
+            "Load model failed:no such file",
+        ),
+        ("/onnxruntime_src/onnxruntime/core/x.cc:1 it is broken", "it is broken"),
+        ("cannot open /models/onnxruntime/a.onnx", "cannot open /models/onnxruntime/a.onnx"),
+    ],
+)
+def test_places_in_the_source_of_onnx_runtime_are_not_told(message: str, expected: str) -> None:
+    assert first_sentence(RuntimeError(message)) == expected

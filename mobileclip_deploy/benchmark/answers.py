@@ -61,9 +61,11 @@ def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
     finished = finished.model_copy(update={"golden": outcome})
     if outcome.passed:
         return finished
-    missed = f"answers miss the gate {check.describe()}"
+    missed, cause = f"answers miss the gate {check.describe()}", "another network, other weights, or a fault"
+    if not np.isfinite(actual).all():
+        missed, cause = "answers are not finite numbers", "a fault of the runtime or the device"
     if cell.competitor:
-        warning = f"{missed} (another network, other weights, or a fault)"
+        warning = f"{missed} ({cause})"
         return finished.model_copy(update={"warnings": (*finished.warnings, warning)})
     return _invalid(finished, missed)
 

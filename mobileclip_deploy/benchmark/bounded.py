@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
+from xml.parsers.expat import ExpatError
 
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -66,7 +67,7 @@ def parsing_device_output(whom: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError, ExpatError) as error:
         detail = one_line(f"{type(error).__name__}: {error}", 120)
         raise RuntimeFailed(f"invalid response from {whom} ({detail}): restart it, and run again") from error
 

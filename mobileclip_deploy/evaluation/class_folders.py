@@ -59,7 +59,7 @@ def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> 
     for position, entry in zip(classes.positions, folders, strict=True):
         for file in files[entry]:
             if not file.is_file():
-                bad.add(f"{file}: a link to a file that is not there")
+                bad.add(f"{file}: {'not a regular file' if file.exists() else 'a link to a file that is not there'}")
                 continue
             images.append(file)
             labels.append(position)

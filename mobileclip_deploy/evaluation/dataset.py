@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,7 +162,7 @@ class _Group:
 def _problem(
     row: DatasetRow, classes: ClassNames, before: _Group | None, labelled: bool, captioned: bool
 ) -> str | None:
-    if isinstance(row.image, Path) and not row.image.is_file():
+    if isinstance(row.image, Path) and not os.path.isfile(row.image):
         return f"no image at {row.image}"
     if labelled and not row.label:
         return "no label"

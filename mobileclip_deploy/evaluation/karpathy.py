@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,7 @@ def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> 
     rows = []
     for number, image in chosen:
         texts = tuple(dict.fromkeys(sentence.raw.strip() for sentence in image.sentences))
-        file = next((p for p in _places(root, image) if p.is_file()), root / image.filepath / image.filename)
+        file = next((p for p in _places(root, image) if os.path.isfile(p)), root / image.filepath / image.filename)
         rows.append(DatasetRow(f"{path}, images[{number}]", file, None, texts))
     return assemble(f"{content.dataset} {split}", rows, None, (), bad)
 
@@ -62,7 +63,7 @@ def _root(path: Path, images: Path | None, dataset: str, first: _Image) -> Path:
         return images
     folders = [path.parent, *(path.parent / name for name in ("images", f"{dataset}-images", f"{dataset}_images"))]
     for folder in folders:
-        if any(candidate.is_file() for candidate in _places(folder, first)):
+        if any(os.path.isfile(candidate) for candidate in _places(folder, first)):
             return folder
     searched = ", ".join(str(candidate) for candidate in _places(folders[0], first))
     raise InvalidInput(f"{path}: its first image was not found ({searched}); name the folder with `images`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -89,7 +90,7 @@ def read_pairs(source: Path) -> Pairs:
     if description.is_file():
         with reraising(f"{description} is not a JSON object", OSError, ValueError, AttributeError):
             manifest = source / str(read_json(description).get("pairs", manifest.name))
-    if description.is_file() or manifest.is_file():
+    if description.is_file() or os.path.isfile(manifest):
         return parse_pairs(read_text(manifest, PAIRS_BYTES), source, str(manifest))
     files = image_files(source)
     if not files:
@@ -136,7 +137,7 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
             row = parse_model(Pair, line)
         if row.text is None and row.captions:
             raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")
-        if not (folder / row.image).is_file():
+        if not os.path.isfile(folder / row.image):
             raise InvalidInput(f"{where}:{number}: no image at {folder / row.image}")
         rows.append(row)
     if not rows:

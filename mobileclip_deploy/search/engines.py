@@ -14,7 +14,7 @@ from mobileclip_deploy.base.files import StrPath, check_file_destination, file_s
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.tensors import RowParts
 from mobileclip_deploy.base.files.writers import sole_writer
-from mobileclip_deploy.errors import InvalidInput, UsageError, import_optional
+from mobileclip_deploy.errors import REASON, InvalidInput, UsageError, import_optional, reraising
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search.embedding_files import describe_array, write_array
 from mobileclip_deploy.search.index import Index
@@ -64,8 +64,10 @@ def _check_unshared(beside: Path, output: Path) -> None:
     with beside.open(encoding="utf-8", errors="replace") as stream:
         head = stream.read(HEAD)  # the ids come last, and may be many
     other = re.search(r'"embeddings": ("(?:[^"\\\n]|\\.)*")', head)
-    if other is not None and json.loads(other[1]) != output.name:
-        raise UsageError(f"{beside} contains the ids of {json.loads(other[1])}; choose another name than {output.name}")
+    with reraising(f"{beside} cannot be read ({REASON}); choose another name than {output.name}", ValueError):
+        name = output.name if other is None else json.loads(other[1])
+    if name != output.name:
+        raise UsageError(f"{beside} contains the ids of {name}; choose another name than {output.name}")
 
 
 def _write(index: Index, output: Path, beside: Path | None, write: Callable[[Index, Path], None]) -> None:

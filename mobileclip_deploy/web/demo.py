@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.arguments import Bounds
+from mobileclip_deploy.base.escaping import writable
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.files.writers import sole_writer
@@ -84,7 +85,7 @@ class DemoPage:
         missing = [name for name, file in files.items() if not file.is_file()]
         if missing:
             raise InvalidInput(f"{bundle.path}: {missing[0].partition('/')[2]} is missing; export the bundle again")
-        shown = [file.relative_to(images).as_posix() for file in pictures] if images else []
+        shown = [writable(file.relative_to(images).as_posix()) for file in pictures] if images else []
         return cls(files, _settings(bundle, shown, offline))
 
 

@@ -58,7 +58,7 @@ def changed(index: tuple[int, int], value: float) -> bytes:
     return raw(values)
 
 
-MISSED = "answers miss the gate "
+MISSED, ODD = "answers miss the gate ", "answers are not finite numbers"
 LIES: dict[str, tuple[bytes | None, dict[str, Any], np.ndarray[Any, Any], str]] = {
     "none": (None, RELATIVE, RIGHT, "the device returned no answers to the golden inputs"),
     "empty": (b"", RELATIVE, RIGHT, "the device returned 0 bytes of answers to 2 golden inputs, expected 32"),
@@ -67,8 +67,8 @@ LIES: dict[str, tuple[bytes | None, dict[str, Any], np.ndarray[Any, Any], str]] 
     "half a number": (raw(RIGHT)[:-2], RELATIVE, RIGHT, "the device returned 30 bytes"),
     "zeros": (raw(0 * RIGHT), RELATIVE, RIGHT, MISSED + "relative <= 0.0001; relative 1.0e+00, cosine -1.0"),
     "zeros, by direction": (raw(0 * RIGHT), COSINE, RIGHT, MISSED + "cosine >= 0.98"),
-    "not a number": (changed((1, 2), np.nan), RELATIVE, RIGHT, MISSED + "relative <= 0.0001; relative inf"),
-    "infinity": (changed((0, 0), np.inf), COSINE, RIGHT, MISSED + "cosine >= 0.98"),
+    "not a number": (changed((1, 2), np.nan), RELATIVE, RIGHT, ODD),
+    "infinity": (changed((0, 0), np.inf), COSINE, RIGHT, ODD),
     "beyond the gate": (raw(RIGHT * 1.0002), RELATIVE, RIGHT, MISSED + "relative <= 0.0001; relative 2.0e-04"),
     "of each other's inputs": (raw(RIGHT[::-1]), RELATIVE, RIGHT, MISSED),
     "of the first input, twice": (raw(RIGHT[[0, 0]]), COSINE, RIGHT, MISSED),
@@ -82,7 +82,7 @@ LIES: dict[str, tuple[bytes | None, dict[str, Any], np.ndarray[Any, Any], str]] 
     ),
     "labels swapped": (raw(LIKELY[:, [1, 0, 2, 3]]), LABELS, LIKELY, MISSED + "probabilities within 0.1; largest_diff"),
     "logits in place of probabilities": (raw(np.log(LIKELY + 1e-3)), LABELS, LIKELY, MISSED + "probabilities within"),
-    "a probability that is no number": (raw(np.where(LIKELY > 0.5, np.nan, LIKELY)), LABELS, LIKELY, MISSED),
+    "a probability that is no number": (raw(np.where(LIKELY > 0.5, np.nan, LIKELY)), LABELS, LIKELY, ODD),
 }
 
 
@@ -129,6 +129,8 @@ def test_a_competitor_that_misses_the_gate_is_noted_and_one_without_answers_is_i
     noted = judge(sent(raw(-RIGHT)), asked, documents.EXPECTED)
     assert (noted.status, noted.golden.passed, len(noted.samples_ns)) == ("done", False, 3)
     assert "another network" in noted.warnings[0]
+    odd = judge(sent(changed((1, 2), np.nan)), asked, documents.EXPECTED)
+    assert odd.warnings == ("answers are not finite numbers (a fault of the runtime or the device)",)
     assert judge(sent(None), asked, documents.EXPECTED).status == "invalid"
 
 

@@ -59,6 +59,15 @@ def test_workflows_may_read_alone_but_for_the_jobs_that_publish_a_tag() -> None:
             assert own["if"] == f"startsWith(github.ref, 'refs/tags/{PUBLISHING[name, job]}')"
     secret = [(name, job) for name, job, _, own in jobs() if "secrets." in str(own)]
     assert secret == [("rented.yml", "measure")]  # which may read alone
+    (said,) = [
+        line for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if "**Releases**" in line
+    ]
+    assert {(name, job) for name, job, *_ in jobs() if f"`{job}`" in said} == {*writing, *secret}
+    assert {name for name, *_ in jobs() if f"`{name}`" in said} == {name for name, _ in [*writing, *secret]} | {
+        "newest.yml"
+    }
+    installing = [(name, job) for name, job, _, own in jobs() if "install" in str([s.get("run") for s in own["steps"]])]
+    assert not set(installing) & set(writing)
 
 
 def test_what_pypi_is_sent_is_what_was_signed_and_built_by_the_job_before() -> None:

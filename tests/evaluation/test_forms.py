@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,6 +207,19 @@ def test_numbers_are_no_names(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=r"its labels are numbers \(0, 1\), which are meaningless in a prompt"):
             read_dataset(dataset)
         assert read_dataset(dataset, class_names=write(tmp_path / "names.txt", lines)).classes == ("0", "1")
+
+
+def test_examples_that_are_not_files_are_named_so(tmp_path: Path) -> None:
+    image(tmp_path / "one" / "cat" / "a.png")
+    for name, make, reason in (
+        ("pipe.png", os.mkfifo, "not a regular file"),
+        ("zero.png", lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        ("gone.png", lambda path: path.symlink_to("nowhere"), "a link to a file that is not there"),
+    ):
+        make(tmp_path / "one" / "cat" / name)
+        with pytest.raises(InvalidInput, match=f"{name}: {reason}"):
+            read_dataset(tmp_path / "one")
+        (tmp_path / "one" / "cat" / name).unlink()
 
 
 def test_a_dataset_that_tells_nothing_is_refused(tmp_path: Path) -> None:

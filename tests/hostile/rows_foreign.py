@@ -39,6 +39,39 @@ def graph(*nodes: tuple[Any, ...], shape: tuple[int, ...] = (1, 3, 64, 64), **ex
     return make
 
 
+def nested(place: str) -> Callable[[Path], None]:
+    """Writes a model whose tensor with data above its folder is in a branch or in a function."""
+
+    def make(folder: Path) -> None:
+        import onnx
+        from onnx import TensorProto, helper
+
+        weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+        weight.ClearField("float_data")
+        weight.data_location = TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value="../../etc/passwd")
+        out = helper.make_tensor_value_info("b", TensorProto.FLOAT, None)
+        branch = helper.make_graph([helper.make_node("Identity", ["w"], ["b"])], "branch", [], [out], [weight])
+        constant = helper.make_node("Constant", [], ["w"])
+        constant.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(weight)
+        add = helper.make_node("Add", ["v", "w"], ["r"])
+        opsets = [helper.make_opsetid("", 17)]
+        functions = (
+            [helper.make_function("", "Own", ["v"], ["r"], [constant, add], opsets)] if place == "function" else []
+        )
+        node = {
+            "branch": lambda: helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+            "function": lambda: helper.make_node("Own", ["x"], ["y"]),
+        }[place]()
+        ports = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 64, 64))]
+        ports += [helper.make_tensor_value_info("c", TensorProto.BOOL, ())] * (place == "branch")
+        result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        built = helper.make_graph([node], "g", ports, [result])
+        onnx.save(helper.make_model(built, opset_imports=opsets, functions=functions, ir_version=9), folder / "a.onnx")
+
+    return make
+
+
 NOISE = bytes(range(256)) * 9
 DOMAINS = ("", "com.microsoft", "org.stranger")
 KIND = "foreign file"
@@ -84,6 +117,10 @@ ROWS = (
         graph(("Mul", ["x", "w"], ["y"], {}), location="../../etc/passwd", length="4"),
         AUDIT,
         "points outside the folder",
+    ),
+    *(
+        Row(KIND, f"data of a {place} above its folder", nested(place), AUDIT, "points outside the folder")
+        for place in ("branch", "function")
     ),
     Row(
         KIND,

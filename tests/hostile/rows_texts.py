@@ -70,6 +70,8 @@ MANIFESTS = (
         for what, labels, template, line in (
             ("template of labels", ["a", "b"], "{}" + "a" * 999, "template has at most 1,000"),
             ("a label", ["a", "b" * 1_001], "{}", "a label has at most 1,000"),
+            ("a label of two lines", ["a", "b\nc"], "{}", "contains an unprintable character"),
+            ("a label that hides", ["a", "b\u202ec"], "{}", "contains an unprintable character"),
             ("labels", list(map(str, range(100_001))), "{}", "at most 100,000 labels"),
             ("labels together", [f"{n:036}" for n in range(75_000)], "{}", "at most 3,145,728 bytes together"),
         )
@@ -111,8 +113,15 @@ CLASSIFIED = (
         "labels.txt",
         make=write("labels.txt", "\n".join(map(str, range(200_000)))),
     ),
-    classified(
-        "labels that hide", r"\u202e", "--labels", "labels.txt", make=write("labels.txt", "a\u202eb\nc\x1b[2Jd"), code=0
+    *(
+        classified(
+            f"labels with {label!r}",
+            "an unprintable character",
+            "--labels",
+            "labels.txt",
+            make=write("labels.txt", label),
+        )
+        for label in ("a\u202eb\nc", "c\x1b[2Jd\ne", "a\tb\nc")
     ),
     classified("an image that hides", r"a\x1b[2J\n.jpg", "--labels", "a,b", image="a\x1b[2J\n.jpg", code=0),
     classified("an image whose name is no text", r"a\xff.jpg", "--labels", "a,b", image="a\udcff.jpg", code=0),

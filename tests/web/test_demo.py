@@ -25,6 +25,7 @@ from PIL import Image
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.pages.server import PageServer, serving
 from mobileclip_deploy.base.progress import silent
+from mobileclip_deploy.web import demo as web_demo
 from mobileclip_deploy.web.demo import DemoPage, _served, write_demo
 
 ROOT = Path(__file__).parents[2]
@@ -282,6 +283,19 @@ def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, tmp
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
     assert running.stderr.read().endswith("error: interrupted: the page has ended\n")
+
+
+def test_a_picture_whose_name_is_not_utf_8_is_shown_escaped(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime").mkdir()
+    for name in web_demo.PLAIN:
+        (tmp_path / "runtime" / name).touch()
+    monkeypatch.setattr(web_demo, "runtime_folder", lambda _: tmp_path / "runtime")
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(next(PICTURES.iterdir()), os.fsencode(tmp_path / "pictures") + b"/a\xff.png")
+    page = write_demo(exports.bundle("onnx", "fp32"), tmp_path / "page", images=tmp_path / "pictures")
+    assert json.loads((page / "settings.json").read_text(encoding="utf-8"))["images"] == [r"a\xff.png"]
 
 
 def test_what_has_no_page_is_refused(exports: Exports, tmp_path: Path, cached: None) -> None:

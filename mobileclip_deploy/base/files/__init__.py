@@ -73,6 +73,7 @@ def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
     Raises:
         UsageError: it exists and `force` is not given, is not a bundle, or its folder is a file or not writable.
     """
+    clear_leftovers(path.parent)
     with _refusals(path):
         if path.is_symlink() or path.is_file():
             raise UsageError(f"{path} exists and is not a folder; choose another output with `output`")
@@ -100,6 +101,7 @@ def check_file_destination(path: Path, force: bool, option: str = "output") -> N
     Raises:
         UsageError: it exists and `force` is not given, is a folder, or its folder is a file or not writable.
     """
+    clear_leftovers(path.parent)
     with _refusals(path, option):
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give the file to write")

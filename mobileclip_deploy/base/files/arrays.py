@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from typing import Any
@@ -31,7 +32,9 @@ def plain_array(content: bytes, kinds: str) -> Array:
     """
     stream = io.BytesIO(content)
     message = f"not a plain array ({REASON})"
-    with reraising(message, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
+    # numpy parses a header as Python's own text.
+    parsing = (SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
+    with reraising(message, ValueError, EOFError, *parsing, into=Malformed):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
@@ -54,7 +57,7 @@ def plain_arrays(content: bytes, kinds: str, limit: int) -> dict[str, Array]:
     Raises:
         ValueError: damaged, too large, or one of the arrays is not plain.
     """
-    errors = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+    errors = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
     with (
         reraising(f"the npz is damaged ({REASON})", *errors, into=Malformed),
         zipfile.ZipFile(io.BytesIO(content)) as archive,

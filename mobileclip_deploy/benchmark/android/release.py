@@ -11,12 +11,12 @@ import struct
 import zipfile
 import zlib
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from mobileclip_deploy.base.download import download
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import LONGEST_TEXT, Sha256
@@ -27,9 +27,6 @@ from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier
 from mobileclip_deploy.errors import REASON, RuntimeFailed, reraising
 
 SERVER = "https://github.com"
-PIECE = 1 << 20
-SECONDS = 60
-"""Timeout: seconds without a byte from the server."""
 MOST_BYTES = 200 << 20
 """Maximum size of all files of an archive together; measured: 8 million bytes."""
 HOW_TO_GET = (
@@ -118,15 +115,12 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _download(release: Release, into: Path, progress: Progress) -> None:
-    from urllib.request import urlopen
-
-    address, count = release.address, 0
+    address, size = release.address, f"{release.bytes / 1e6:.1f} MB"
     try:
-        with urlopen(address, timeout=SECONDS) as response, into.open("wb") as stream:
-            while count <= release.bytes and (piece := response.read(PIECE)):
-                count += stream.write(piece)
-                progress(f"fetching the runners: {count / 1e6:.1f} of {release.bytes / 1e6:.1f} MB")
-    except (OSError, HTTPException) as error:  # URLError is an OSError
+        count = download(
+            address, into, release.bytes, lambda done: progress(f"fetching the runners: {done / 1e6:.1f} of {size}")
+        )
+    except OSError as error:
         raise RuntimeFailed(f"{address} cannot be fetched ({error}): try again, or {HOW_TO_GET}") from error
     if count != release.bytes or file_sha256(into) != release.sha256:
         raise RuntimeFailed(

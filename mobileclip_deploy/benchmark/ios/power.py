@@ -56,7 +56,7 @@ class PowerMeter:
     def _add(self, output: bytes) -> None:
         """Adds the samples of an output; its last one may be cut off."""
         for text in output.split(b"\0"):
-            with contextlib.suppress(plistlib.InvalidFileException, ExpatError, ValueError, KeyError, TypeError):
+            with contextlib.suppress(ExpatError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
                 sample = plistlib.loads(text)
                 energies = {name: float(sample["processor"][name]) for name in ENERGIES}
                 self.nanoseconds += int(sample["elapsed_ns"])

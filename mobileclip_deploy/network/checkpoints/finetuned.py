@@ -6,15 +6,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 from torch import Tensor
 
 from mobileclip_deploy.base.files import read_json
 from mobileclip_deploy.base.files.names import Name
-from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, reraising
+from mobileclip_deploy.errors import REASON, CheckpointError, InvalidInput, Malformed, reraising
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.network.model.scores import TrainedHead
 
@@ -67,6 +67,18 @@ ADAPTER_CONFIG = "adapter_config.json"
 BASE_LAYER, ATTENTION_OUTPUT = ".base_layer", ".base_layer.out_proj"
 _Alpha = Annotated[float, Field(allow_inf_nan=False)]
 _No = Literal[False]
+STARTS = (True, False, "gaussian", "eva")
+"""Values of `init_lora_weights` that leave the base as it is."""
+
+
+def _plain_start(start: Any) -> Any:
+    # The factors of PiSSA, OLoRA, CorDA and LoftQ belong to a base that no file of the adapter has.
+    if start not in STARTS:
+        raise Malformed(
+            "such a start may change the base; convert the adapter with PEFT's "
+            "`save_pretrained(path_initial_model_for_weight_conversion=...)`"
+        )
+    return start
 
 
 class _AdapterConfig(BaseModel, frozen=True):
@@ -81,6 +93,14 @@ class _AdapterConfig(BaseModel, frozen=True):
     use_qalora: _No = False
     fan_in_fan_out: _No = False
     lora_bias: _No = False
+    init_lora_weights: Annotated[bool | Name, BeforeValidator(_plain_start)] = True
+    layer_replication: None = None
+    trainable_token_indices: None = None
+    alora_invocation_tokens: None = None
+    arrow_config: None = None
+    kasa_config: None = None
+    monteclora_config: None = None
+    use_bdlora: None = None
 
     def scale(self, module: str, rank: int) -> float:
         """Returns the factor of a module's update."""
@@ -101,7 +121,7 @@ def merged(base: TensorFile, adapter: TensorFile) -> TensorFile:
     path = adapter.path.parent / ADAPTER_CONFIG
     advice = "merge it with PEFT (`merge_and_unload()`), and save the result"
     with reraising(
-        f"{path} cannot be used ({REASON}); {advice}", InvalidInput, OSError, ValidationError, into=CheckpointError
+        f"{path} cannot be used ({REASON}); {advice}", InvalidInput, OSError, ValueError, into=CheckpointError
     ):
         config = _AdapterConfig.model_validate(read_json(path))
     factors: dict[str, dict[str, str]] = {}

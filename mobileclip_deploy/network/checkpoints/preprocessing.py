@@ -102,7 +102,7 @@ def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> T
     if not isinstance(settings, dict):
         raise InvalidInput(f"{path}: {METADATA} holds no JSON object; give open_clip's {CONFIG}")
     if "image_mean" in settings:
-        interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3), "another")
+        interpolation = {"2": "bilinear", "3": "bicubic"}.get(str(settings.get("resample", 3)), "another")
         settings = {"mean": settings["image_mean"], "std": settings.get("image_std"), "interpolation": interpolation}
     elif not {"mean", "std", "interpolation"} & settings.keys() and METADATA not in told:
         raise InvalidInput(f"{path} has no mean, std or interpolation; give open_clip's {CONFIG}")

@@ -93,9 +93,8 @@ def _activation(path: Path) -> Mapping[str, str]:
     damaged = f"{config} cannot be read ({REASON}); save the model again"
     with reraising(damaged, InvalidInput, ValueError, OSError, into=CheckpointError):
         config_json: Any = read_json(config)
-    tower_config = (
-        config_json.get("text_config") or config_json.get("vision_config") or {}
-        if isinstance(config_json, dict)
-        else {}
-    )
+    root = config_json if isinstance(config_json, dict) else {}
+    tower_config = root.get("text_config") or root.get("vision_config") or {}
+    if not isinstance(tower_config, dict):
+        raise CheckpointError(damaged.replace(REASON, "its structure is not valid"))
     return {ACTIVATION: "QuickGELU" if tower_config.get("hidden_act", "quick_gelu") == "quick_gelu" else "GELU"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from mobileclip_deploy.base.files import check_file_destination, content_sha256, file_sha256, read_json
 from mobileclip_deploy.base.files.names import Name, PlainPath
@@ -61,7 +61,7 @@ def shard_files(index: Path) -> tuple[Path, ...]:
     Raises:
         CheckpointError: the index cannot be read, or a shard is missing.
     """
-    with reraising(f"{index} is not an index of shards", InvalidInput, OSError, ValidationError, into=CheckpointError):
+    with reraising(f"{index} is not an index of shards", InvalidInput, OSError, ValueError, into=CheckpointError):
         listed = _ShardIndex.model_validate(read_json(index, INDEX_BYTES))
     shards = tuple(index.parent / name for name in sorted(set(listed.weight_map.values())))
     if missing := [shard.name for shard in shards if not shard.is_file()]:

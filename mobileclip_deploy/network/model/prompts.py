@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator
 
+from mobileclip_deploy.base.escaping import shown
+
 TEMPLATE_CHARACTERS = 1_000
 LABEL_CHARACTERS = 1_000
 PLACES = 10
@@ -30,8 +32,8 @@ def template_fault(template: str) -> str | None:
 
 
 def labels_fault(labels: Sequence[str]) -> str | None:
-    """Returns a message if labels, or names of classes, are too many, too long or not Unicode text. None if they are
-    valid."""
+    """Returns a message if labels, or names of classes, are too many, too long or not printable on one line. None if
+    they are valid."""
     if len(labels) > LABELS:
         return f"there can be at most {LABELS:,} labels, not {len(labels):,}"
     long = next((label for label in labels if len(label) > LABEL_CHARACTERS), None)
@@ -40,6 +42,9 @@ def labels_fault(labels: Sequence[str]) -> str | None:
     odd = next((label for label in labels if not _is_unicode(label)), None)
     if odd is not None:
         return f"the label {odd!r} is not valid Unicode"
+    hidden = next((label for label in labels if shown(label) != label), None)
+    if hidden is not None:
+        return f"the label {hidden[:60]!r} contains an unprintable character"
     if sum(len(label.encode()) + len('    "",\n') for label in labels) > LABELS_BYTES:
         return f"labels have at most {LABELS_BYTES:,} bytes together"
     return None

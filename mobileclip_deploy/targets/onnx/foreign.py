@@ -36,7 +36,7 @@ def open_foreign(path: Path) -> ForeignFile:
     artifact = OnnxArtifact(path)
     model = artifact.model
     operators = _operators(path, model)
-    tensors = list(_tensors(model.graph))
+    tensors = list(_tensors(model))
     _require_own_files(path, tensors)
     inputs, outputs = declared(path)
     engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
@@ -74,7 +74,7 @@ def _operators(path: Path, model: onnx.ModelProto) -> frozenset[str]:
         NotRun: see `open_foreign`.
     """
     local = {(function.domain, function.name) for function in model.functions}
-    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
+    nodes = list(_nodes(model))
     if any(node.op_type == CONTEXT for node in nodes):
         raise NotRun(f"{path} holds a binary for one chip ({CONTEXT}), which the CPU cannot run; give the model before")
     foreign = {
@@ -87,20 +87,35 @@ def _operators(path: Path, model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(node.op_type for node in nodes)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yields the operations of a graph and of its branches."""
-    for node in graph.node:
-        yield node
+def _graphs(part: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """Yields a graph, or the body of a function, and its branches."""
+    yield part
+    for node in part.node:
         for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
+            for branch in (attribute.g, *attribute.graphs):
+                yield from _graphs(branch)
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Yields the stored tensors of a graph, also those of Constant operations."""
-    yield from graph.initializer
-    for node in _nodes(graph):
-        yield from (entry.t for entry in node.attribute if entry.type == AttributeProto.TENSOR)
+def _parts(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    for part in (model.graph, *model.functions):
+        yield from _graphs(part)
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yields the operations of the graph, of its branches and of functions."""
+    return (node for part in _parts(model) for node in part.node)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Yields the stored tensors of a model, also those of branches, of functions and of Constant operations."""
+    for part in _parts(model):
+        if isinstance(part, onnx.GraphProto):
+            yield from part.initializer
+    for node in _nodes(model):
+        for entry in node.attribute:
+            yield from entry.tensors
+            if entry.type == AttributeProto.TENSOR:
+                yield entry.t
 
 
 def _require_own_files(path: Path, tensors: Sequence[TensorProto]) -> None:

@@ -45,6 +45,7 @@ PICTURE = "tensor(uint8)"
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
+DAMAGE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 APPLIED = "applied"
 """Key of a file's metadata: mean and std that an app applies to pixels, which the graph undoes."""
 
@@ -55,7 +56,7 @@ def _normalisation(text: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
     Raises:
         InvalidInput: the text is not three numbers each.
     """
-    with reraising(f"the metadata `{APPLIED}` of an ONNX file is invalid", ValueError, KeyError, TypeError):
+    with reraising(f"the metadata `{APPLIED}` of an ONNX file is invalid", *DAMAGE):
         mean, std = (np.array(json.loads(text)[name], np.float32).reshape(3, 1, 1) for name in ("mean", "std"))
     return mean, std
 

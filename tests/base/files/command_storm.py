@@ -22,13 +22,13 @@ from pathlib import Path
 MAIN = [sys.executable, "-P", "-m", "mobileclip_deploy"]
 NANO = Path(__file__).parents[3] / "models" / "nano" / "evaluation"
 PICTURES = 600
-NAMES = ["embed.mcdx", "embed.jsonl", "embed.npy", "export", "train"]
+NAMES = ["embed.mcdx", "embed.jsonl", "embed.npy", "export", "train", "publish", "sweep"]
 STEPS = 12
 RECIPE = f"version: 1\nvariant: nano\ndata: DATA\nsteps: {STEPS}\nbatch: 8\nlearning_rate: 0.001\ndistillation: 0\n"
 REFUSED = re.compile(r"another (`[a-z]+`|process) writes |exists; ")
 RESUMED = re.compile(r"resumed at step (\d+)")
 COMPUTED = re.compile(r'"computed": (\d+)')
-CHANGING = ("manifest.json", "checkpoint.pt")
+CHANGING = ("manifest.json", "parity.json", "MODEL_CARD.md", "sweep.json", "checkpoint.pt")
 """Files that contain the time, or whose archive does."""
 
 
@@ -39,6 +39,10 @@ def arguments(name: str, folder: Path, output: Path) -> list[str]:
         return ["embed", str(bundle), str(pictures), "-o", str(output / f"out.{name.partition('.')[2]}"), "--json"]
     if name == "export":
         return ["export", "--target", "onnx", "--precision", "fp32", "--no-verify", "-o", str(output)]
+    if name == "publish":
+        return ["publish", str(folder / "verified" / "nano-onnx-fp32"), "--to", str(output / "published"), "--write"]
+    if name == "sweep":
+        return ["sweep", str(folder / "sweep.toml"), "-o", str(output)]
     return ["train", str(folder / "recipe.yaml"), "-o", str(output)]
 
 
@@ -51,6 +55,11 @@ def prepare(folder: Path) -> None:
     for picture in sorted((NANO / "images").iterdir())[:PICTURES]:
         shutil.copy2(picture, folder / "pictures")
     subprocess.run([*MAIN, *arguments("export", folder, folder), "--quiet"], check=True)
+    subprocess.run(
+        [*MAIN, "export", "--target", "onnx", "--precision", "fp32", "-o", str(folder / "verified"), "--quiet"],
+        check=True,
+    )
+    (folder / "sweep.toml").write_text('version = 1\ntargets = ["onnx"]\nprecisions = ["fp32", "fp16"]\n')
     (folder / "recipe.yaml").write_text(RECIPE.replace("DATA", str(folder / "data")))
 
 

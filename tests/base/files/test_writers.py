@@ -17,7 +17,7 @@ from base.files.writer_storm import kills, races
 from command_line import refusal, run, spawn
 from exports import Exports
 
-from mobileclip_deploy.base.files import replacing
+from mobileclip_deploy.base.files import check_bundle_destination, check_file_destination, replacing
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import models_dir
@@ -52,6 +52,19 @@ def test_a_second_writer_is_refused_and_a_killed_one_is_followed(tmp_path: Path)
     with sole_writer(output, "embed", force=False):
         pass
     assert names(tmp_path / "a") == [".inc.mcdx.partial"]
+
+
+def test_a_lock_that_was_left_by_a_kill_at_the_end_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    output, lock = tmp_path / "inc.mcdx", tmp_path / ".inc.mcdx.partial.lock"
+    output.write_text("whole")
+    for check in (check_file_destination, lambda path, force: check_bundle_destination(path, "manifest.json", force)):
+        lock.write_text("embed\n")
+        with pytest.raises(UsageError, match="exists"):
+            check(output, False)
+        assert names(tmp_path) == ["inc.mcdx"]
+        with sole_writer(output, "embed", force=True), pytest.raises(UsageError, match="exists"):
+            check(output, False)
+        lock.unlink(missing_ok=True)
 
 
 def write_file(path: Path, content: str) -> None:

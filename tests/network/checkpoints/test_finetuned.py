@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conversions import ROOT
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import CAUSAL, checkpoint, known, same_network
 from torch import Tensor, nn
@@ -26,7 +28,9 @@ from mobileclip_deploy.artifacts.towers.classifier import make_classifier, proba
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.network.checkpoints.convert import convert
+from mobileclip_deploy.network.checkpoints.finetuned import STARTS, merged
 from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_sha256
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -184,7 +188,20 @@ def test_a_lora_adapter_is_merged_into_its_base(
 
 @pytest.mark.parametrize(
     ("config", "reason"),
-    [({"use_dora": True}, "use_dora"), ({"peft_type": "LOHA"}, "peft_type"), ({"r": 0}, "r: "), ({"r": None}, "r: ")],
+    [
+        *[
+            ({"use_dora": True}, "use_dora"),
+            ({"peft_type": "LOHA"}, "peft_type"),
+            ({"r": 0}, "r: "),
+            ({"r": None}, "r: "),
+        ],
+        *[
+            ({"init_lora_weights": start}, "init_lora_weights: such a start")
+            for start in ("loftq", "corda", "PiSSA", {})
+        ],
+        ({"layer_replication": [[0, 4], [2, 5]]}, "layer_replication: not null"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices: not null"),
+    ],
 )
 def test_an_adapter_of_another_kind_is_refused(
     tmp_path: Path, weights: Weights, config: dict[str, Any], reason: str
@@ -193,6 +210,43 @@ def test_an_adapter_of_another_kind_is_refused(
     base = write(tmp_path / "base.pt", weights)
     with pytest.raises(CheckpointError, match=rf"adapter_config.json cannot be used \({reason}.*merge_and_unload"):
         convert(folder, None, tmp_path / "merged.safetensors", base=base)
+
+
+def test_peft_itself_merges_an_adapter_to_the_same_weights(tmp_path: Path) -> None:
+    """The file is written by `make_peft_golden.py`: an adapter is merged as PEFT does it, or refused."""
+    golden, refused = ROOT / "tests" / "golden" / "peft-0.21.2.safetensors", []
+    with safe_open(golden, framework="pt") as file:
+        configs = file.metadata()
+    for case, config in configs.items():
+        named = {k.removeprefix(f"{case}/"): v for k, v in load_file(golden).items() if k.startswith(f"{case}/")}
+        parts = {
+            part: {key.removeprefix(part): value for key, value in named.items() if key.startswith(part)}
+            for part in ("base/", "adapter/base_model.model.", "merged/")
+        }
+        base, folder = write(tmp_path / case / "base.safetensors", parts["base/"]), tmp_path / case
+        tuned = write(folder / "adapter_model.safetensors", parts["adapter/base_model.model."])
+        (folder / "adapter_config.json").write_text(config, encoding="utf-8")
+        if json.loads(config)["init_lora_weights"] not in STARTS:
+            with pytest.raises(CheckpointError, match="path_initial_model_for_weight_conversion"):
+                merged(open_tensors(base), open_tensors(tuned))
+            refused.append(case)
+            (folder / "adapter_config.json").write_text(json.dumps(json.loads(config) | {"init_lora_weights": True}))
+        result = merged(open_tensors(base), open_tensors(tuned))
+        same = [torch.allclose(result.read(name), value, atol=1e-6) for name, value in parts["merged/"].items()]
+        assert all(same) == (case not in refused), case  # those that are refused would be another network
+    assert sorted(configs.keys() - set(refused)) == ["converted", "eva", "false", "gaussian", "true"]
+    assert sorted(refused) == ["olora", "pissa", "pissa_niter_4"]
+
+
+def test_a_damaged_configuration_or_index_is_refused(tmp_path: Path, weights: Weights) -> None:
+    folder, base = adapter(tmp_path / "adapter", factors(weights)[0]), write(tmp_path / "base.pt", weights)
+    index = sharded(tmp_path / "model", weights) / "model.safetensors.index.json"
+    for content in (b"\xff", b"{", b'{"a": 1, "a": 2}', b"9" * 5000, b"[" * 5000, b'{"a": "\\ud800"}'):
+        index.write_bytes(content)
+        assert "is not an index of shards" in refusal(index)
+        (folder / "adapter_config.json").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"adapter_config\.json cannot be used"):
+            convert(folder, None, tmp_path / "merged.safetensors", base=base)
 
 
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path, weights: Weights) -> None:

@@ -99,7 +99,9 @@ class Licence(BaseModel, frozen=True, extra="forbid"):
     def _of_its_terms(cls, data: Any) -> Any:
         if not isinstance(data, dict) or data.get("terms") is None:
             return data
-        unknown = [name for name in (data["terms"], *(data.get("earlier") or ())) if name not in all_terms()]
+        earlier = data.get("earlier")
+        names = (data["terms"], *(earlier if isinstance(earlier, list | tuple) else ()))
+        unknown = [name for name in names if not isinstance(name, str) or name not in all_terms()]
         if unknown:
             raise ValueError(f"no licence is called {unknown[0]!r}; known: {', '.join(all_terms())}")
         terms = all_terms()[data["terms"]]
