@@ -44,11 +44,7 @@ from mobileclip_deploy.evaluation.door import (
 )
 from mobileclip_deploy.pictures.opened import (
     OpenBundle as OpenBundle,
-)
-from mobileclip_deploy.pictures.opened import (
     TowerTest as TowerTest,
-)
-from mobileclip_deploy.pictures.opened import (
     open_bundle as open_bundle,
 )
 from mobileclip_deploy.pictures.inputs import (

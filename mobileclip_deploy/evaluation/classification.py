@@ -18,10 +18,11 @@ from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.network.model.loaded import MobileCLIP
-from mobileclip_deploy.pictures.embedder import Embedder, embedder_of, opened
+from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import embed_prompts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
+from mobileclip_deploy.pictures.subjects import embedder_of, opened
 
 # Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
 ROWS = 1000

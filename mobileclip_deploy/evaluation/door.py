@@ -20,7 +20,7 @@ from mobileclip_deploy.evaluation.templates import parse_templates
 from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
+from mobileclip_deploy.pictures.subjects import CheckedRunner, embedder_of, opened
 
 __all__ = ["NO_DATASET", "EvaluationResult", "chosen_dataset", "evaluate", "evaluate_on", "load_runner"]
 

@@ -43,16 +43,6 @@ class Looks:
         return self.cached[:count]
 
 
-def checkpoint_looks(
-    embedder: Embedder, dataset: Dataset, progress: Progress = silent, how: Measuring = IN_FULL
-) -> Looks:
-    """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
-    changed."""
-    looks = Looks(embedder, dataset, how, about("checkpoint", progress))
-    looks.runs(1)
-    return looks
-
-
 @dataclass(frozen=True)
 class Paired:
     """Loss of each figure, and the mean divergence of the images' predictions, in nats (`divergence`)."""

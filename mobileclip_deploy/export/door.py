@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
-from mobileclip_deploy.evaluation.looks import checkpoint_looks
+from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, parse_request
 from mobileclip_deploy.export.steps import NotWritten, Written, unverified_bundle, write_bundle
@@ -25,7 +25,6 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.computing import compute_reference
-from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance_learning import learn_relevance
 from mobileclip_deploy.spaces.tags.door import learn_head
@@ -160,10 +159,10 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     relevance = None if plan.background is None else learn_relevance(plan.source.model, plan.background, progress)
     task = None
     if plan.dataset is not None:
-        task = checkpoint_looks(model_embedder(plan.source.model), plan.dataset, progress)
+        task = checkpoint_looks(plan.source.model, plan.dataset, progress)
     cut, compacted = None, plan.source.provenance.compacted
     if task is not None and compacted is not None and any(bundle.search is None for bundle in plan.bundles):
-        whole = checkpoint_looks(model_embedder(full.model), task.dataset, progress)
+        whole = checkpoint_looks(full.model, task.dataset, progress)
         cut = check_cut(compacted, whole.plain, task.plain)
     evidence = replace(evidence, task=task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]

@@ -21,7 +21,7 @@ from mobileclip_deploy.network.model.preprocessing import decode_image, load_ima
 from mobileclip_deploy.network.model.preprocessing import preprocess as preprocess_image
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
 from mobileclip_deploy.network.model.variants import Variant, load_variant
-from mobileclip_deploy.pictures.embedder import CheckedRunner
+from mobileclip_deploy.pictures.subjects import CheckedRunner
 
 ImageLike = StrPath | bytes | Image.Image | npt.NDArray[np.uint8]
 """An image file, its content, an opened image, or bytes [H, W, 3] RGB or [H, W] grey."""

@@ -184,13 +184,13 @@ class OpenBundle(LoadedBundle):
         floor = {} if self.measurements is None else self.measurements.floor
         tests = []
         for tower, entry in manifest.towers.items():
-            inputs, wanted = reference.inputs.of(tower)[:TESTED], reference.of(tower)[:TESTED]
+            inputs, expected = reference.inputs.of(tower)[:TESTED], reference.of(tower)[:TESTED]
             if manifest.classifier is not None and reference.probabilities is not None:
-                wanted = reference.probabilities[:TESTED]
+                expected = reference.probabilities[:TESTED]
             elif entry.output.normalised:
-                wanted = unit(wanted)
+                expected = unit(expected)
             bound = manifest.gates.shipped(entry.precision, floor.get(tower), manifest.classifier is not None)
-            check = Check.of_answers("shipped", tower, wanted, self.runner(tower)(inputs), bound, "")
+            check = Check.of_answers("shipped", tower, expected, self.runner(tower)(inputs), bound, "")
             figures = check.figures or {}
             relative = figures["largest_difference"] if check.deviation is None else check.deviation.relative
             tests.append(TowerTest(tower, check.status == "passed", relative, len(inputs)))

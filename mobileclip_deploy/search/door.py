@@ -13,8 +13,8 @@ from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.loaded import MobileCLIP
-from mobileclip_deploy.pictures.embedder import opened
 from mobileclip_deploy.pictures.pictures import Reading
+from mobileclip_deploy.pictures.subjects import opened
 from mobileclip_deploy.search.bridging import BridgeResult, reduced_index
 from mobileclip_deploy.search.embedding_files import EmbeddingFile, embed_to_file, refuse_classifier
 from mobileclip_deploy.search.engines import export_index

@@ -19,10 +19,10 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.pictures.cache import partial_cache
-from mobileclip_deploy.pictures.embedder import embedder_of
 from mobileclip_deploy.pictures.embedding import embed_texts, unit
 from mobileclip_deploy.pictures.image_listing import ImageListing
 from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
+from mobileclip_deploy.pictures.subjects import embedder_of
 from mobileclip_deploy.pictures.text_files import read_texts
 from mobileclip_deploy.search.requested import TEXTS, description_beside, tower_of_sources
 

@@ -35,8 +35,8 @@ def bundle_of_space(space: str, index: Path) -> Bundle:
             recorded more than a day ago.
     """
     message = f"no bundle is known that embeds the query; name one of the embedding space {space} with `bundle='PATH'`"
-    own = _note(space, index)
-    note = own if own.is_file() else _note(space)
+    note = _note(space, index)
+    note = note if note.is_file() else _note(space)
     try:
         path, age = Path(note.read_text(encoding="utf-8")), time.time() - note.stat().st_mtime
     except (OSError, ValueError):

@@ -53,13 +53,13 @@ class LearnedRelevance:
         )
 
 
-def learn_relevance(model: MobileCLIP, given: RelevanceSet, progress: Progress = silent) -> LearnedRelevance:
+def learn_relevance(model: MobileCLIP, samples: RelevanceSet, progress: Progress = silent) -> LearnedRelevance:
     """Embeds pictures and captions in float64, so that every machine learns the same, and fits the threshold.
 
     Raises:
         InvalidInput: a picture cannot be used, embeddings hardly differ, or captions do not fit their pictures.
     """
-    embedded = given.embedded(model, progress)
+    embedded = samples.embedded(model, progress)
     scale = rounded_scale(float(np.abs(embedded.background).max()))  # nothing is clipped
     background, _ = integers_of(embedded.background.astype(np.float32), scale)
     stored = RelevanceSamples(
@@ -69,4 +69,4 @@ def learn_relevance(model: MobileCLIP, given: RelevanceSet, progress: Progress =
     weights = np.round(fitted.weights, 5).astype(np.float32).astype(np.float64)
     scalars = (six_decimals(value) for value in (fitted.spread, fitted.intercept, fitted.slope))
     rounded = MatchThreshold(weights, *scalars)
-    return LearnedRelevance(Relevance(background, scale, rounded), given, measured_curve(stored))
+    return LearnedRelevance(Relevance(background, scale, rounded), samples, measured_curve(stored))

@@ -11,9 +11,9 @@ from mobileclip_deploy.artifacts.bundle.source import open_source
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.evaluation.looks import checkpoint_looks
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
@@ -104,7 +104,7 @@ def _evidence(
         sample = data.sample(QUICK_IMAGES)
         measurement = measure(model_embedder(source.model), sample, progress=about("checkpoint", progress))
         return Evidence(reference, sampled=SampledReference(sample, measurement, len(data.images)))
-    return Evidence(reference, checkpoint_looks(model_embedder(source.model), data, progress))
+    return Evidence(reference, checkpoint_looks(source.model, data, progress))
 
 
 def _images(folder: Path) -> list[Path]:

@@ -34,8 +34,8 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.opening import RELEVANCE, SEARCH_LOG
 from mobileclip_deploy.artifacts.bundle.published import fetch_bundle
-from mobileclip_deploy.artifacts.towers.label_head import LabelHead
-from mobileclip_deploy.artifacts.towers.labels import given_labels
+from mobileclip_deploy.artifacts.heads.label_head import LabelHead
+from mobileclip_deploy.artifacts.heads.labels import given_labels
 from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.base.pages import runtime
 from mobileclip_deploy.benchmark.android import adb, device, ready, release

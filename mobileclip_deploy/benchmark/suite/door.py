@@ -13,8 +13,8 @@ from mobileclip_deploy.benchmark.suite.tasks import checked_suite
 from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import Pixels
 from mobileclip_deploy.network.model.variants import TOWERS
-from mobileclip_deploy.pictures.embedder import embedder_of, opened
 from mobileclip_deploy.pictures.pictures import Reading
+from mobileclip_deploy.pictures.subjects import embedder_of, opened
 
 __all__ = ["SuiteResult", "evaluate_suite"]
 

@@ -19,10 +19,10 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.embedding import exact_texts
 from mobileclip_deploy.network.model.loaded import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.pictures.embedder import embedder_of, opened
 from mobileclip_deploy.pictures.embedding import at_length_one, embed_prompts
 from mobileclip_deploy.pictures.image_sources import ImageSource
 from mobileclip_deploy.pictures.pictures import embed_dataset_images
+from mobileclip_deploy.pictures.subjects import embedder_of, opened
 from mobileclip_deploy.spaces.axes import unit_if_distinct
 from mobileclip_deploy.spaces.relevance_set import embed_pictures
 from mobileclip_deploy.spaces.tags.examples import ExampleSet, TagsRequest, folder_labels, read_examples

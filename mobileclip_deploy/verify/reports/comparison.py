@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.door import NO_DATASET
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring
-from mobileclip_deploy.evaluation.looks import Looks, checkpoint_looks, paired_looks
+from mobileclip_deploy.evaluation.looks import Looks, paired_looks
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.model.precision import precision_label, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
@@ -131,9 +131,9 @@ def compare_bundles(
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
-                    from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
+                    from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
 
-                    baselines[space] = checkpoint_looks(model_embedder(source.model), dataset, progress, how)
+                    baselines[space] = checkpoint_looks(source.model, dataset, progress, how)
                 if subject.slow:
                     subject.source = source.folded()
             try:

@@ -23,10 +23,11 @@ import mobileclip_deploy.targets as registry
 from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import looks
+from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement, measure
-from mobileclip_deploy.evaluation.looks import Paired, checkpoint_looks
+from mobileclip_deploy.evaluation.looks import Paired
 from mobileclip_deploy.evaluation.metrics import paired_loss
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import ExportRequest, Limits, choose
@@ -40,7 +41,6 @@ from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.computing import compute_reference
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.checkpoint_embedder import model_embedder
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.verify.subject import Evidence
 
@@ -91,7 +91,7 @@ def search(
     request = ExportRequest(("noisy",), ("smallest",), output, tower=tower, limits=limits)
     plan = plan_export(choose(request), Source.of(model))
     reference = compute_reference(model, sample_inputs(model))
-    task = None if dataset is None or tower != "both" else checkpoint_looks(model_embedder(model), dataset)
+    task = None if dataset is None or tower != "both" else checkpoint_looks(model, dataset)
     return find_smallest(plan.bundles[0], plan.source, Evidence(reference, task))
 
 
@@ -122,7 +122,7 @@ def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_acc
     bundle, source = exports.bundle("onnx", "fp16"), Source.of(mcd.load_model())  # shared: made at the usual pace
     slow_runtime(monkeypatch, "onnx", 2)
     plan = plan_export(choose(ExportRequest(("onnx",), ("smallest",), tmp_path)), source)
-    own = checkpoint_looks(model_embedder(source.model), dataset)
+    own = checkpoint_looks(source.model, dataset)
     reference = replace(Reference.read(bundle.golden), floor=dict.fromkeys(TOWERS, 1e-6))
     searched = Trials(plan.bundles[0], source.folded(), Evidence(reference, own), tmp_path)
     for tower in TOWERS:  # as an earlier run has left it
