@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
-from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.bundle.opening import bundles_in
 from mobileclip_deploy.base.files import StrPath, artifact_bytes, check_there
 from mobileclip_deploy.base.files.names import INDEX_SUFFIX
@@ -27,7 +27,6 @@ from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.parity.report import outcome
 from mobileclip_deploy.targets import Target, installed_target, target_of
-from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.audit.opening import OpenedFile, Port, foreign_target
 
@@ -246,6 +245,17 @@ def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspect
 
 def _bundle(bundle: Bundle) -> BundleInspection:
     manifest, target = bundle.manifest, installed_target(bundle.manifest.target)
+    towers: dict[TowerName, TowerInspection] = {}
+    for tower, entry in manifest.towers.items():
+        artifact = target.open(bundle.artifact(tower), entry.function)
+        towers[tower] = TowerInspection(
+            file=entry.file,
+            function=entry.function,
+            precision=entry.precision,
+            bytes=entry.bytes,
+            operators=sum(artifact.operators.values()),
+            facts=artifact.facts or None,
+        )
     return BundleInspection(
         variant=manifest.variant,
         target=manifest.target,
@@ -253,24 +263,10 @@ def _bundle(bundle: Bundle) -> BundleInspection:
         checkpoint=manifest.checkpoint.file,
         licence=manifest.checkpoint.licence,
         uses=None if manifest.licence is None else manifest.licence.uses(),
-        towers={
-            tower: _tower(entry, target.open(bundle.artifact(tower), entry.function))
-            for tower, entry in manifest.towers.items()
-        },
+        towers=towers,
         labels=None if manifest.classifier is None else len(manifest.classifier.labels),
         parity=outcome(bundle.parity),
         environment=manifest.environment,
-    )
-
-
-def _tower(entry: TowerEntry, artifact: Artifact) -> TowerInspection:
-    return TowerInspection(
-        file=entry.file,
-        function=entry.function,
-        precision=entry.precision,
-        bytes=entry.bytes,
-        operators=sum(artifact.operators.values()),
-        facts=artifact.facts or None,
     )
 
 
