@@ -20,7 +20,7 @@ from pydantic_core.core_schema import DataclassSchema, FloatSchema
 from mobileclip_deploy.artifacts.bundle import Manifest
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.layouts import Layout
-from mobileclip_deploy.base.error_document import RowError
+from mobileclip_deploy.base.files.names import RowError
 from mobileclip_deploy.benchmark.doctor import Diagnosis
 from mobileclip_deploy.benchmark.driver import Listing
 from mobileclip_deploy.benchmark.job import Job
