@@ -171,7 +171,14 @@ def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = s
     if path.suffix == INDEX_SUFFIX:
         raise InvalidInput(f"{path} is an index of embeddings; query it with `mobileclip-deploy search`")
     if path.is_dir() and (weights := checkpoint_file(path)) == path:
-        return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
+        if (path / MANIFEST).is_file():
+            return _bundle(Bundle.open(path))
+        if bundles := bundles_in(path):
+            return FolderInspection(bundles=tuple(map(_listed, bundles)))
+        raise InvalidInput(
+            f"{path} is a folder, but neither a bundle (it has no {MANIFEST}) nor an artifact nor a folder of bundles; "
+            "give one of them, or a checkpoint"
+        )
     return _checkpoint(weights if path.is_dir() else path, variant)
 
 
@@ -268,16 +275,6 @@ def _bundle(bundle: Bundle) -> BundleInspection:
         parity=outcome(bundle.parity),
         environment=manifest.environment,
     )
-
-
-def _folder(path: Path) -> FolderInspection:
-    bundles = bundles_in(path)
-    if not bundles:
-        raise InvalidInput(
-            f"{path} is a folder, but neither a bundle (it has no {MANIFEST}) nor an artifact nor a folder of bundles; "
-            "give one of them, or a checkpoint"
-        )
-    return FolderInspection(bundles=tuple(map(_listed, bundles)))
 
 
 def _listed(path: Path) -> ListedBundle:
