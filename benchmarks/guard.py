@@ -34,7 +34,7 @@ from mobileclip_deploy.benchmark.statistics import median_interval, percentile
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets import Artifact, Target, get_target
 from mobileclip_deploy.targets.benchmarking import RunnerSession, Session, SessionSetup
-from mobileclip_deploy.targets.int8_sums import PRECISE
+from mobileclip_deploy.targets.onnx.int8_sums import PRECISE
 
 __all__ = ["GuardResult", "GuardRow", "Setting", "measured", "settings", "slower"]
 

@@ -371,16 +371,12 @@ def problem(details: ErrorDetails) -> str:
     template, context = PROBLEMS.get(details["type"]), details.get("ctx", {})
     shown = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in context.items()}
     if details["type"] == "json_invalid":
-        return _no_json(str(context.get("error")))
+        message = str(context.get("error"))
+        known = {"recursion": "nested too deeply", "out of range": "a number of too many digits"}
+        what = next((words for part, words in known.items() if part in message), "invalid JSON")
+        at = re.search(r"line (\d+) column (\d+)", message)
+        return what if at is None else f"{what}, at line {at[1]}, column {at[2]}"
     return details["msg"] if template is None else template.format(**shown)
-
-
-def _no_json(message: str) -> str:
-    """Returns the reason of a JSON syntax error, with its line and column."""
-    known = {"recursion": "nested too deeply", "out of range": "a number of too many digits"}
-    what = next((words for part, words in known.items() if part in message), "invalid JSON")
-    at = re.search(r"line (\d+) column (\d+)", message)
-    return what if at is None else f"{what}, at line {at[1]}, column {at[2]}"
 
 
 PROBLEMS = {

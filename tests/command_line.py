@@ -85,8 +85,9 @@ def _command(arguments: Sequence[str | Path]) -> str | None:
 
 def check_document(command: str, document: Any) -> None:
     """Whether a document is what `docs/schemas` says of a command's."""
+    from json_schemas import DOCUMENTS
+
     from mobileclip_deploy.benchmark.result import Result
-    from mobileclip_deploy.cli.schemas import all_documents
 
     tops = document if isinstance(document, list) else [document]
     assert all(isinstance(top["schema_version"], int) for top in tops)
@@ -96,7 +97,7 @@ def check_document(command: str, document: Any) -> None:
     if command != "variants":  # whose cards have a required one; of the other types some do not know it
         bare = [{key: value for key, value in top.items() if key != "schema_version"} for top in tops]
         document = bare if isinstance(document, list) else bare[0]
-    adapter: TypeAdapter[Any] = TypeAdapter(all_documents()[command])
+    adapter: TypeAdapter[Any] = TypeAdapter(DOCUMENTS[command])
     read = adapter.validate_python(document)
     assert strict_json(adapter.dump_json(read, exclude_unset=True).decode()) == document
 

@@ -95,7 +95,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError as error:
             raise UsageError(f"{name}: {error}; it takes {', '.join(parameters) or 'none'}") from None
         for word in filter(bound.arguments.__contains__, parameters):
-            bound.arguments[word] = _argument(word, bound.arguments[word], hints()[word])
+            kind = hints()[word]
+            try:
+                bound.arguments[word] = _taken(bound.arguments[word], kind)
+            except _Wrong as wrong:
+                item = "" if wrong.item is None else f" (item {wrong.item})"
+                raise UsageError(f"`{word}` takes {described(kind)}, not {_shown(wrong.value)}{item}") from None
         try:
             return function(*bound.args, **bound.kwargs)
         except OSError as error:
@@ -133,14 +138,6 @@ def checked_fields(settings: type[T]) -> type[T]:
     """Wraps a dataclass of user settings so that its fields are checked as arguments."""
     settings.__init__ = checked(settings.__init__)  # type: ignore[method-assign]
     return settings
-
-
-def _argument(word: str, value: object, kind: Any) -> object:
-    try:
-        return _taken(value, kind)
-    except _Wrong as wrong:
-        location = "" if wrong.item is None else f" (item {wrong.item})"
-        raise UsageError(f"`{word}` takes {described(kind)}, not {_shown(wrong.value)}{location}") from None
 
 
 def _taken(value: Any, kind: Any) -> Any:

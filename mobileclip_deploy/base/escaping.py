@@ -18,6 +18,7 @@ BROKEN = re.compile("[\ud800-\udfff]")
 """Characters that UTF-8 cannot encode, such as Python's form of the bytes of a file name that is not UTF-8."""
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """First characters of formulas in spreadsheets; the last four are full-width ones."""
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?(inf|nan)")
 
 
 def shown(text: str) -> str:
@@ -73,8 +74,4 @@ def in_code(text: str) -> str:
 def in_spreadsheet(cell: str) -> str:
     """Escapes a cell of CSV: an apostrophe makes a formula a text; numbers stay numbers."""
     cell = shown(cell)
-    return f"'{cell}" if cell.lstrip().startswith(FORMULA) and not _is_number(cell) else cell
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?(inf|nan)", text) is not None
+    return f"'{cell}" if cell.lstrip().startswith(FORMULA) and not NUMBER.fullmatch(cell) else cell

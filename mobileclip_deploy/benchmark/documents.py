@@ -1,4 +1,4 @@
-"""Jobs and results as files, with their JSON Schemas, and the stream of finished rounds.
+"""Jobs and results as files, and the stream of finished rounds.
 
 Documents are validated, and written whole or not at all. The stream is appended line by line, and can be read after any
 interruption.
@@ -6,7 +6,6 @@ interruption.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -27,11 +26,6 @@ DOCUMENT_ITEMS = 4_000_000
 ms."""
 ALONE = ("android", "ios", "mac")
 """Devices that compared their answers themselves in earlier versions."""
-SCHEMAS: dict[str, type[BaseModel]] = {
-    "benchmark-job.json": Job,
-    "benchmark-run.json": Run,
-    "benchmark-result.json": Result,
-}
 
 
 def read_job(path: Path) -> Job:
@@ -81,12 +75,6 @@ def write_document(path: Path, document: BaseModel) -> None:
         write_whole(path, document.model_dump_json() + "\n")
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
-
-
-def schema_text(model: type[BaseModel]) -> str:
-    """Returns the JSON Schema (2020-12) as it is published."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def parse_document(text: str, model: type[Document], name: str) -> Document:

@@ -17,8 +17,7 @@ from mobileclip_deploy.network.model.precision import precision_label, precision
 
 if TYPE_CHECKING:
     from mobileclip_deploy.artifacts.bundle import Bundle, Manifest
-    from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
-    from mobileclip_deploy.network.model.variants import TowerName
+    from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
     from mobileclip_deploy.verify.inspect import inspection as kinds
 
 Terms = Iterator[tuple[str, str]]
@@ -52,7 +51,9 @@ def _towers(manifest: Manifest, found: kinds.BundleInspection) -> Terms:
         yield "", ""
         yield tower, f"{entry.file}{function}, {megabytes(entry.bytes)} MB, {operators}"
         yield "", f"{entry.precision}: {precision_of(entry.precision).summary}"
-        yield "", f"takes {_tensor(entry.input)}{_ids(manifest, tower)}{_contexts(entry)}"
+        ids = "" if tower != "text" or manifest.tokenizer is None else f", ids: {manifest.tokenizer.described}"
+        contexts = "" if entry.contexts is None else f"; of {', '.join(map(str, entry.contexts))} tokens"
+        yield "", f"takes {_tensor(entry.input)}{ids}{contexts}"
         yield "", f"gives {_answer(manifest, entry.output)}"
         for subject, fact in (found.towers[tower].facts or {}).items():
             yield "", f"{subject}: {fact}"
@@ -68,14 +69,6 @@ def _tensor(entry: TensorEntry) -> str:
         return f"{entry.name}: an {entry.colour} picture of {' x '.join(map(str, entry.shape[-2:]))} pixels"
     within = "" if entry.range is None else f", from {entry.range[0]:g} to {entry.range[1]:g}"
     return f"{entry.name}: {entry.dtype} [{', '.join(str(size or 'N') for size in entry.shape)}]{within}"
-
-
-def _ids(manifest: Manifest, tower: TowerName) -> str:
-    return "" if tower != "text" or manifest.tokenizer is None else f", ids: {manifest.tokenizer.described}"
-
-
-def _contexts(entry: TowerEntry) -> str:
-    return "" if entry.contexts is None else f"; of {', '.join(map(str, entry.contexts))} tokens"
 
 
 def _answer(manifest: Manifest, entry: TensorEntry) -> str:
@@ -100,7 +93,9 @@ def _around(bundle: Bundle, found: kinds.BundleInspection) -> Terms:
     yield "space", f"{found.embedding_space}: embeddings of other spaces cannot be compared with these"
     packages = ", ".join(f"{name} {version}" for name, version in found.environment.items())
     yield "made of", f"{found.checkpoint} ({manifest.checkpoint.layout} layout), with {packages}"
-    yield "beside", _beside(bundle)
+    artifacts = {Path(entry.file).parts[0] for entry in manifest.towers.values()}
+    others = sorted(path for path in bundle.path.iterdir() if path.name not in artifacts)
+    yield "beside", ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in others)
     yield "", ""
     yield from _next(bundle)
 
@@ -134,12 +129,6 @@ def _proof(bundle: Bundle, found: kinds.BundleInspection) -> str:
 def _uses(found: kinds.BundleInspection | kinds.CheckpointInspection) -> str:
     uses = found.uses
     return "" if uses is None else f"; {', '.join(f'{use}: {uses[use].answer}' for use in uses)} (docs/licences.md)"
-
-
-def _beside(bundle: Bundle) -> str:
-    artifacts = {Path(entry.file).parts[0] for entry in bundle.manifest.towers.values()}
-    others = sorted(path for path in bundle.path.iterdir() if path.name not in artifacts)
-    return ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in others)
 
 
 def _next(bundle: Bundle) -> Terms:

@@ -76,8 +76,11 @@ def lint(path: Path, device: str | None, target: str | None, other: Path | None,
         _print_report(report)
     for comparison in comparisons:
         _print_comparison(comparison)
-    if other is None:
-        _print_sources(reports)
+    rules = {rule.name: rule for report in reports if other is None for rule in report.rules}
+    for rule in rules.values():
+        say(f"{rule.name}: {rule.text}.")
+        for title, url in rule.sources.items():
+            say(f"    {title}: {url}")
     device = reports[0].device
     say(HONEST_GPU if device == "gpu" else HONEST if device in LINTED else HONEST_NPU)
 
@@ -125,14 +128,6 @@ def _print_comparison(comparison: Comparison) -> None:
     what = "" if comparison.package is None else f"{comparison.package} "
     say(f"{what}on {comparison.device}: operations, and their share of the bytes of weights")
     print_table(None, ["status or rule", f">{comparison.before}", f">{comparison.after}"], rows)
-
-
-def _print_sources(reports: tuple[LintReport, ...]) -> None:
-    rules = {rule.name: rule for report in reports for rule in report.rules}
-    for rule in rules.values():
-        say(f"{rule.name}: {rule.text}.")
-        for title, url in rule.sources.items():
-            say(f"    {title}: {url}")
 
 
 def _short(share: Share) -> str:

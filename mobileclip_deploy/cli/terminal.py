@@ -84,12 +84,6 @@ def _each_line(text: str) -> str:
     return "\n".join(map(shown, text.split("\n")))
 
 
-def _warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    return _each_line(PLAIN_WARNING(message, category, filename, lineno, line))
-
-
 def guard_logging() -> None:
     """Escapes log messages and warnings without a handler, also those of other packages. Sets UTF-8 on Windows."""
     for stream in (sys.stdout, sys.stderr):
@@ -98,4 +92,4 @@ def guard_logging() -> None:
             stream.reconfigure(encoding="utf-8")
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Formatter())
-    warnings.formatwarning = _warning
+    warnings.formatwarning = lambda *words, **named: _each_line(PLAIN_WARNING(*words, **named))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
 
 import click
 
@@ -30,7 +29,9 @@ def in_flags(text: str) -> str:
         if value is None and name in others:
             return word[0]
         keyword = f"no_{name}" if value == "False" else name
-        option_of_keyword = next((option for option in _options(commands, context) if keyword in _names(option)), None)
+        parameters = (parameter for command in commands for parameter in command.get_params(context))
+        options = (parameter for parameter in parameters if isinstance(parameter, click.Option))
+        option_of_keyword = next((option for option in options if keyword in _names(option)), None)
         return word[0] if option_of_keyword is None else " ".join((option_of_keyword.opts[0], *_given(value)))
 
     return KEYWORD.sub(flag, text)
@@ -39,11 +40,6 @@ def in_flags(text: str) -> str:
 def put_in_flags(error: Exception) -> None:
     """Translates an error's text, in place."""
     error.args = (in_flags(str(error)),)
-
-
-def _options(commands: Iterable[click.Command], context: click.Context) -> Iterator[click.Option]:
-    for command in commands:
-        yield from (parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option))
 
 
 def _names(option: click.Option) -> set[str]:

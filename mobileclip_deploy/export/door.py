@@ -19,6 +19,7 @@ from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
 from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, parse_request
+from mobileclip_deploy.export.smallest import find_smallest
 from mobileclip_deploy.export.steps import NotWritten, Written, unverified_bundle, write_bundle
 from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -195,7 +196,10 @@ def _each(
         for bundle in bundles:
             if bundle is not slow and bundle.path not in results:
                 with _collecting(bundle, results):
-                    results[bundle.path] = _written(bundle, plan, evidence, progress)
+                    if bundle.search is None:
+                        results[bundle.path] = write_bundle(bundle, plan.source, evidence, progress)
+                    else:
+                        results[bundle.path] = find_smallest(bundle, plan.source, evidence, progress)
 
     slow = _first_slow(bundles)
     if slow is not None:
@@ -243,11 +247,3 @@ def _measured(result: Written | NotWritten) -> Written | NotWritten:
     """Returns the result with the report of a failed gate or the log of a search, if there is one."""
     results = result.failure.results if isinstance(result, NotWritten) else ()
     return results[0] if results else result
-
-
-def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:
-    if bundle.search is None:
-        return write_bundle(bundle, plan.source, evidence, progress)
-    from mobileclip_deploy.export.smallest import find_smallest
-
-    return find_smallest(bundle, plan.source, evidence, progress)

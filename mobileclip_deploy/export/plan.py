@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -116,7 +116,10 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     if request.contexts:
         request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
     judged_by = cache(lambda: accuracy_dataset(source, request.dataset))  # read once, and only if needed
-    fitted_to = _fitted_to(request, source, judged_by)
+    fitted_to, compact = None, request.compact
+    if compact is not None:  # without the samples that the axes will be judged by
+        check_size(compact.size, source.variant, source.model.towers)
+        fitted_to = read_fitting_set(compact.size, compact.pictures, compact.captions, source.variant, judged_by())
     learned_on = _learned_on(request, source, towers, judged_by)
     layer_names = cache(lambda: _layers(source, towers, request.head))
     bundles = {}
@@ -133,8 +136,10 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     if request.head.labels is not None and (tags is None or tags.with_texts):
         labels, variant = request.head.labels, source.variant
         notes += check_label_prompts(labels.names, labels.template_for(variant), variant.tokens)
-    if request.writing.verify:
-        notes += _times(source, bundles.values())
+    planned = [plan for plan in bundles.values() if request.writing.verify and plan.search is None]
+    name, size = source.variant.name, source.variant.preprocess.size
+    durations = [duration_notice(plan.target, name, size, plan.precisions) for plan in planned]
+    notes += tuple(dict.fromkeys(filter(None, durations)))
     background = None
     if request.background is not None:
         if "text" not in towers or "image" not in towers:
@@ -164,15 +169,6 @@ def _layers(source: Source, towers: Sequence[TowerName], head: Head) -> dict[Tow
     return {tower: tuple(around + layer.parameter for layer in layers(make_tower(model, tower))) for tower in towers}
 
 
-def _fitted_to(request: ExportRequest, source: Source, judged_by: Callable[[], Dataset | None]) -> FittingSet | None:
-    """Reads the samples to fit axes to, without those that the axes will be judged by. None for full embeddings."""
-    compact = request.compact
-    if compact is None:
-        return None
-    check_size(compact.size, source.variant, source.model.towers)
-    return read_fitting_set(compact.size, compact.pictures, compact.captions, source.variant, judged_by())
-
-
 def _learned_on(
     request: ExportRequest, source: Source, towers: Sequence[TowerName], judged_by: Callable[[], Dataset | None]
 ) -> CalibrationSet | None:
@@ -183,14 +179,6 @@ def _learned_on(
     assert request.calibration is not None
     dataset = judged_by() if request.writing.verify else None
     return read_calibration_set(request.calibration, source.variant, towers, dataset)
-
-
-def _times(source: Source, bundles: Iterable[BundlePlan]) -> tuple[str, ...]:
-    """Returns notices about checks that take minutes, before they start."""
-    size = source.variant.preprocess.size
-    planned = ((bundle.target, bundle.precisions) for bundle in bundles if bundle.search is None)
-    notices = (duration_notice(target, source.variant.name, size, precisions) for target, precisions in planned)
-    return tuple(dict.fromkeys(text for text in notices if text is not None))
 
 
 def _bundle(

@@ -92,7 +92,8 @@ def read_calibration_set(
                 f"{folder} holds {len(pixels)} pictures: rounding is learned better from {ADVISED_IMAGES} and more."
             )
     if "text" in towers:
-        texts = _captions(folder)
+        file = prompt_file(folder)
+        texts = [text for row in read_pairs(folder).rows for text in row.texts] if file is None else read_prompts(file)
         ids, left_out = _different_texts(folder, texts, variant, dataset)
         digest.update("\n".join(texts).encode())
         if left_out:
@@ -111,10 +112,3 @@ def _different_texts(
             f"gates' own; learned rounding of the text tower needs {LEAST_CAPTIONS} at least"
         )
     return torch.from_numpy(np.stack(spread_evenly(rows, MOST_CAPTIONS))), left_out
-
-
-def _captions(folder: Path) -> list[str]:
-    file = prompt_file(folder)
-    if file is not None:
-        return read_prompts(file)
-    return [text for row in read_pairs(folder).rows for text in row.texts]

@@ -26,9 +26,9 @@ from mobileclip_deploy.rounding.methods import METHODS
 from mobileclip_deploy.rounding.moments import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.rounding.tuning import Goal, Placed, TuningSettings, tune
 from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets.grids.encode import to_nearest
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import lattice_of
-from mobileclip_deploy.targets.grids.nearest import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage
 

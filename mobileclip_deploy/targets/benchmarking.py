@@ -105,13 +105,11 @@ def by_work(calls: Iterable[tuple[str, int, Work | None]]) -> tuple[KernelTime, 
         grouped[operator, work and work.kind, work and work.arithmetic, work is None].append(call)
     rows = []
     for same in grouped.values():
-        works = [work for *_, work in same if work]
-        rows.append(KernelTime(same[0][0], len(same), sum(spent for _, spent, _ in same), _summed(works)))
+        works, total = [work for *_, work in same if work], same[0][2]
+        if total:
+            operations = sum(work.arithmetic_operations for work in works)
+            total = replace(
+                total, arithmetic_operations=operations, moved_bytes=sum(work.moved_bytes for work in works)
+            )
+        rows.append(KernelTime(same[0][0], len(same), sum(spent for _, spent, _ in same), total))
     return tuple(sorted(rows, key=lambda one: (-one.total_ns, one.operator)))
-
-
-def _summed(works: list[Work]) -> Work | None:
-    if not works:
-        return None
-    operations, moved = (sum(getattr(w, name) for w in works) for name in ("arithmetic_operations", "moved_bytes"))
-    return replace(works[0], arithmetic_operations=operations, moved_bytes=moved)

@@ -61,7 +61,10 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
         subject.stored = stored
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
-            subject.fresh, reference = _answers(bundle, stored, source)
+            words = 0 if bundle.manifest.tokenizer is None else bundle.manifest.tokenizer.vocab_size
+            if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=-1) >= words:
+                raise InvalidInput(f"{bundle.golden} is damaged: it has ids outside of the vocabulary of {words}")
+            subject.fresh, reference = compute_again(source.model, stored)
             reference = reference if inputs is None else compute_reference(source.model, inputs)
             if request.fit is not None:
                 full = open_source(bundle, request.checkpoint, full=True)
@@ -71,15 +74,6 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
             subject.source = source.folded()
         with contextlib.closing(subject):
             yield subject
-
-
-def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:
-    """Returns the checkpoint's answers to the stored inputs, and the reference computed from both."""
-    tokenizer = bundle.manifest.tokenizer
-    vocabulary = 0 if tokenizer is None else tokenizer.vocab_size
-    if stored.inputs.ids.min(initial=0) < 0 or stored.inputs.ids.max(initial=-1) >= vocabulary:
-        raise InvalidInput(f"{bundle.golden} is damaged: it has ids outside of the vocabulary of {vocabulary}")
-    return compute_again(source.model, stored)
 
 
 def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:

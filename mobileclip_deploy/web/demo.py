@@ -177,18 +177,14 @@ def write_demo(
         _page(bundle, images, True, progress) as page,
         replacing(path) as partial,
     ):
-        _write(page, partial)
+        for name, file in page.files.items():
+            destination = partial / name
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, destination)
+        licence = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
+        (partial / "runtime/LICENSE.txt").write_text(licence, encoding="utf-8")
+        (partial / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
     return path
-
-
-def _write(page: DemoPage, folder: Path) -> None:
-    for name, file in page.files.items():
-        destination = folder / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, destination)
-    licence = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
-    (folder / "runtime/LICENSE.txt").write_text(licence, encoding="utf-8")
-    (folder / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -209,15 +205,12 @@ def _page(
         from mobileclip_deploy import export_all, load_model
 
         (built_in,) = export_all(load_model(), "onnx", "fp32", folder, verify=False, progress=progress)
-        yield DemoPage.of(built_in, pictures or _emoji(folder / "emoji"), offline, progress)
-
-
-def _emoji(folder: Path) -> Path:
-    """Copies some of the pictures that nano's accuracy is measured on; all 1,911 would take the page two minutes."""
-    folder.mkdir()
-    for file in models_dir().glob(EMOJI):
-        shutil.copyfile(file, folder / file.name)
-    return folder
+        if not pictures:  # some that nano's accuracy is measured on; all 1,911 would take the page two minutes
+            pictures = folder / "emoji"
+            pictures.mkdir()
+            for file in models_dir().glob(EMOJI):
+                shutil.copyfile(file, pictures / file.name)
+        yield DemoPage.of(built_in, pictures, offline, progress)
 
 
 @contextlib.contextmanager

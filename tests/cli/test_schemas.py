@@ -10,23 +10,21 @@ import pytest
 from benchmark import documents
 from command_line import check_document, run, strict_json
 from exports import Exports
+from json_schemas import DOCUMENTS, SCHEMAS, published
 
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.cli import cli
-from mobileclip_deploy.cli.schemas import all_documents, published
 from mobileclip_deploy.network.samples import image_paths
-
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 def test_the_published_schemas_are_the_codes() -> None:
     found = {(path.name, path.read_text(encoding="utf-8")) for path in SCHEMAS.iterdir()}
     changed = {name for name, _ in found ^ {*published().items()}}
-    assert changed == set(), "type: python -m mobileclip_deploy.cli.schemas docs/schemas"
+    assert changed == set(), "type: python tests/json_schemas.py"
 
 
 def test_every_command_has_a_document_that_is_read_somewhere() -> None:
-    assert {*all_documents(), "benchmark"} == {*cli.commands, "error"}
+    assert {*DOCUMENTS, "benchmark"} == {*cli.commands, "error"}
     assert [name for name, command in cli.commands.items() if "--json" not in options(command)] == []
     assert {*ELSEWHERE, *(case.split()[0] for case in HERE)} == set(cli.commands)
     for command, file in ELSEWHERE.items():

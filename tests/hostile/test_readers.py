@@ -50,7 +50,7 @@ OWN = {
     ),
     "by a converter or a runtime on this machine": (
         *("targets/coreml/package.py:join", "targets/executorch/coreml_payload.py:flatten"),
-        *("targets/int8_sums.py:product", "targets/litert/authoring.py:write_model"),
+        *("targets/onnx/int8_sums.py:product", "targets/litert/authoring.py:write_model"),
         *("targets/onnx/runner.py:operator_times", "targets/qnn/emulator.py:_named", "targets/qnn/emulator.py:_placed"),
         "targets/vendor_internals/coremltools.py:make_reproducible",
     ),

@@ -30,8 +30,7 @@ from mobileclip_deploy.rounding.moments import gather
 from mobileclip_deploy.rounding.rounding import Learning, round_source
 from mobileclip_deploy.rounding.tuning import TuningSettings
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.grids.encode import int4_blocks
-from mobileclip_deploy.targets.grids.nearest import to_nearest
+from mobileclip_deploy.targets.grids.encode import int4_blocks, to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.verify.instruments.learned_rounding import stored_sha256, unlike_learned
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,13 @@ def check_label_prompts(labels: Sequence[str], template: str, tokens: TokenizerS
         if other is not label:
             why = "equal after being cut" if label in cut else "the same prompt to the tokenizer"
             raise UsageError(f"the labels {other!r} and {label!r} are {why}; leave one out, or rephrase it")
-    return tuple(_notes(labels, prompts, cut, tokens))
+    notes = []
+    if cut:
+        notes.append(f"cut at {tokens.context_length} tokens, the rest is ignored: the prompts of {_listed(cut)}.")
+    shares = ((label, unknown_share(prompt, tokens)) for label, prompt in zip(labels, prompts, strict=True))
+    if unknown := [f"{label} ({share:.0%})" for label, share in shares if share > 0]:
+        notes.append(f"The text tower's vocabulary lacks words of the prompts of {_listed(unknown)}.")
+    return tuple(notes)
 
 
 def _cut(
@@ -44,15 +50,6 @@ def _cut(
     less = encode([prompt.rstrip()[:-1] for prompt in prompts], tokens)
     same = (more == rows).all(1) & (less == rows).all(1)
     return [label for label, is_cut in zip(labels, same.tolist(), strict=True) if is_cut]
-
-
-def _notes(labels: Sequence[str], prompts: Sequence[str], cut: list[str], tokens: TokenizerSpec) -> Iterator[str]:
-    if cut:
-        yield f"cut at {tokens.context_length} tokens, the rest is ignored: the prompts of {_listed(cut)}."
-    shares = ((label, unknown_share(prompt, tokens)) for label, prompt in zip(labels, prompts, strict=True))
-    unknown = [f"{label} ({share:.0%})" for label, share in shares if share > 0]
-    if unknown:
-        yield f"The text tower's vocabulary lacks words of the prompts of {_listed(unknown)}."
 
 
 def _listed(labels: Sequence[str]) -> str:

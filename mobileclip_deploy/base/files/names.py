@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, reraising
+from mobileclip_deploy.errors import InvalidInput, Malformed, MobileClipDeployError, reraising
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_PART, LONGEST_TEXT = 200, 1000
@@ -66,6 +66,19 @@ PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 """Name of a Python package, safe in a requirements file."""
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,99}$")]
 """Version of a package, safe in a requirements file: no blank, no line end, no path, no URL."""
+
+
+class RowError(BaseModel, frozen=True):
+    """Reason why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
+
+    kind: Name
+    message: Prose
+    remedy: Prose | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: MobileClipDeployError) -> RowError:
+        return cls.model_validate(error.as_dict())
 
 
 def with_fields(model: M, **fields: Any) -> M:

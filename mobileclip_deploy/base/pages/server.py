@@ -147,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         name = self._name()
         action = self.server.posts.get(name or "")
-        if action is None or not self._is_own_page():
+        own_origins = {f"{self.server.scheme}://{host}" for host in self.server.hosts}
+        if action is None or self.headers.get("Origin") not in own_origins:  # browsers send the page's Origin
             return self._say(HTTPStatus.NOT_FOUND)
         length = self.headers.get("Content-Length", "")
         counted = length.isascii() and length.isdigit() and len(length) < 10 and int(length) <= LARGEST_POST
@@ -168,10 +169,6 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         self.connection.settimeout(PAGE_SECONDS)
         return urlsplit(self.path).path.removeprefix(prefix)
-
-    def _is_own_page(self) -> bool:
-        """Returns whether a POST comes from the served page, by the Origin header that browsers send."""
-        return self.headers.get("Origin") in {f"{self.server.scheme}://{host}" for host in self.server.hosts}
 
     def _say(self, status: HTTPStatus, answer: object = None) -> None:
         content = json.dumps(answer).encode()

@@ -121,7 +121,9 @@ class DdpDriver(Driver):
             raise RuntimeFailed(
                 f"the programs are for {runners.machine}, and {device.id} for {abis}; take another phone"
             )
-        seconds = self._seconds(plan)
+        # As of a phone by cable, within the limits of the service.
+        limit = self._settings.total_limit(plan.job) + self._settings.cooling_seconds + ENDING_SECONDS
+        seconds = int(min(max(limit, LEAST_SECONDS + ENDING_SECONDS), MOST_SECONDS))
         self.announce(
             f"Renting {device.id} ({device.title}) for at most {seconds / 60:.0f} minutes, which Google bills to "
             f"{service.project}: {PRICES}"
@@ -180,11 +182,6 @@ class DdpDriver(Driver):
         if self._service is None:
             self._service = Gcloud()
         return self._service
-
-    def _seconds(self, plan: Plan) -> int:
-        """Returns the time limit of a session, as of a phone by cable, within the limits of the service."""
-        limit = self._settings.total_limit(plan.job) + self._settings.cooling_seconds + ENDING_SECONDS
-        return int(min(max(limit, LEAST_SECONDS + ENDING_SECONDS), MOST_SECONDS))
 
     def _wait(self, started: Started, progress: Progress) -> Session:
         service, started_at, failures = self._connected(), time.monotonic(), 0

@@ -59,7 +59,9 @@ class IosDriver(Driver):
             folder = write_in_parts(plan, place)
             files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
             phone.prepare(run_id, sorted({file.parent.as_posix() for file in files} - {"."}))
-            self._meet(phone, plan, f"{results}.rounds.jsonl")
+            store_rounds(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan)
+            if plan.stream.exists():
+                phone.push(plan.stream, f"{results}.rounds.jsonl")
             for index, file in enumerate(files, start=1):
                 counter.tell(0, f"copying file {index} of {len(files)}, {file.name}")
                 phone.push(folder / file, f"Documents/runs/{run_id}/{file.as_posix()}")
@@ -91,9 +93,3 @@ class IosDriver(Driver):
         process = phone.launch(("--run", run_id, *(("--first",) if first else ()), "--exit"))
         disturbed = follow(phone, process, plan, counter, self.patience, first)
         store_rounds(phone.pull(f"Documents/results/{run_id}/{run_id}.rounds.jsonl", plan.most_bytes), plan, disturbed)
-
-    def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
-        """Merges the device's stream into this computer's, and pushes the result to the device."""
-        store_rounds(phone.pull(remote, plan.most_bytes), plan)
-        if plan.stream.exists():
-            phone.push(plan.stream, remote)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.files import StrPath, write_whole
+from mobileclip_deploy.base.files.names import RowError
 from mobileclip_deploy.base.files.staging import LOCK, clear_leftovers
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, about, silent

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.files import content_sha256, write_whole
+from mobileclip_deploy.base.files.names import RowError
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row
-from mobileclip_deploy.base.files.names import LongPath, Name, Prose
+from mobileclip_deploy.base.files.names import LongPath, Name, Prose, RowError
 from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed, Undecided
 from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName

@@ -69,9 +69,12 @@ def tower_choices(
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
     sized = {}
     for choice in choices:
-        if _has(target, choice):
-            storage = storage_of(target, tower, module, choice.precision, choice.four_bit)
-            sized[replace(choice, predicted=total_bytes(module, storage))] = frozenset(storage.items())
+        try:
+            target.require({tower: choice.precision}, mixed=bool(choice.four_bit))
+        except UsageError:  # the deployment target is too old for the choice, or the tower does not support it
+            continue
+        storage = storage_of(target, tower, module, choice.precision, choice.four_bit)
+        sized[replace(choice, predicted=total_bytes(module, storage))] = frozenset(storage.items())
     by_storage = {sized[choice]: choice for choice in sorted(sized, key=_order, reverse=True)}
     return tuple(sorted(by_storage.values(), key=_order))
 
@@ -80,15 +83,6 @@ def four_bit_layers(target: Target, tower: TowerName, module: nn.Module) -> froz
     """Returns the weights that a mixing target can store at 4 bits: those at 4 bits when all are named."""
     storage = storage_of(target, tower, module, "mixed", frozenset(name for name, _ in module.named_parameters()))
     return frozenset(name for name, grid in storage.items() if grid.bits == 4)
-
-
-def _has(target: Target, choice: TowerChoice) -> bool:
-    """Returns False if the deployment target is too old for the choice, or the tower does not support it."""
-    try:
-        target.require({choice.tower: choice.precision}, mixed=bool(choice.four_bit))
-    except UsageError:
-        return False
-    return True
 
 
 def _order(choice: TowerChoice) -> tuple[int, bool, bool, str]:

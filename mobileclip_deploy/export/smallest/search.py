@@ -256,8 +256,11 @@ class _Search:
         with staged_bundle(plan.path, plan.request.writing.force) as staging:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
             (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        notes = (*written.report.notes, *_undecided(log), *_told_of_luck(self.confirmed))
-        report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
+        notes = [*written.report.notes, *_undecided(log)]
+        if self.confirmed > 1:  # one of several passes by luck more easily than one alone
+            text = f"accuracy of {self.confirmed} candidates was confirmed on the same images"
+            notes.append(f"{text}: one of them may pass by luck")
+        report = written.report.model_copy(update={"bundle": plan.path.name, "notes": tuple(notes)})
         return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
 
     def _record(self, candidate: Candidate, **what: object) -> None:
@@ -291,13 +294,6 @@ def _undecided(log: SearchLog) -> tuple[str, ...]:
         return ()
     text = f"{log.dataset} has too few pictures to tell whether smaller candidates pass ({len(undecided)} undecided)"
     return (f"{text}{_more(undecided)}; written are {(written.bytes or 0) / 1e6:.1f} MB",)
-
-
-def _told_of_luck(confirmed: int) -> tuple[str, ...]:
-    """Returns a note that one of several candidates passes by luck more easily than one alone."""
-    if confirmed < 2:
-        return ()
-    return (f"accuracy of {confirmed} candidates was confirmed on the same images: one of them may pass by luck",)
 
 
 def _more(undecided: Sequence[Trial]) -> str:

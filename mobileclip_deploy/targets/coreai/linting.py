@@ -241,13 +241,9 @@ def _weight_bytes(graph: Graph, node: Node, counted: set[int]) -> int:
             maker = graph.nodes[value.node]
             if maker.type in RESTORED:
                 counted.add(value.node)
-                size += _stored_bytes(maker)
+                numbers, *others = (value.values for _, value in maker.inputs if isinstance(value, Constant))
+                size += math.ceil(numbers.size * _bits(maker) / 8) + sum(other.nbytes for other in others)
     return size
-
-
-def _stored_bytes(node: Node) -> int:
-    numbers, *others = (value.values for _, value in node.inputs if isinstance(value, Constant))
-    return math.ceil(numbers.size * _bits(node) / 8) + sum(other.nbytes for other in others)
 
 
 def _bits(node: Node) -> int:

@@ -1,4 +1,7 @@
-"""Encoding of weights as integers: int8 with one scale per channel, int4 with one scale per block. Deterministic."""
+"""Encoding of weights as integers: int8 with one scale per channel, int4 with one scale per block. Deterministic.
+
+`to_nearest` rounds a weight to the values of its grid, as an export without learned rounding stores it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.targets.grids.decode import Tables
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 
@@ -153,3 +158,25 @@ def cheapest(trials: Iterable[tuple[Tensor, ...]], missed: Callable[..., Tensor]
 def nonzero(scale: Tensor) -> Tensor:
     """Replaces scales of 0 by 1, so that they can be divisors."""
     return torch.where(scale == 0, torch.ones_like(scale), scale)
+
+
+@torch.no_grad()
+def to_nearest(grid: Grid, weight: Tensor) -> Tensor:
+    """Rounds a weight [O, I, ...] with the target's choice of scales and tables."""
+    weight = weight.detach()
+    if grid.kind == "float":
+        return weight.half().float() if grid.bits == 16 else weight
+    if grid.kind == "table":
+        indices, tables = tables_of(weight, grid)
+        return torch.from_numpy(Tables(tables[..., 0].numpy()).restored(indices.numpy()))
+    flat, taps = weight.flatten(1), weight[0, 0].numel()
+    length = flat.shape[1] if grid.block is None else grid.block * taps
+    # The last block of an output may be shorter: it is filled up with zeros, which round to themselves.
+    blocks = F.pad(flat, (0, -flat.shape[1] % length)).unflatten(1, (-1, length))
+    if grid.block is None or grid.low == -grid.high:
+        scales = nonzero(blocks.abs().amax(dim=2, keepdim=True) / grid.high)
+    else:
+        scales = torch.from_numpy(int4_blocks(flat.numpy(), length, grid.positive)[1])[..., None]
+        scales = scales.bfloat16().float() if grid.bfloat16 else scales
+    rounded = (blocks / scales).round().clamp(grid.low, grid.high) * scales
+    return rounded.flatten(1)[:, : flat.shape[1]].reshape(weight.shape)

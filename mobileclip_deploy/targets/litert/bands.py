@@ -106,7 +106,9 @@ class _Dealer:
         for index, (first, step, rows) in enumerate(BANDS):
             source, padding, mark = whole.source, SAME, f"_rows_{index}"
             if whole.stride > 1:
-                source, padding = self._made(whole.result, f"{mark}_padded", self._padded(whole, HALF - first)), VALID
+                _, height, width, channels = (int(size) for size in self._tensors[whole.source].shape)
+                padded = [1, height + 2 * (HALF - first), width + 2 * HALF, channels]
+                source, padding = self._made(whole.result, f"{mark}_padded", padded), VALID
                 sides = self._constant(b"padding_%d" % (HALF - first), _padding(HALF - first))
                 yield self._editor.operator("PAD", [whole.source, sides], source, self._schema.PadOptionsT())
             options = self._schema.DepthwiseConv2DOptionsT(padding=padding, depthMultiplier=1, dilationHFactor=step)
@@ -142,10 +144,6 @@ class _Dealer:
         shape = np.asarray(self._tensors[result].shape, np.int32)
         sizes = self._constant(b"shape_" + b"_".join(b"%d" % size for size in shape), shape)
         return self._editor.operator("RESHAPE", [source, sizes], result, self._schema.ReshapeOptionsT(newShape=shape))
-
-    def _padded(self, whole: _Convolution, rows: int) -> list[int]:
-        _, height, width, channels = (int(size) for size in self._tensors[whole.source].shape)
-        return [1, height + 2 * rows, width + 2 * HALF, channels]
 
     def _made(self, result: int, mark: str, shape: list[int]) -> int:
         """Returns the index of a new intermediate tensor of a result; both names begin alike."""

@@ -15,7 +15,6 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -180,12 +179,10 @@ def extremes(artifact: OpenedModel, inputs: npt.NDArray[np.generic]) -> tuple[Ex
         for mean in means:
             source, axes = computed.get(mean.inputs[0]), model.tensors[mean.inputs[1]].values
             if source is not None and axes is not None:
-                sums.append((_sum(source, axes), layer_name(model.tensors[mean.outputs[0]].name)))
+                dimensions = tuple(int(axis) for axis in axes.reshape(-1))
+                largest = float(np.abs(source).sum(axis=dimensions, dtype=np.float64).max())
+                sums.append((largest, layer_name(model.tensors[mean.outputs[0]].name)))
     return Extreme(*max(values)), Extreme(*max(sums)) if sums else None
-
-
-def _sum(values: npt.NDArray[np.float32], axes: npt.NDArray[Any]) -> float:
-    return float(np.abs(values).sum(axis=tuple(int(axis) for axis in axes.reshape(-1)), dtype=np.float64).max())
 
 
 SOURCE = {"LiteRT's GPU accelerator": "https://ai.google.dev/edge/litert/next/gpu"}

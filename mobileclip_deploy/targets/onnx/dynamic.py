@@ -39,7 +39,9 @@ def weight_grids(model: onnx.ModelProto) -> dict[str, Grid]:
             names.append(scales.get(node.output[0], ""))
         for place, scale, point, along in places:
             axis = 0 if settings.get("transB") else settings.get("axis", along)
-            weight = _looked_up(names[place], makers)
+            maker, weight = makers.get(names[place]), names[place]
+            if maker is not None and maker.op_type == "Gather":  # rows of a table
+                weight = maker.input[0]
             if weight in stored and names[scale] in stored:
                 steps = numpy_helper.to_array(stored[names[scale]]).astype(np.float32)
                 zero = numpy_helper.to_array(stored[names[point]]) if names[point] in stored else np.zeros_like(steps)
@@ -69,12 +71,6 @@ def _scaled(
     if node.op_type != "Mul" or made.keys() != {"Cast", "Mul"}:
         return None
     return made["Cast"].input[0], next((name for name in made["Mul"].input if name in stored), "")
-
-
-def _looked_up(name: str, makers: dict[str, onnx.NodeProto]) -> str:
-    """Returns the table whose rows are a value, or else the value."""
-    maker = makers.get(name)
-    return maker.input[0] if maker is not None and maker.op_type == "Gather" else name
 
 
 def _grid(tensor: onnx.TensorProto, scale: Array, zero: Array, axis: int, block: int | None) -> Grid | None:

@@ -12,7 +12,7 @@ from mobileclip_deploy.errors import ExportError, InvalidInput, first_sentence
 from mobileclip_deploy.targets.artifact import Attached
 from mobileclip_deploy.targets.flatbuffer import root
 from mobileclip_deploy.targets.graph import Graph, first_difference
-from mobileclip_deploy.targets.int8_sums import session_options
+from mobileclip_deploy.targets.onnx.int8_sums import session_options
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.values import Expected

@@ -18,7 +18,7 @@ import onnxruntime
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.errors import reraising, wrapping_runtime_errors
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, Work, by_work
-from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
+from mobileclip_deploy.targets.onnx.int8_sums import as_run, exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo, as_bytes, require_shape
 
 

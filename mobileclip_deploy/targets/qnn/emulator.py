@@ -205,7 +205,11 @@ def emulated(
         RuntimeFailed: the model was refused, or the emulator crashed, or did not answer in time.
     """
     require_emulator()
-    _require_range(inputs, port)
+    # In float16, pixels of 0 ... 255 overflow in the tower, and the output is finite, plausible and wrong.
+    if port.dtype == "float32" and len(inputs) and not (inputs.min() >= 0 and inputs.max() <= 1):
+        raise InvalidInput(
+            "pixels are not in [0, 1]; divide bytes by 255: out of range an NPU gives plausible but wrong results"
+        )
     with temporary_folder() as folder:
         input_file, answers = folder / "inputs.npy", folder / "answers.npz"
         np.save(input_file, inputs.astype(port.dtype))
@@ -214,12 +218,3 @@ def emulated(
             raise RuntimeFailed(f"Qualcomm's emulator {ended} ({model.name})")
         with np.load(answers) as arrays:
             return {name: arrays[name].astype(np.float32) for name in arrays}
-
-
-def _require_range(inputs: npt.NDArray[Any], port: TensorInfo) -> None:
-    """Refuses pixels outside of [0, 1]. In float16, pixels of 0 ... 255 overflow in the tower, and the output is
-    finite, plausible and wrong."""
-    if port.dtype == "float32" and len(inputs) and not (inputs.min() >= 0 and inputs.max() <= 1):
-        raise InvalidInput(
-            "pixels are not in [0, 1]; divide bytes by 255: out of range an NPU gives plausible but wrong results"
-        )

@@ -167,7 +167,8 @@ class QnnArtifact(OnnxArtifact):
 
     def runner(self) -> Runner:
         """Loads the first chip's binary on the emulator; for a float32 twin, which no NPU computes, ONNX Runtime."""
-        return super().runner() if self._is_twin else self._on(self.contexts[0].chip)
+        is_twin = self._told.get("precision") == "fp32"
+        return super().runner() if is_twin else self._on(self.contexts[0].chip)
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """Yields loaders of every chip's binaries on the emulator."""
@@ -201,10 +202,6 @@ class QnnArtifact(OnnxArtifact):
     @property
     def _told(self) -> dict[str, str]:
         return {entry.key: entry.value for entry in self.model.metadata_props}
-
-    @property
-    def _is_twin(self) -> bool:
-        return self._told.get("precision") == "fp32"
 
     @property
     def _tokens(self) -> int:

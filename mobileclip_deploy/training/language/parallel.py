@@ -92,7 +92,8 @@ def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filt
         UsageError: no language, the same twice, or English among them.
         DependencyMissing: a .parquet without pyarrow.
     """
-    _check_languages(languages)
+    if not languages or len(set(languages)) < len(languages) or ENGLISH in languages:
+        raise UsageError("`languages` are codes of languages besides English, each once, such as 'de,fr'")
     filters = filters or Filters()
     left_out: Counter[str] = Counter()
     english: dict[str, int] = {}
@@ -200,11 +201,6 @@ def _kept(given: object, language: str, filters: Filters, left_out: Counter[str]
     else:
         return text
     return None
-
-
-def _check_languages(languages: Sequence[str]) -> None:
-    if not languages or len(set(languages)) < len(languages) or ENGLISH in languages:
-        raise UsageError("`languages` are codes of languages besides English, each once, such as 'de,fr'")
 
 
 def _check_found(found: Parallel, files: Sequence[Path], languages: Sequence[str], known: set[str]) -> None:

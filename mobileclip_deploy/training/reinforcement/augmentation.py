@@ -67,7 +67,9 @@ def transform(crops: Tensor, parameters: Tensor) -> Tensor:
     matrix = torch.cat((rows.T.reshape(-1, 2, 2), torch.zeros(len(pixels), 2, 1)), dim=2)
     grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    coloured = (_colours(columns) @ pixels.flatten(2) + _offsets(columns)).clamp(0, 1).reshape(pixels.shape)
+    # Brightness, and contrast, which turns about mid-grey, [N, 1, 1].
+    offsets = (columns["brightness"] + 0.5 * (1 - columns["contrast"]))[:, None, None]
+    coloured = (_colours(columns) @ pixels.flatten(2) + offsets).clamp(0, 1).reshape(pixels.shape)
     return coloured.contiguous(memory_format=torch.channels_last)
 
 
@@ -85,8 +87,3 @@ def _colours(columns: dict[str, Tensor]) -> Tensor:
     saturation = columns["saturation"][:, None, None]
     matrix = saturation * rotation + (1 - saturation) * torch.tensor(GREY).expand(3, 3)
     return matrix * columns["contrast"][:, None, None]
-
-
-def _offsets(columns: dict[str, Tensor]) -> Tensor:
-    """Returns the offsets of the colours [N, 1, 1]: brightness, and contrast, which turns about mid-grey."""
-    return (columns["brightness"] + 0.5 * (1 - columns["contrast"]))[:, None, None]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
-from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.bundle.opening import bundles_in
 from mobileclip_deploy.base.files import StrPath, artifact_bytes, check_there
 from mobileclip_deploy.base.files.names import INDEX_SUFFIX
@@ -27,7 +27,6 @@ from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.parity.report import outcome
 from mobileclip_deploy.targets import Target, installed_target, target_of
-from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.audit.opening import OpenedFile, Port, foreign_target
 
@@ -172,7 +171,14 @@ def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = s
     if path.suffix == INDEX_SUFFIX:
         raise InvalidInput(f"{path} is an index of embeddings; query it with `mobileclip-deploy search`")
     if path.is_dir() and (weights := checkpoint_file(path)) == path:
-        return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
+        if (path / MANIFEST).is_file():
+            return _bundle(Bundle.open(path))
+        if bundles := bundles_in(path):
+            return FolderInspection(bundles=tuple(map(_listed, bundles)))
+        raise InvalidInput(
+            f"{path} is a folder, but neither a bundle (it has no {MANIFEST}) nor an artifact nor a folder of bundles; "
+            "give one of them, or a checkpoint"
+        )
     return _checkpoint(weights if path.is_dir() else path, variant)
 
 
@@ -246,6 +252,19 @@ def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspect
 
 def _bundle(bundle: Bundle) -> BundleInspection:
     manifest, target = bundle.manifest, installed_target(bundle.manifest.target)
+    towers: dict[TowerName, TowerInspection] = {}
+    for tower, entry in manifest.towers.items():
+        artifact = target.open(bundle.artifact(tower), entry.function)
+        # The manifest lists them, which `verify` checks: to read a file takes packages that running it does not.
+        operators = (entry.contents or {}).get("operators") or artifact.operators
+        towers[tower] = TowerInspection(
+            file=entry.file,
+            function=entry.function,
+            precision=entry.precision,
+            bytes=entry.bytes,
+            operators=sum(operators.values()),
+            facts=artifact.facts or None,
+        )
     return BundleInspection(
         variant=manifest.variant,
         target=manifest.target,
@@ -253,37 +272,11 @@ def _bundle(bundle: Bundle) -> BundleInspection:
         checkpoint=manifest.checkpoint.file,
         licence=manifest.checkpoint.licence,
         uses=None if manifest.licence is None else manifest.licence.uses(),
-        towers={
-            tower: _tower(entry, target.open(bundle.artifact(tower), entry.function))
-            for tower, entry in manifest.towers.items()
-        },
+        towers=towers,
         labels=None if manifest.classifier is None else len(manifest.classifier.labels),
         parity=outcome(bundle.parity),
         environment=manifest.environment,
     )
-
-
-def _tower(entry: TowerEntry, artifact: Artifact) -> TowerInspection:
-    # The manifest lists them, which `verify` checks: to read a file takes packages that running it does not.
-    operators = (entry.contents or {}).get("operators") or artifact.operators
-    return TowerInspection(
-        file=entry.file,
-        function=entry.function,
-        precision=entry.precision,
-        bytes=entry.bytes,
-        operators=sum(operators.values()),
-        facts=artifact.facts or None,
-    )
-
-
-def _folder(path: Path) -> FolderInspection:
-    bundles = bundles_in(path)
-    if not bundles:
-        raise InvalidInput(
-            f"{path} is a folder, but neither a bundle (it has no {MANIFEST}) nor an artifact nor a folder of bundles; "
-            "give one of them, or a checkpoint"
-        )
-    return FolderInspection(bundles=tuple(map(_listed, bundles)))
 
 
 def _listed(path: Path) -> ListedBundle:

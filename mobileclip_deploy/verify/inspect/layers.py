@@ -33,8 +33,14 @@ def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[
         UsageError: the target has no compiled place whose layers can be read here.
         InvalidInput, NotRun, RuntimeFailed: a bundle is damaged, or cannot be compiled or run here.
     """
-    comparisons = []
-    for bundle, target in [_opened(path) for path in paths]:  # refuses all bad bundles before the slow part
+    comparisons, opened = [], list[tuple[Bundle, Target]]()
+    for path in paths:  # refuses all bad bundles before the slow part
+        bundle = Bundle.open(path)
+        target = restored_target(bundle.manifest.target, bundle.manifest.options)
+        if "npu" not in target.capabilities.places.compiled:
+            raise _untold(bundle, target)
+        opened.append((bundle, target))
+    for bundle, target in opened:
         inputs = Reference.read(bundle.golden).inputs
         for tower, entry in bundle.manifest.towers.items():
             progress(f"{bundle.path.name}: {tower} tower, layer by layer")
@@ -44,14 +50,6 @@ def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[
                 raise _untold(bundle, target)
             comparisons.append(LayerComparison(bundle.path.name, tower, layers))
     return tuple(comparisons)
-
-
-def _opened(path: Path) -> tuple[Bundle, Target]:
-    bundle = Bundle.open(path)
-    target = restored_target(bundle.manifest.target, bundle.manifest.options)
-    if "npu" not in target.capabilities.places.compiled:
-        raise _untold(bundle, target)
-    return bundle, target
 
 
 def _untold(bundle: Bundle, target: Target) -> UsageError:

@@ -26,8 +26,8 @@ from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
+from mobileclip_deploy.targets.grids.encode import to_nearest
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.targets.grids.nearest import to_nearest
 from mobileclip_deploy.verify.instruments.matching import Matched, shown_outputs
 
 REACH = {"integers": 6.0, "table": 8.0}

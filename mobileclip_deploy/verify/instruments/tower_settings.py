@@ -87,7 +87,8 @@ def graph_settings(graph: Graph) -> Settings:
         for text in (str(value) for name, value in node.settings.items() if name == "composite_decl"):
             settings.epsilons += [float(item) for item in re.findall(r"\beps = ([-+.\dEe]+)", text)]
         if kind.removeprefix("xnn") in BOUNDS or kind.endswith(("minimum", "maximum")):
-            settings.bounds.update(_numbers(node))
+            settings.bounds.update(scalar for _, value in node.inputs for scalar in _values(value))
+            settings.bounds.update(_doubles(node))
         if kind in EQUALS and any(_is_input(view, value) for _, value in node.inputs):
             settings.compared.update(_integers(node))
         if kind.endswith("gelu"):
@@ -110,7 +111,8 @@ def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> st
     alike = len(ours) == len(theirs)
     for index, epsilon in enumerate(ours):
         if not any(_same(epsilon, expected) for expected in (theirs[index : index + 1] if alike else theirs)):
-            return f"a norm has the epsilon {epsilon:.3g}, the checkpoint has {_listed(theirs)}"
+            listed = ", ".join(f"{value:.3g}" for value in dict.fromkeys(theirs)) or "none"
+            return f"a norm has the epsilon {epsilon:.3g}, the checkpoint has {listed}"
     if graph.approximate and not tower.approximate:
         return "a GELU is computed by tanh, unlike the checkpoint's"
     if pictures:
@@ -164,10 +166,6 @@ def _single(node: Node) -> list[float]:
     return [scalar for value in alone for scalar in _values(value)] + list(_doubles(node))
 
 
-def _numbers(node: Node) -> list[float]:
-    return [scalar for _, value in node.inputs for scalar in _values(value)] + list(_doubles(node))
-
-
 def _values(value: object) -> list[float]:
     if not isinstance(value, Constant) or value.values.dtype.kind != "f" or not value.values.size:
         return []
@@ -205,7 +203,3 @@ def _ranged(node: Node) -> list[float]:
 
 def _same(a: float, b: float) -> bool:
     return abs(a - b) <= max(ROUNDED * max(abs(a), abs(b)), HALF_STEP if b else 0.0)
-
-
-def _listed(values: list[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in dict.fromkeys(values)) or "none"

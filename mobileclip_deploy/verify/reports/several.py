@@ -229,7 +229,8 @@ def worst(results: Sequence[Verified | Refused]) -> MobileClipDeployError | None
     or undecided (4)."""
     if len(results) == 1:
         return results[0].failure
-    failures = [(_name(result), result.failure) for result in results if result.failure is not None]
+    names = (result.path.name if isinstance(result, Refused) else result.report.bundle for result in results)
+    failures = [(name, each.failure) for name, each in zip(names, results, strict=True) if each.failure is not None]
     if not failures:
         return None
     first = min((why for _, why in failures), key=severity)
@@ -268,7 +269,3 @@ def _suite(result: Verified | Refused) -> ElementTree.Element:
     case = ElementTree.SubElement(suite, "testcase", classname=result.path.name, name="opened")
     ElementTree.SubElement(case, "error", message=result.failure.line)
     return suite
-
-
-def _name(result: Verified | Refused) -> str:
-    return result.path.name if isinstance(result, Refused) else result.report.bundle

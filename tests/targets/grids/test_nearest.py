@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels
+from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, to_nearest
 from mobileclip_deploy.targets.grids.grid import Grid, integers
-from mobileclip_deploy.targets.grids.nearest import to_nearest
 
 
 def weight(*shape: int) -> torch.Tensor:

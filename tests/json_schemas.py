@@ -1,6 +1,6 @@
-"""Types of the --json documents of each command, and their published JSON Schemas.
+"""Writes docs/schemas/: the JSON Schemas of the --json documents of every command, and of jobs and results.
 
-python -m mobileclip_deploy.cli.schemas docs/schemas
+python tests/json_schemas.py
 
 A document may gain keys within a `schema_version`, and loses none.
 """
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_origin, get_type_hints
 
@@ -22,8 +20,13 @@ from pydantic_core.core_schema import DataclassSchema, FloatSchema
 from mobileclip_deploy.artifacts.bundle import Manifest
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.layouts import Layout
-from mobileclip_deploy.base.error_document import RowError
-from mobileclip_deploy.cli.commands import entries, find
+from mobileclip_deploy.base.files.names import RowError
+from mobileclip_deploy.benchmark.doctor import Diagnosis
+from mobileclip_deploy.benchmark.driver import Listing
+from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.result import Result, Run
+from mobileclip_deploy.benchmark.suite.measuring import SuiteResult
+from mobileclip_deploy.benchmark.sweep.result import SweepResult
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.network.checkpoints.convert import Conversion
@@ -31,7 +34,14 @@ from mobileclip_deploy.network.folding import FoldReport
 from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.report import Unproven
+from mobileclip_deploy.search.bridging import BridgeResult
+from mobileclip_deploy.search.embedding_files import EmbeddingFile
+from mobileclip_deploy.search.library import IndexFile
+from mobileclip_deploy.search.searching import SearchResult
 from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.training.language.distilling import DistilledTower
+from mobileclip_deploy.training.reinforcement.index import ShardIndex
+from mobileclip_deploy.training.trainer.running import Trained
 from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport
 from mobileclip_deploy.verify.audit.report import ForeignReport
 from mobileclip_deploy.verify.inspect import inspection as kinds
@@ -40,6 +50,8 @@ from mobileclip_deploy.verify.inspect.linting import Comparison as LintCompariso
 from mobileclip_deploy.verify.inspect.linting import LintReport, Share
 from mobileclip_deploy.verify.reports.comparison import Comparison
 from mobileclip_deploy.verify.reports.explanation import Explanation
+
+SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 
 
 def widened(name: str, base: type, text: str, without: tuple[str, ...] = (), every: bool = False, **added: Any) -> Any:
@@ -162,6 +174,66 @@ class ClassifiedDocument(BaseModel):
     skipped: str | None = None
 
 
+ReinforcedDocument = widened(
+    "ReinforcedDocument",
+    ShardIndex,
+    "The dataset at `output`, with its index; shards `made` now, and those `kept` from an earlier run.",
+    without=("shards",),
+    every=True,
+    format=str,
+    version=int,
+    dtype=str,
+    output=str,
+    made=int,
+    kept=int,
+)
+TextTowerDocument = widened(
+    "TextTowerDocument",
+    DistilledTower,
+    "Result of `train --text-tower`. `output`: the checkpoint. `log`: held-out recall by language. `pairs`: number of "
+    "learned pairs, by language; `left_out`: texts, by reason. `vocabulary`: its tokens.",
+    without=("weights",),
+    output=str,
+)
+TrainedDocument = widened(
+    "TrainedDocument",
+    Trained,
+    "`output`: the trained weights. `resumed_at`: step at which the training resumed, 0 from the start. `left_out`: "
+    "samples left out of published shards, null for other data.",
+    without=("folder", "weights"),
+    output=str,
+)
+DoctorDocument = widened(
+    "DoctorDocument",
+    Diagnosis,
+    "What is installed. `complete`: all required packages are installed.",
+    complete=bool,
+)
+
+
+class ReportDocument(BaseModel):
+    """The files that were written, and what speaks against each run, by its id."""
+
+    outputs: tuple[str, ...]
+    runs: dict[str, tuple[str, ...]]
+
+
+class DemoDocument(BaseModel):
+    """Address of the page while it is served, and with --static the folder where it was written."""
+
+    address: str | None
+    folder: str | None
+
+
+class PublishDocument(BaseModel):
+    """Repository or folder, its commit and lock if something was uploaded, and the state of each file before it."""
+
+    repository: str
+    commit: str | None
+    lock: str | None
+    files: dict[str, Literal["new", "changed", "same", "removed"]]
+
+
 class ErrorDocument(BaseModel):
     """The last line of stderr if the exit code is not 0."""
 
@@ -178,13 +250,25 @@ DOCUMENTS: dict[str, Any] = {
     "verify": VerifiedDocument | VerifiedBundlesDocument,
     "audit": AuditedFileDocument | EmbeddingsReport,
     "lint": LintDocument,
-    "evaluate": EvaluationResult,
+    "evaluate": EvaluationResult | SuiteResult,
     "compare": Comparison | LayersDocument,
     "classify": list[ClassifiedDocument],
+    "embed": EmbeddingFile | IndexFile,
+    "search": SearchResult,
+    "bridge": BridgeResult,
+    "reinforce": ReinforcedDocument,
+    "train": TrainedDocument | TextTowerDocument,
+    "sweep": SweepResult,
+    "devices": list[Listing],
+    "report": ReportDocument,
+    "doctor": DoctorDocument,
+    "demo": DemoDocument,
+    "publish": PublishDocument,
     "error": ErrorDocument,
 }
-"""Documents by command. A wing adds its own by the entry point `<wing>.documents`: `DOCUMENTS` in its
-`commands/documents.py`."""
+"""Documents by command. `benchmark` prints the file that it writes."""
+FILES: dict[str, type[BaseModel]] = {"benchmark-job": Job, "benchmark-run": Run, "benchmark-result": Result}
+"""Files of the benchmark."""
 
 
 class _Schema(GenerateJsonSchema):
@@ -209,31 +293,12 @@ def _open(schema: Any) -> Any:
     return [_open(item) for item in schema] if isinstance(schema, list) else schema
 
 
-@cache
-def all_documents() -> dict[str, Any]:
-    """Returns documents by command: the core's and those of the installed wings."""
-    documents = dict(DOCUMENTS)
-    for wing in _wings():
-        for command, document in wing.DOCUMENTS.items():
-            documents[command] = documents[command] | document if command in documents else document
-    return documents
-
-
-def _wings() -> list[Any]:
-    """Returns the modules with the documents of the wings' commands."""
-    modules = [find(name) for name in sorted(entries()) if name.endswith(".documents")]
-    return [module for module in modules if module is not None]
-
-
 def published() -> dict[str, str]:
-    """Returns file name -> JSON Schema (2020-12), of every document of the command line, of wings and of layouts."""
-    core_files = {f"{name}.json": _text(name, document) for name, document in all_documents().items()}
-    core_files["layout-file.json"] = _text("layout-file", Layout)
-    return {
-        name: text
-        for files in (core_files, *(getattr(wing, "files", dict)() for wing in _wings()))
-        for name, text in files.items()
-    }
+    """Returns file name -> JSON Schema (2020-12), of every document of the command line, of layouts and of files."""
+    texts = {name: _text(name, document) for name, document in DOCUMENTS.items()}
+    texts["layout-file"] = _text("layout-file", Layout)
+    texts |= {name: _printed(model.model_json_schema()) for name, model in FILES.items()}
+    return {f"{name}.json": text for name, text in texts.items()}
 
 
 def _text(name: str, document: Any) -> str:
@@ -244,8 +309,12 @@ def _text(name: str, document: Any) -> str:
         top["required"] = sorted({*top.get("required", ()), "schema_version"}, key=list(top["properties"]).index)
     titles = {"error": "mobileclip-deploy: an error", "layout-file": "mobileclip-deploy: a layout"}
     title = titles.get(name, f"mobileclip-deploy {name} --json")
+    return _printed(schema | {"title": title})
+
+
+def _printed(schema: dict[str, Any]) -> str:
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return json.dumps(head | schema | {"title": title}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(head | schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def _tops(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -259,7 +328,5 @@ def _tops(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    target.mkdir(parents=True, exist_ok=True)
     for file, schema in published().items():
-        (target / file).write_text(schema, encoding="utf-8")
+        (SCHEMAS / file).write_text(schema, encoding="utf-8")

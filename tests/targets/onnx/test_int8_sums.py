@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mobileclip_deploy.targets.int8_sums import LARGEST, SIDE, exact_int8, product
+from mobileclip_deploy.targets.onnx.int8_sums import LARGEST, SIDE, exact_int8, product
 from mobileclip_deploy.targets.onnx.runner import open_session
 
 OPTION = "session.x64quantprecision"
