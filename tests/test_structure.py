@@ -15,28 +15,28 @@ from mobileclip_deploy.network.model.variants import models_dir
 ROOT = Path(__file__).parents[1]
 # These only fall: a commit that raises one lowers another by as much.
 MOST_ROOMS, MOST_ARROWS = 17, 85
-MOST_CORE_LINES = 40_052
+MOST_CORE_LINES = 40_000
 MOST_CIRCLES = 0
 MOST_PACKAGE_LINES = 76_500
 """Lines of the package; each room has its share of what is free."""
 MOST_LINES = {
-    "targets": 20_635,
-    "benchmark": 11_389,
+    "targets": 20_520,
+    "benchmark": 11_210,
     "network": 7_271,
     "training": 5_541,
     "verify": 8_525,
-    "cli": 3_596,
+    "cli": 3_290,
     "search": 2_541,
-    "base": 2_643,
+    "base": 2_740,
     "artifacts": 2_834,
     "export": 2_227,
     "evaluation": 2_355,
-    "pictures": 1_298,
+    "pictures": 1_570,
     "parity": 1_027,
     "rounding": 1_042,
     "spaces": 1_765,
     "web": 910,
-    "package": 499,
+    "package": 530,
     "testing": 414,
 }
 """Lines of each room; `package` has the files outside of rooms."""
