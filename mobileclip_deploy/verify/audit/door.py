@@ -24,6 +24,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.pictures.text_files import read_texts
+from mobileclip_deploy.verify.audit.batches import ROWS
 from mobileclip_deploy.verify.audit.conventions import TextConvention, conventions_of, roles_of
 from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport, listed_images, place_of, verify_embeddings
 from mobileclip_deploy.verify.audit.embeddings_file import SUFFIXES
@@ -158,14 +159,17 @@ def _check_models(paths: Sequence[Path], names: StrPath | None = None) -> None:
 
 
 def _sampled(model: MobileCLIP, images: Path | None = None, texts: Path | None = None) -> Inputs:
-    """Returns the inputs to compare a model on. The first text is a long one, which needs late positions."""
+    """Returns the inputs to compare a model on, at least a batch. The first text is a long one, which needs late
+    positions."""
     lines: list[str] = []
     if model.variant.text is not None:
         usual = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12]
         longest = max((text for text in prompts() if len(text.split()) < LONG), key=len)
-        lines = [longest, *(usual if texts is None else read_texts(texts))[: TEXTS - 1]]
-    pictures = image_paths() if images is None else [Path(file) for file in listed_images(images)]
-    return sample_inputs(model, pictures[:PICTURES], lines)
+        own = [] if texts is None else read_texts(texts)[: TEXTS - 1]
+        lines = [longest, *own, *usual[: (TEXTS - 1 if texts is None else max(0, ROWS - len(own)))]]
+    pictures = [] if images is None else [Path(file) for file in listed_images(images)][:PICTURES]
+    pictures += image_paths()[: (PICTURES if images is None else max(0, ROWS - len(pictures)))]
+    return sample_inputs(model, pictures, lines)
 
 
 def _report(

@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from command_line import run
+from verify.audit.faults import IMAGE_ROWS, TEXT_ROWS
 
 CAUSES = {
     "branch: scale": "branch:scale-branch",
@@ -50,6 +51,8 @@ CAUSES = {
     "positions left out": "positions-missing",
     "positions cut after 32": "positions-cut",
     "last LayerNorm left out": "final-norm-missing",
+    "batch of one baked in": "batch-of-one",
+    **dict.fromkeys({*IMAGE_ROWS, *TEXT_ROWS} - {"batch of one baked in"}, "batch-rows"),
 }
 """Fault -> identifier of its cause. Others may be named in any words that share one with the fault's name."""
 NO_FAULT = {("executorch-xnnpack", "text: GELU tanh"), ("executorch-xnnpack", "image: GELU tanh")}
