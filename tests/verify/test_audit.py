@@ -50,7 +50,7 @@ class Joint(nn.Module):
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = F.normalize(self.model.encode_image(pixels))
         text = F.normalize(self.model.encode_text(ids * mask))
-        return 100 * image @ text.T, text, image
+        return self.model.logit_factor * image @ text.T, text, image
 
 
 def same(x: Any) -> Any:

@@ -1,9 +1,9 @@
-"""`audit` of other tools' files: every row of a batch. The files are functions of this process."""
+"""`audit` of other tools' files: rows of a batch, and outputs by their names. Files are functions here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.targets.foreign_file import StoredConstant
+from mobileclip_deploy.verify.audit.conventions import Roles, conventions_of
 from mobileclip_deploy.verify.audit.door import _towers
 from mobileclip_deploy.verify.audit.opening import Port
+from mobileclip_deploy.verify.audit.outputs import logit_mistakes, name_mistake
 from mobileclip_deploy.verify.audit.report import ForeignTower
+from mobileclip_deploy.verify.audit.tower_search import TowerSearch
 
 Compute = Callable[..., Any]
 
@@ -128,3 +131,64 @@ def test_right_rows_are_the_same(
     model: Any, inputs: Any, tower: str, batch: int, compute: Callable[[Any, Tensor], Tensor]
 ) -> None:
     assert audited(model, inputs, tower, batch, lambda x: compute(model, x)).verdict == "same"
+
+
+NAMES = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
+
+
+@pytest.fixture(scope="module")
+def joint(model: Any, inputs: Any) -> Any:
+    """A file with both towers, and the search for each."""
+
+    def compute(pixels: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+        image, text = model.image(pixels), model.text(ids)
+        logits = model.logit_factor * F.normalize(image) @ F.normalize(text).T
+        return logits, logits.T, text, image
+
+    ports = [port("image", 0), port("text", 0)]
+    file: Any = Function(model, ports, [Port(name=name, dtype="float32", shape=(0, 0)) for name in NAMES], compute)
+    conventions = {tower: each[:1] for tower, each in conventions_of(Roles(0, 1), ports, model.variant).items()}
+    usual = {tower: each[0] for tower, each in conventions.items()}
+    towers = {
+        tower: TowerSearch(file, Roles(0, 1), usual, model, tower, inputs, each, silent)
+        for tower, each in conventions.items()
+    }
+    return {tower: (search, search.search()) for tower, search in towers.items()}
+
+
+def with_outputs(joint: Any, change: Callable[..., Any], names: Sequence[str] = NAMES) -> Any:
+    def changed(search: Any) -> Any:
+        outputs = [Port(name=name, dtype="float32", shape=(0, 0)) for name in names]
+        compute = lambda *values: change(*search.file.compute(*values))  # noqa: E731
+        return replace(search, file=replace(search.file, outputs=outputs, compute=compute))
+
+    return {tower: (changed(search), match) for tower, (search, match) in joint.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda i, t, *embeds: (i / 43.19069 * 3.7656, t, *embeds), {"image": "logit-scale"}),
+        (lambda i, t, *embeds: (2 * i, 2 * t, *embeds), {"image": "logit-scale", "text": "logit-scale"}),
+        (lambda i, t, *embeds: (i.softmax(1), t, *embeds), {"image": "logits"}),
+        (lambda i, t, text, image: (image @ text.T, t, text, image), {"image": "logits"}),
+        (lambda i, t, *embeds: (t, i, *embeds), {"image": "logits-transposed", "text": "logits-transposed"}),
+        (lambda i, t, *embeds: (i, t.clamp(min=0), *embeds), {"text": "logits"}),
+        (lambda i, t, text, image: (i, t, F.normalize(text), 3 * image), {}),
+    ],
+)
+def test_a_mistake_of_logits_is_named(joint: Any, change: Callable[..., Any], cause: dict[str, str]) -> None:
+    found = logit_mistakes(with_outputs(joint, change), "fp32")
+    assert {tower: mistake.name for tower, mistake in found.items()} == cause
+
+
+def test_an_output_is_the_embedding_of_its_name(joint: Any) -> None:
+    for names, cause in (
+        (NAMES, None),
+        (("logits", "", "image_embeds", "text_embeds"), "output-name"),
+        (("image_embeds", "text_embeds", "", ""), "output-name"),
+        (("", "", "output", "output2"), None),
+    ):
+        for search, match in with_outputs(joint, lambda *each: each, names).values():
+            mistake = name_mistake(search, match, 1e-4)
+            assert (mistake and mistake.name) == cause

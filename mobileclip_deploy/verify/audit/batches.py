@@ -51,9 +51,9 @@ def batch_mistake(search: TowerSearch, match: Trial, bound: float) -> BatchMista
 
 def _together(search: TowerSearch, match: Trial, indices: Array) -> Array | None:
     """Returns the rows of a batch. None if the runtime refuses it, next to one row of another tower or as many."""
-    for others in (1, len(indices)):
+    for others in ([0], [0] * len(indices)):
         try:
-            return search.together(match.form, indices, others)
+            return search.together(match.form[0], indices.tolist(), others)[match.form[1]]
         except Stopped:
             raise
         except RuntimeFailed:

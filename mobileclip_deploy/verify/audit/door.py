@@ -29,9 +29,11 @@ from mobileclip_deploy.verify.audit.conventions import TextConvention, conventio
 from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport, listed_images, place_of, verify_embeddings
 from mobileclip_deploy.verify.audit.embeddings_file import SUFFIXES
 from mobileclip_deploy.verify.audit.opening import SECONDS, OpenedFile, foreign_target, readable_kinds, stopped
+from mobileclip_deploy.verify.audit.outputs import logit_mistakes, promises
 from mobileclip_deploy.verify.audit.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.audit.tower_search import TowerSearch
 from mobileclip_deploy.verify.audit.tower_verdict import OTHERWISE, judged
+from mobileclip_deploy.verify.audit.trials import Trial
 from mobileclip_deploy.verify.audit.weights import weight_evidence
 
 __all__ = ["EmbeddingsReport", "ForeignReport", "audit", "verify_file"]
@@ -178,6 +180,7 @@ def _report(
     began = time.monotonic()
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
+    others: list[str] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of float32 depend on their number, and one picture keeps no more busy
     try:
@@ -186,6 +189,8 @@ def _report(
             with contextlib.closing(OpenedFile(path, SECONDS if seconds is None else seconds)) as file:
                 engines[file.engine] = None
                 towers += _towers(file, source.model, inputs, timed)
+                known = {tower.output.name for tower in towers}
+                others += [port.name for port in file.outputs if port.name not in known and not promises(port.name)]
     finally:
         torch.set_num_threads(threads)
     if len({tower.tower for tower in towers}) < len(towers):
@@ -199,7 +204,10 @@ def _report(
         verdict=verdict,
         sentence=" ".join(map(sentence, towers)),
         towers=tuple(towers),
-        unknown=(UNSEEN,) if any(tower.tower == "image" for tower in towers) else (),
+        unknown=(
+            *((UNSEEN,) if any(tower.tower == "image" for tower in towers) else ()),
+            *((f"no other output is compared: {listed(others, 3)}",) if others else ()),
+        ),
         seconds=time.monotonic() - began,
     )
 
@@ -217,11 +225,19 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
     if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
         inputs = inputs.some("text", np.arange(1, len(inputs.ids)))
-    towers = []
+    towers: dict[TowerName, ForeignTower] = {}
+    searched: dict[TowerName, tuple[TowerSearch, Trial]] = {}
     for tower, tried in conventions.items():
-        search = TowerSearch(file, roles, usual, model, tower, inputs, tried, progress)
-        towers.append(judged(search, search.search(), constants, evidences))
-    return towers
+        search = TowerSearch(file, roles, dict(usual), model, tower, inputs, tried, progress)
+        searched[tower] = search, search.search()
+        towers[tower] = judged(*searched[tower], constants, evidences)
+        usual[tower] = searched[tower][1].form[0]
+    if len(towers) > 1 and all(each.verdict == "same" for each in towers.values()):
+        searched["image"][0].usual.update(usual)
+        for tower, mistake in logit_mistakes(searched, towers["image"].precision).items():
+            change = {"verdict": "defect", "cause": mistake.name, "cause_text": mistake.text}
+            towers[tower] = towers[tower].model_copy(update=change)
+    return list(towers.values())
 
 
 def sentence(tower: ForeignTower) -> str:

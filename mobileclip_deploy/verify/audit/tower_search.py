@@ -85,18 +85,18 @@ class TowerSearch:
         shape = self.file.inputs[index].shape
         return shape[0] if len(shape) == rank else 1
 
-    def together(self, form: tuple[Convention, int], indices: Array, others: int = 1) -> Array:
-        """Returns an output [N, ...] for inputs of the tower that run as one batch, next to a batch of another tower.
+    def together(self, convention: Convention, rows: Sequence[int], others: Sequence[int] = (0,)) -> list[Array]:
+        """Returns each output for a batch of the tower's inputs, by index, next to a batch of the other tower's.
 
         Raises:
             RuntimeFailed: the runtime refuses the batch.
         """
-        return self.file.call(self._fed(form[0], self.inputs.of(self.tower)[indices], others))[form[1]]
+        return self.file.call(self._fed(convention, self.inputs.of(self.tower)[list(rows)], others))
 
-    def _fed(self, convention: Convention, rows: Array, others: int = 1) -> list[Array]:
+    def _fed(self, convention: Convention, rows: Array, others: Sequence[int] = (0,)) -> list[Array]:
         values: dict[int | None, Array] = {}  # those of an absent input have the key None
         for tower, each in (self.usual | {self.tower: convention}).items():
-            some: Array = rows if tower == self.tower else self.inputs.of(tower)[[0] * others]
+            some: Array = rows if tower == self.tower else self.inputs.of(tower)[list(others)]
             if isinstance(each, ImageConvention):
                 values[self.roles.image] = each.values(some)
             else:

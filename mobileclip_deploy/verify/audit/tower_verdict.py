@@ -16,6 +16,7 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
 from mobileclip_deploy.verify.audit.batches import batch_mistake
 from mobileclip_deploy.verify.audit.conventions import Convention, ImageConvention
+from mobileclip_deploy.verify.audit.outputs import name_mistake
 from mobileclip_deploy.verify.audit.report import (
     ForeignTower,
     InputConvention,
@@ -85,6 +86,8 @@ def judged(
         verdict, cause, cause_text = "defect", mistake.name, mistake.of_file or mistake.text
     if verdict == "same" and (batch := batch_mistake(alone, alone_match, alone_bound)) is not None:
         verdict, cause, cause_text, clean = "defect", batch.name, batch.text, max(clean, batch.distance)
+    if verdict == "same" and (named := name_mistake(alone, alone_match, alone_bound)) is not None:
+        verdict, (cause, cause_text) = "defect", named
     if verdict == "differs" and evidence.share <= OTHER:
         verdict = "other weights" if evidence.same_architecture else "other network"
     elif verdict == "differs" and (size := match.rows.shape[1]) != (expected := match.ours.shape[1]):

@@ -252,6 +252,19 @@ IMAGE |= {name: with_rows("image", compute) for name, compute in IMAGE_ROWS.item
 TEXT |= {name: with_rows("text", compute) for name, compute in TEXT_ROWS.items()}
 
 
+Joint = tuple[Tensor, Tensor, Tensor, Tensor]
+JOINT: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Joint]] = {
+    "logit scale not exponentiated": lambda i, t, text, image: (i * 0.0872, t * 0.0872, text, image),
+    "logit scale doubled": lambda i, t, text, image: (i * 2, t * 2, text, image),
+    "logits after softmax": lambda i, t, text, image: (i.softmax(-1), t.softmax(-1), text, image),
+    "logits of raw embeddings": lambda i, t, text, image: (43.19 * image @ text.T, 43.19 * text @ image.T, text, image),
+    "logits_per_image and logits_per_text exchanged": lambda i, t, text, image: (t, i, text, image),
+    "names of image_embeds and text_embeds exchanged": lambda i, t, text, image: (i, t, image, text),
+    "text_embeds of the image": lambda i, t, text, image: (i, t, image * 1, image),
+}
+"""Name -> change of the outputs of a file with both towers: logits per image and per text, embeddings."""
+
+
 def replaced_small(root: nn.Module) -> None:
     block = next(of_kind(root, LargeKernelConv))
     assert isinstance(block, LargeKernelConv)
@@ -287,4 +300,4 @@ def pooled(model: MobileCLIP, choose: Callable[[Tensor], Tensor]) -> None:
     model.text = PooledText(model.text, choose)  # type: ignore[assignment]
 
 
-__all__ = ["IMAGE", "IMAGE_ROWS", "TEXT", "TEXT_ROWS", "Fault", "TransformerBlock"]
+__all__ = ["IMAGE", "IMAGE_ROWS", "JOINT", "TEXT", "TEXT_ROWS", "Fault", "TransformerBlock"]

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from verify.audit.faults import CLIP, IMAGE, IMAGE_ROWS, IMAGENET, TEXT, TEXT_ROWS
+from verify.audit.faults import CLIP, IMAGE, IMAGE_ROWS, IMAGENET, JOINT, TEXT, TEXT_ROWS
 
 from mobileclip_deploy import load_model
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -97,13 +97,13 @@ class JointFile(nn.Module):
     def __init__(self, model: MobileCLIP, how: Convention) -> None:
         super().__init__()
         self.image, self.text = ImageFile(model, how), TextFile(model, how)
-        self.factor = model.logit_factor
+        self.factor, self.outputs = model.logit_factor, getattr(model, "outputs", lambda *each: each)
 
     def forward(self, input_ids: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         image, text = self.image(pixel_values), self.text(input_ids)
         image_unit, text_unit = (x / x.norm(dim=-1, keepdim=True) for x in (image, text))
         logits = text_unit @ image_unit.T * self.factor
-        return logits.T, logits, text, image
+        return self.outputs(logits.T, logits, text, image)
 
 
 def given(x: Tensor, how: Convention) -> Tensor:
@@ -295,7 +295,11 @@ def faults_of(tower: str) -> dict[str, tuple[str, Callable[[MobileCLIP], None]]]
     """Fault -> tower, and the change."""
     towers = {"image": IMAGE, "text": TEXT}
     names = ("image", "text") if tower == "joint" else (tower,)
-    return {f"{name}: {fault}": (name, change) for name in names for fault, change in towers[name].items()}
+    faults = {f"{name}: {fault}": (name, change) for name in names for fault, change in towers[name].items()}
+    for fault, outputs in JOINT.items() if tower == "joint" else ():
+        name = "text" if fault.startswith("text") else "image"
+        faults[f"{name}: {fault}"] = (name, lambda m, outputs=outputs: object.__setattr__(m, "outputs", outputs))
+    return faults
 
 
 def main() -> None:
