@@ -50,7 +50,7 @@ class Joint(nn.Module):
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = F.normalize(self.model.encode_image(pixels))
         text = F.normalize(self.model.encode_text(ids * mask))
-        return 100 * image @ text.T, text, image
+        return self.model.logit_factor * image @ text.T, text, image
 
 
 def same(x: Any) -> Any:
@@ -238,7 +238,7 @@ def test_a_model_is_compared_on_pictures_and_texts_of_ones_own(model: Any, ids: 
     texts.write_text("a red car\na blue one\n", encoding="utf-8")
     report = mcd.audit(files, images=pictures, texts=texts)
     assert isinstance(report, mcd.ForeignReport)
-    assert [(tower.verdict, tower.inputs) for tower in report.towers] == [("same", 2), ("same", 3)]
+    assert [(tower.verdict, tower.inputs) for tower in report.towers] == [("same", 3), ("same", 4)]
 
 
 @pytest.mark.parametrize(

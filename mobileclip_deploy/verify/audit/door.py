@@ -24,13 +24,16 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.pictures.text_files import read_texts
+from mobileclip_deploy.verify.audit.batches import ROWS
 from mobileclip_deploy.verify.audit.conventions import TextConvention, conventions_of, roles_of
 from mobileclip_deploy.verify.audit.embeddings import EmbeddingsReport, listed_images, place_of, verify_embeddings
 from mobileclip_deploy.verify.audit.embeddings_file import SUFFIXES
 from mobileclip_deploy.verify.audit.opening import SECONDS, OpenedFile, foreign_target, readable_kinds, stopped
+from mobileclip_deploy.verify.audit.outputs import logit_mistakes, promises
 from mobileclip_deploy.verify.audit.report import WORST, ForeignReport, ForeignTower
 from mobileclip_deploy.verify.audit.tower_search import TowerSearch
 from mobileclip_deploy.verify.audit.tower_verdict import OTHERWISE, judged
+from mobileclip_deploy.verify.audit.trials import Trial
 from mobileclip_deploy.verify.audit.weights import weight_evidence
 
 __all__ = ["EmbeddingsReport", "ForeignReport", "audit", "verify_file"]
@@ -158,14 +161,17 @@ def _check_models(paths: Sequence[Path], names: StrPath | None = None) -> None:
 
 
 def _sampled(model: MobileCLIP, images: Path | None = None, texts: Path | None = None) -> Inputs:
-    """Returns the inputs to compare a model on. The first text is a long one, which needs late positions."""
+    """Returns the inputs to compare a model on, at least a batch. The first text is a long one, which needs late
+    positions."""
     lines: list[str] = []
     if model.variant.text is not None:
         usual = [prompt for prompt in prompts() if 2 < len(prompt.split()) < 12]
         longest = max((text for text in prompts() if len(text.split()) < LONG), key=len)
-        lines = [longest, *(usual if texts is None else read_texts(texts))[: TEXTS - 1]]
-    pictures = image_paths() if images is None else [Path(file) for file in listed_images(images)]
-    return sample_inputs(model, pictures[:PICTURES], lines)
+        own = [] if texts is None else read_texts(texts)[: TEXTS - 1]
+        lines = [longest, *own, *usual[: (TEXTS - 1 if texts is None else max(0, ROWS - len(own)))]]
+    pictures = [] if images is None else [Path(file) for file in listed_images(images)][:PICTURES]
+    pictures += image_paths()[: (PICTURES if images is None else max(0, ROWS - len(pictures)))]
+    return sample_inputs(model, pictures, lines)
 
 
 def _report(
@@ -174,6 +180,7 @@ def _report(
     began = time.monotonic()
     towers: list[ForeignTower] = []
     engines: dict[str, None] = {}
+    others: list[str] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums of float32 depend on their number, and one picture keeps no more busy
     try:
@@ -182,6 +189,8 @@ def _report(
             with contextlib.closing(OpenedFile(path, SECONDS if seconds is None else seconds)) as file:
                 engines[file.engine] = None
                 towers += _towers(file, source.model, inputs, timed)
+                known = {tower.output.name for tower in towers}
+                others += [port.name for port in file.outputs if port.name not in known and not promises(port.name)]
     finally:
         torch.set_num_threads(threads)
     if len({tower.tower for tower in towers}) < len(towers):
@@ -195,7 +204,10 @@ def _report(
         verdict=verdict,
         sentence=" ".join(map(sentence, towers)),
         towers=tuple(towers),
-        unknown=(UNSEEN,) if any(tower.tower == "image" for tower in towers) else (),
+        unknown=(
+            *((UNSEEN,) if any(tower.tower == "image" for tower in towers) else ()),
+            *((f"no other output is compared: {listed(others, 3)}",) if others else ()),
+        ),
         seconds=time.monotonic() - began,
     )
 
@@ -213,11 +225,19 @@ def _towers(file: OpenedFile, model: MobileCLIP, inputs: Inputs, progress: Progr
     lengths = {each.length for each in conventions.get("text", ()) if isinstance(each, TextConvention)}
     if lengths and max(lengths) < inputs.ids.shape[1]:  # the long text is for all positions
         inputs = inputs.some("text", np.arange(1, len(inputs.ids)))
-    towers = []
+    towers: dict[TowerName, ForeignTower] = {}
+    searched: dict[TowerName, tuple[TowerSearch, Trial]] = {}
     for tower, tried in conventions.items():
-        search = TowerSearch(file, roles, usual, model, tower, inputs, tried, progress)
-        towers.append(judged(search, search.search(), constants, evidences))
-    return towers
+        search = TowerSearch(file, roles, dict(usual), model, tower, inputs, tried, progress)
+        searched[tower] = search, search.search()
+        towers[tower] = judged(*searched[tower], constants, evidences)
+        usual[tower] = searched[tower][1].form[0]
+    if len(towers) > 1 and all(each.verdict == "same" for each in towers.values()):
+        searched["image"][0].usual.update(usual)
+        for tower, mistake in logit_mistakes(searched, towers["image"].precision).items():
+            change = {"verdict": "defect", "cause": mistake.name, "cause_text": mistake.text}
+            towers[tower] = towers[tower].model_copy(update=change)
+    return list(towers.values())
 
 
 def sentence(tower: ForeignTower) -> str:

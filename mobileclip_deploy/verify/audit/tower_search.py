@@ -22,7 +22,7 @@ from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.verify.audit.conventions import Convention, ImageConvention, Roles, TextConvention
 from mobileclip_deploy.verify.audit.mistakes import Mistake, Recipe, image_mistakes, network_input
 from mobileclip_deploy.verify.audit.network_mistakes import block_changes, changed, network_changes
-from mobileclip_deploy.verify.audit.opening import OpenedFile, Stopped
+from mobileclip_deploy.verify.audit.opening import OpenedFile, Port, Stopped
 from mobileclip_deploy.verify.audit.trials import CLEAN, Trial, distances, power, trials
 
 FEW, HOPELESS = 2, 1.25**2
@@ -75,25 +75,35 @@ class TowerSearch:
         return [np.stack(each) for each in zip(*rows, strict=True)]
 
     def _one(self, convention: Convention, row: Array) -> list[Array]:
+        results, batch = self.file.call(self._fed(convention, row)), max(1, self.batch)
+        return [np.ravel(result[0] if result.ndim and len(result) == batch else result) for result in results]
+
+    @property
+    def batch(self) -> int:
+        """Rows that the tower's input takes at once: 0 if any number."""
+        index, rank = (self.roles.image, 4) if self.tower == "image" else (self.roles.ids, 2)
+        assert index is not None
+        shape = self.file.inputs[index].shape
+        return shape[0] if len(shape) == rank else 1
+
+    def together(self, convention: Convention, rows: Sequence[int], others: Sequence[int] = (0,)) -> list[Array]:
+        """Returns each output for a batch of the tower's inputs, by index, next to a batch of the other tower's.
+
+        Raises:
+            RuntimeFailed: the runtime refuses the batch.
+        """
+        return self.file.call(self._fed(convention, self.inputs.of(self.tower)[list(rows)], others))
+
+    def _fed(self, convention: Convention, rows: Array, others: Sequence[int] = (0,)) -> list[Array]:
         values: dict[int | None, Array] = {}  # those of an absent input have the key None
         for tower, each in (self.usual | {self.tower: convention}).items():
-            first: Array = row if tower == self.tower else self.inputs.of(tower)[:1]
+            some: Array = rows if tower == self.tower else self.inputs.of(tower)[list(others)]
             if isinstance(each, ImageConvention):
-                values[self.roles.image] = each.values(first)
+                values[self.roles.image] = each.values(some)
             else:
-                values[self.roles.ids], values[self.roles.mask] = each.values(first, self.model.variant.tokens)
-                values[self.roles.positions] = np.arange(each.length)[None]
-        fed, batch = [], 1
-        for index, port in enumerate(self.file.inputs):
-            value = values[index].astype(port.dtype)
-            if value.ndim == len(port.shape) + 1:  # no batch
-                value = value[0]
-            elif port.shape[0] > 1 and value.shape[0] == 1:
-                batch = port.shape[0]
-                value = np.repeat(value, batch, axis=0)
-            fed.append(value)
-        results = self.file.call(fed)
-        return [np.ravel(result[0] if result.ndim and len(result) == batch else result) for result in results]
+                values[self.roles.ids], values[self.roles.mask] = each.values(some, self.model.variant.tokens)
+                values[self.roles.positions] = np.tile(np.arange(each.length), (len(some), 1))
+        return [_of_port(values[index].astype(port.dtype), port) for index, port in enumerate(self.file.inputs)]
 
     @cached_property
     def mistakes(self) -> list[Mistake]:
@@ -202,6 +212,15 @@ class TowerSearch:
         enough = max(ALIKE * first.noise, LEAST * len(first.rows))
         alike = [trial.form[0] for trial in best if trial.recipe is first.recipe and trial.noise <= enough]
         return replace(first, others=tuple(each for each in dict.fromkeys(alike) if each != first.form[0]))
+
+
+def _of_port(value: Array, port: Port) -> Array:
+    """Returns rows as an input takes them: one row without a batch, or repeated if the batch is fixed."""
+    if value.ndim == len(port.shape) + 1:
+        return value[0]
+    if len(value) == 1 < port.shape[0]:
+        return np.repeat(value, port.shape[0], axis=0)
+    return value[:1] if port.shape[0] == 1 else value
 
 
 def _fits(recipe: Recipe, convention: Convention) -> bool:

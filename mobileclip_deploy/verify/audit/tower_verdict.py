@@ -14,7 +14,9 @@ from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.foreign_file import StoredConstant
+from mobileclip_deploy.verify.audit.batches import batch_mistake
 from mobileclip_deploy.verify.audit.conventions import Convention, ImageConvention
+from mobileclip_deploy.verify.audit.outputs import name_mistake
 from mobileclip_deploy.verify.audit.report import (
     ForeignTower,
     InputConvention,
@@ -69,16 +71,23 @@ def judged(
         changed += evidence.otherwise
     clean = _from_clean(search, match)
     verdict: Verdict = "differs" if changed or clean > bound else "same"
+    alone, alone_match, alone_bound = search, match, bound
     if floor < clean <= bound:
         sharper = _sharper(search, match, constants, evidences)
         if sharper is None:
             match = search.partly(match) or match
-        elif sharper.wrong:
-            match, clean, verdict = sharper.match, sharper.clean, "differs"
-            bound, floor = sharper.bound, sharper.floor
+        else:
+            alone, alone_match, alone_bound = sharper.search, sharper.match, sharper.bound
+            if sharper.wrong:
+                match, clean, verdict = sharper.match, sharper.clean, "differs"
+                bound, floor = sharper.bound, sharper.floor
     cause, cause_text = "", ""
     for mistake in match.recipe.values() if clean > floor else ():
         verdict, cause, cause_text = "defect", mistake.name, mistake.of_file or mistake.text
+    if verdict == "same" and (batch := batch_mistake(alone, alone_match, alone_bound)) is not None:
+        verdict, cause, cause_text, clean = "defect", batch.name, batch.text, max(clean, batch.distance)
+    if verdict == "same" and (named := name_mistake(alone, alone_match, alone_bound)) is not None:
+        verdict, (cause, cause_text) = "defect", named
     if verdict == "differs" and evidence.share <= OTHER:
         verdict = "other weights" if evidence.same_architecture else "other network"
     elif verdict == "differs" and (size := match.rows.shape[1]) != (expected := match.ours.shape[1]):
@@ -109,7 +118,7 @@ def judged(
         inputs=len(match.rows),
         cause=cause or None,
         cause_text=cause_text or None,
-        explained=match.distance if verdict == "defect" else None,
+        explained=match.distance if verdict == "defect" and match.recipe else None,
     )
 
 
@@ -123,10 +132,12 @@ class _Sharper:
     """Comparison without rounding: the file's activations are not rounded, and the network has its rounded weights.
 
     Attributes:
+        search: of the file without that rounding, by that network.
         clean: distance from that network.
         bound, floor: of distances in float32.
     """
 
+    search: TowerSearch
     match: Trial
     clean: float
     bound: float
@@ -158,7 +169,7 @@ def _sharper(
         if (partly := again.partly(best)) is None:
             return None
         best = partly
-    return _Sharper(best, _from_clean(again, best), _bound("fp32", again.floor), again.floor)
+    return _Sharper(again, best, _from_clean(again, best), _bound("fp32", again.floor), again.floor)
 
 
 def _rounded_well(search: TowerSearch, evidences: Mapping[TowerName, WeightEvidence]) -> bool:

@@ -220,6 +220,51 @@ TEXT: dict[str, Fault] = {
 """Name -> change of a model, in place."""
 
 
+def of_text(text: nn.Module, ids: Tensor) -> Tensor:
+    """Pools every row at the end token of the first."""
+    end = ids[0].argmax(-1)
+    return text.projection(text.final_norm(text.features(ids).index_select(1, end.reshape(1))[:, 0]))  # type: ignore[operator]
+
+
+def of_length_one(batch: Tensor) -> Tensor:
+    return batch / (batch * batch).sum().sqrt()
+
+
+ROWS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "rows reversed": lambda tower, x: tower(x).flip(0),
+    "length of the whole batch": lambda tower, x: of_length_one(tower(x)),
+    "first row for all": lambda tower, x: tower(x)[:1].expand(x.shape[0], -1),
+    "later rows empty": lambda tower, x: tower(x) * (torch.arange(x.shape[0]) == 0)[:, None],
+    "batch of one baked in": lambda tower, x: tower(x.reshape(1, *x.shape[1:])),
+}
+"""Name -> what a tower computes of a batch; each row alone is right."""
+IMAGE_ROWS = ROWS | {
+    "brightness of the batch": lambda tower, x: tower(x - x.mean((1, 2, 3), keepdim=True) + x.mean()),
+}
+TEXT_ROWS = ROWS | {"pooled at the first row's end": of_text}
+
+
+def with_rows(tower: str, compute: Callable[[nn.Module, Tensor], Tensor]) -> Fault:
+    return lambda m: setattr(m, tower, Patched(getattr(m, tower), compute))
+
+
+IMAGE |= {name: with_rows("image", compute) for name, compute in IMAGE_ROWS.items()}
+TEXT |= {name: with_rows("text", compute) for name, compute in TEXT_ROWS.items()}
+
+
+Joint = tuple[Tensor, Tensor, Tensor, Tensor]
+JOINT: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Joint]] = {
+    "logit scale not exponentiated": lambda i, t, text, image: (i * 0.0872, t * 0.0872, text, image),
+    "logit scale doubled": lambda i, t, text, image: (i * 2, t * 2, text, image),
+    "logits after softmax": lambda i, t, text, image: (i.softmax(-1), t.softmax(-1), text, image),
+    "logits of raw embeddings": lambda i, t, text, image: (43.19 * image @ text.T, 43.19 * text @ image.T, text, image),
+    "logits_per_image and logits_per_text exchanged": lambda i, t, text, image: (t, i, text, image),
+    "names of image_embeds and text_embeds exchanged": lambda i, t, text, image: (i, t, image, text),
+    "text_embeds of the image": lambda i, t, text, image: (i, t, image * 1, image),
+}
+"""Name -> change of the outputs of a file with both towers: logits per image and per text, embeddings."""
+
+
 def replaced_small(root: nn.Module) -> None:
     block = next(of_kind(root, LargeKernelConv))
     assert isinstance(block, LargeKernelConv)
@@ -255,4 +300,4 @@ def pooled(model: MobileCLIP, choose: Callable[[Tensor], Tensor]) -> None:
     model.text = PooledText(model.text, choose)  # type: ignore[assignment]
 
 
-__all__ = ["IMAGE", "TEXT", "Fault", "TransformerBlock"]
+__all__ = ["IMAGE", "IMAGE_ROWS", "JOINT", "TEXT", "TEXT_ROWS", "Fault", "TransformerBlock"]

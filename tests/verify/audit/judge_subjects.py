@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from command_line import run
+from verify.audit.faults import IMAGE_ROWS, TEXT_ROWS
 
 CAUSES = {
     "branch: scale": "branch:scale-branch",
@@ -50,6 +51,15 @@ CAUSES = {
     "positions left out": "positions-missing",
     "positions cut after 32": "positions-cut",
     "last LayerNorm left out": "final-norm-missing",
+    "batch of one baked in": "batch-of-one",
+    "logit scale not exponentiated": "logit-scale",
+    "logit scale doubled": "logit-scale",
+    "logits after softmax": "logits",
+    "logits of raw embeddings": "logits",
+    "logits_per_image and logits_per_text exchanged": "logits-transposed",
+    "names of image_embeds and text_embeds exchanged": "output-name",
+    "text_embeds of the image": "output-name",
+    **dict.fromkeys({*IMAGE_ROWS, *TEXT_ROWS} - {"batch of one baked in"}, "batch-rows"),
 }
 """Fault -> identifier of its cause. Others may be named in any words that share one with the fault's name."""
 NO_FAULT = {("executorch-xnnpack", "text: GELU tanh"), ("executorch-xnnpack", "image: GELU tanh")}

@@ -15,6 +15,7 @@ import copy
 import io
 import itertools
 import json
+import re
 import subprocess
 import sys
 import traceback
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from verify.audit.faults import CLIP, IMAGE, IMAGENET, TEXT
+from verify.audit.faults import CLIP, IMAGE, IMAGE_ROWS, IMAGENET, JOINT, TEXT, TEXT_ROWS
 
 from mobileclip_deploy import load_model
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -52,7 +53,7 @@ class Convention:
     colours: Literal["RGB", "BGR"] = "RGB"
     ids: Literal["int64", "int32"] = "int64"
     output: Literal["raw", "unit", "scaled"] = "raw"
-    batch: Literal["1", "free"] = "1"
+    batch: Literal["1", "4", "free"] = "1"
 
 
 class ImageFile(nn.Module):
@@ -96,13 +97,13 @@ class JointFile(nn.Module):
     def __init__(self, model: MobileCLIP, how: Convention) -> None:
         super().__init__()
         self.image, self.text = ImageFile(model, how), TextFile(model, how)
-        self.factor = model.logit_factor
+        self.factor, self.outputs = model.logit_factor, getattr(model, "outputs", lambda *each: each)
 
     def forward(self, input_ids: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         image, text = self.image(pixel_values), self.text(input_ids)
         image_unit, text_unit = (x / x.norm(dim=-1, keepdim=True) for x in (image, text))
         logits = text_unit @ image_unit.T * self.factor
-        return logits.T, logits, text, image
+        return self.outputs(logits.T, logits, text, image)
 
 
 def given(x: Tensor, how: Convention) -> Tensor:
@@ -115,9 +116,9 @@ def example(tower: str, how: Convention) -> Tensor:
     if tower == "text":
         ids = torch.zeros(1, LENGTH, dtype=torch.int64 if how.ids == "int64" else torch.int32)
         ids[0, :3] = torch.tensor([49406, 320, 49407])
-        return ids
+        return ids.repeat(4 if how.batch == "4" else 1, 1)
     x = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    x = x * 255 if how.range == "0..255" else x
+    x = x.repeat(4 if how.batch == "4" else 1, 1, 1, 1) * (255 if how.range == "0..255" else 1)
     return x.permute(0, 2, 3, 1).contiguous() if how.axes == "NHWC" else x
 
 
@@ -294,7 +295,11 @@ def faults_of(tower: str) -> dict[str, tuple[str, Callable[[MobileCLIP], None]]]
     """Fault -> tower, and the change."""
     towers = {"image": IMAGE, "text": TEXT}
     names = ("image", "text") if tower == "joint" else (tower,)
-    return {f"{name}: {fault}": (name, change) for name in names for fault, change in towers[name].items()}
+    faults = {f"{name}: {fault}": (name, change) for name in names for fault, change in towers[name].items()}
+    for fault, outputs in JOINT.items() if tower == "joint" else ():
+        name = "text" if fault.startswith("text") else "image"
+        faults[f"{name}: {fault}"] = (name, lambda m, outputs=outputs: object.__setattr__(m, "outputs", outputs))
+    return faults
 
 
 def main() -> None:
@@ -302,6 +307,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--faults", type=int, default=1000, help="most faults of each tower of a kind")
+    parser.add_argument("--only", default="", help="regular expression of the names of faults")
     parser.add_argument("--clean", type=int, default=4, help="most clean conventions of each tower of a kind")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -315,13 +321,17 @@ def main() -> None:
             every = text_conventions(kind) if tower == "text" else image_conventions(kind.free_batch)
             conventions = every[: chosen.clean]
             jobs: list[tuple[str | None, Convention]] = [(None, how) for how in conventions]
-            faults = faults_of(tower)
+            faults = {name: each for name, each in faults_of(tower).items() if re.search(chosen.only, name)}
             names = list(faults)
-            start = list(KINDS).index(name) * chosen.faults % len(names)  # other faults of each kind
+            start = list(KINDS).index(name) * chosen.faults % max(1, len(names))  # other faults of each kind
             for index, fault in enumerate([*names[start:], *names[:start]][: chosen.faults]):
                 # From values that are not normalised: else two mistakes make a right file.
-                plain = tower != "text" and fault.endswith(("baked in", "divided by 255 twice"))
+                plain = tower != "text" and fault.endswith(("mean baked in", "divided by 255 twice"))
                 jobs.append((fault, BYTES if plain else conventions[index % len(conventions)]))
+                if fault.partition(": ")[2] in IMAGE_ROWS | TEXT_ROWS and kind.free_batch:
+                    fixed = fault.endswith("empty") and tower != "joint"
+                    how = Convention(batch="4" if fixed else "free")
+                    jobs[-1:] = [(fault, how), *([] if (None, how) in jobs else [(None, how)])]
             for index, (fault, how) in enumerate(jobs):
                 file = f"{name}-{tower}-{index:03}{kind.suffix}"
                 if file in known:
