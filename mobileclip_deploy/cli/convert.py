@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobileclip_deploy.cli import completion
-from mobileclip_deploy.cli.options import FILE, json_option, preprocess_option
+from mobileclip_deploy.cli.options import FILE, json_option, preprocess_option, variant_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
     shell_complete=completion.layouts,
     help="Layout to write: apple, open_clip, transformers or folded. [default with --base and --mix: the checkpoint's]",
 )
-@click.option(
-    "--variant",
-    metavar="NAME",
-    shell_complete=completion.variants,
-    help="Network architecture, as listed by `variants`. [default: detected from the checkpoint]",
-)
+@variant_option
 @preprocess_option
 @click.option("--base", type=FILE, metavar="FILE", help="Checkpoint to merge CHECKPOINT into, which is a LoRA adapter.")
 @click.option(

@@ -65,12 +65,7 @@ def model_options(function: F) -> F:
         function,
         "choice",
         ModelChoice,
-        click.option(
-            "--variant",
-            metavar="NAME",
-            shell_complete=completion.variants,
-            help="Network architecture, as listed by `variants`. [default: detected from the checkpoint]",
-        ),
+        variant_option,
         click.option(
             "--checkpoint",
             metavar="FILE",
@@ -89,6 +84,12 @@ def model_options(function: F) -> F:
     )
 
 
+variant_option = click.option(
+    "--variant",
+    metavar="NAME",
+    shell_complete=completion.variants,
+    help="Network architecture, as listed by `variants`. [default: detected from the checkpoint]",
+)
 preprocess_option = click.option(
     "--preprocess",
     metavar="openai|card|FILE",

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.layouts.layout_files import read_layout
+from mobileclip_deploy.artifacts.layouts import read_layout
 from mobileclip_deploy.benchmark.documents import read_job, read_result
 from mobileclip_deploy.benchmark.sweep.specification import read_specification
 from mobileclip_deploy.errors import MobileClipDeployError

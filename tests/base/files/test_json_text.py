@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.layouts.layout_files import read_layout
+from mobileclip_deploy.artifacts.layouts import read_layout
 from mobileclip_deploy.base.files.json_text import parse_json, parse_model
 from mobileclip_deploy.benchmark.documents import read_job, read_result, write_document
 from mobileclip_deploy.errors import InvalidInput
