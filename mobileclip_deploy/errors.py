@@ -152,12 +152,10 @@ class ExtraMissing(DependencyMissing):
 
 EXTRAS = {
     "torch": "torch",
-    "torchvision": "torch",
     "open_clip": "captions",
     "onnx": "onnx",
     "onnxruntime": "onnx-run",
     "onnxscript": "onnx",
-    "onnx_ir": "onnx",
 }
 """Extra of this package that brings a module."""
 
