@@ -21,6 +21,7 @@ FILES = (
     "docs/start_browser.md",
     "docs/start_ios.md",
     "examples/from_checkpoint_to_search.ipynb",
+    "examples/service/Dockerfile",
 )
 """Files with the placeholder; tests/docs/test_repository_name.py compares them with the repository's."""
 
