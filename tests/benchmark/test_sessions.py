@@ -59,7 +59,9 @@ def test_kernels_are_added_up_by_name_and_ranked() -> None:
 def test_a_place_without_its_runtime_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_target("onnx").places("host", {})
     monkeypatch.setattr(importlib.metadata, "version", mock.Mock(side_effect=importlib.metadata.PackageNotFoundError))
-    with pytest.raises(NotRun, match=r"onnxruntime is not installed; type: pip install 'mobileclip-deploy\[onnx-run\]'"):
+    with pytest.raises(
+        NotRun, match=r"onnxruntime is not installed; type: pip install 'mobileclip-deploy\[onnx-run\]'"
+    ):
         get_target("onnx").places("host", {})
 
 

@@ -71,7 +71,10 @@ FLOAT: Any = np.float64
 REFUSED: dict[str, tuple[Any, str]] = {
     "no image": (lambda: mcd.preprocess([], "nano"), "no images were given"),
     "a folder": (lambda: mcd.preprocess(CAT.parent, "nano"), "a folder, not an image file"),
-    "a tensor": (lambda: mcd.preprocess(torch.zeros(2, 3, 4, 4), "nano"), "image 0 is Tensor; give files, their contents, PIL images"),
+    "a tensor": (
+        lambda: mcd.preprocess(torch.zeros(2, 3, 4, 4), "nano"),
+        "image 0 is Tensor; give files",
+    ),
     "floats": (
         lambda: mcd.preprocess([np.zeros((4, 4, 3), FLOAT)], "nano"),
         r"image 0 is an array of float64 \[4, 4, 3\]",
