@@ -78,7 +78,7 @@ def test_a_bundle_of_a_target_whose_extra_is_not_installed(exports: Exports, com
     program = [sys.executable, "-c", WITHOUT.format(names=("onnx", "onnxruntime", "onnxscript"))]
     arguments = [exports.bundle("onnx", "fp16").path]
     arguments += [image_paths()[0], "--labels", "a,b"] if command == "classify" else []
-    assert "pip install 'mobileclip-deploy[onnx]'" in refusal(spawn(command, *arguments, program=program))
+    assert "pip install 'mobileclip-deploy[onnx-run]'" in refusal(spawn(command, *arguments, program=program))
 
 
 def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Path, exports: Exports) -> None:

@@ -35,7 +35,7 @@ PARSERS = {
 }
 OWN = {
     "data of this package": (
-        *("artifacts/layouts/layout_files.py:_packaged", "benchmark/android/release.py:pinned_release"),
+        *("artifacts/layouts/__init__.py:_packaged", "benchmark/android/release.py:pinned_release"),
         *("benchmark/suite/tasks.py:load_suite", "benchmark/suite/tasks.py:published"),
         *("network/model/licences/__init__.py:all_terms", "network/samples/__init__.py:prompts"),
         "targets/flatbuffer/__init__.py:schema",
@@ -44,7 +44,7 @@ OWN = {
         *("benchmark/android/ready.py:_is_complete", "benchmark/ddp/driver.py:run", "benchmark/host/rounds.py:finish"),
         *("benchmark/host/worker.py:__init__", "benchmark/offline_jobs.py:_remembered", "rounding/kept.py:restore"),
         *("benchmark/plan.py:environment_before", "benchmark/sweep/cells.py:kept", "verify/audit/process.py:main"),
-        *("export/smallest/search.py:_layers", "network/checkpoints/writing.py:_sort_metadata"),
+        *("export/smallest/search.py:_layers", "base/files/tensors.py:sort_metadata"),
         *("training/datacompdr/writing.py:_digests", "training/language/vocabulary.py:learned_vocabulary"),
         *("training/reinforcement/captioning.py:__init__", "verify/audit/opening.py:_reply"),
     ),
