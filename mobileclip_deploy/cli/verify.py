@@ -155,15 +155,15 @@ def verify(
         conclude(failure)
 
 
-def _notes(found: Sequence[Verified | Refused], accepted: Path | None, only_files: bool) -> list[str]:
+def _notes(results: Sequence[Verified | Refused], accepted: Path | None, only_files: bool) -> list[str]:
     """Returns notes on each verified bundle, in sentences."""
     from mobileclip_deploy.verify.reports.several import Refused
 
     notes = []
-    for result in found:
+    for result in results:
         if isinstance(result, Refused):
             continue
-        report, name = result.report, f"{result.report.bundle}: " if len(found) > 1 else ""
+        report, name = result.report, f"{result.report.bundle}: " if len(results) > 1 else ""
         notes += [f"Warning: {text}" for text in report.notes]
         if result.failure is None:
             if accepted is not None:

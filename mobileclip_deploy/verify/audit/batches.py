@@ -1,4 +1,4 @@
-"""Comparison of the rows that a file computes in one batch with the checkpoint's, each of which is computed alone."""
+"""Comparison of the rows that a file computes in one batch with the checkpoint's, computed one by one."""
 
 from __future__ import annotations
 
