@@ -55,7 +55,7 @@ DOORS = {
     "spaces.tags.door": "learn_labels",
     "targets": "Runner",
     "training.door": "AugmentationPolicy DistilledTower Reinforced Trained reinforce train train_text_tower",
-    "pictures.opened": "OpenBundle TowerTest open_bundle",
+    "evaluation.opened": "OpenBundle TowerTest open_bundle",
     "verify.door": "Comparison Explanation compare explain verify",
     "verify.audit.embeddings": "EmbeddingsReport verify_embeddings",
     "verify.audit.door": "ForeignReport audit verify_file",

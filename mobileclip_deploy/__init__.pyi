@@ -42,7 +42,7 @@ from mobileclip_deploy.evaluation.door import (
     evaluate as evaluate,
     load_runner as load_runner,
 )
-from mobileclip_deploy.pictures.opened import (
+from mobileclip_deploy.evaluation.opened import (
     OpenBundle as OpenBundle,
     TowerTest as TowerTest,
     open_bundle as open_bundle,

@@ -94,8 +94,7 @@ def classify(
         UsageError: a tower is missing, there are fewer than two different labels, or the template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
-    if top is not None and top < 1:
-        raise UsageError(f"`top` {top}: give 1 or more")
+    check_top(top)
     label_set = None if labels is None else given_labels(labels, template)
     head = labels_file if isinstance(labels_file, LabelHead | None) else LabelHead.read(Path(labels_file))
     if head is not None and (label_set is not None or template is not None):
@@ -103,7 +102,8 @@ def classify(
     with ImageListing(paths(images)) as listing:
         files = list(listing)
     whole = opened(bundle)
-    names, embedder, shares, notes = _classifier(whole, label_set, template) if head is None else _learned(whole, head)
+    chosen = classifier_of(whole, label_set, template) if head is None else learned_classifier(whole, head)
+    names, embedder, shares, notes = chosen
     thresholds = embedder.thresholds if head is None else head.thresholds
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
@@ -112,20 +112,31 @@ def classify(
         images=(
             Classification(
                 file,
-                {names[index]: float(row[index]) for index in np.argsort(-row)[:top]},
+                ranked(names, row, top),
                 None if thresholds is None else tuple(names[index] for index in thresholds.present(row)),
             )
-            for file, row in zip(used, _rows(answers, shares, embedder.name), strict=True)
+            for file, row in zip(used, probability_rows(answers, shares, embedder.name), strict=True)
         ),
         skipped=tally.skipped,
         notes=notes,
     )
 
 
-def _learned(
+def check_top(top: int | None) -> None:
+    """Raises UsageError for a number of labels below 1."""
+    if top is not None and top < 1:
+        raise UsageError(f"`top` {top}: give 1 or more")
+
+
+def ranked(names: Sequence[str], row: Floats, top: int | None) -> dict[str, float]:
+    """Returns the labels of one image [L] with their probabilities, the most probable first."""
+    return {names[index]: float(row[index]) for index in np.argsort(-row)[:top]}
+
+
+def learned_classifier(
     whole: Bundle | MobileCLIP, head: LabelHead
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
-    """Returns the same as `_classifier`, for labels that were learned on the same embedding space."""
+    """Returns the same as `classifier_of`, for labels that were learned on the same embedding space."""
     if isinstance(whole, Bundle) and whole.manifest.classifier is not None:
         raise UsageError(f"{whole.path} is a classifier with fixed labels; leave `labels_file` out")
     embedder = embedder_of(whole, ("image",))
@@ -137,7 +148,7 @@ def _learned(
     return head.names, embedder, head.probabilities, ()
 
 
-def _classifier(
+def classifier_of(
     whole: Bundle | MobileCLIP, labels: LabelSet | None, template: str | None
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
     """Returns the labels, the embedder, a function from the embedder's outputs [N, D] to probabilities [N, L], and
@@ -161,7 +172,12 @@ def _classifier(
     return labels.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T), notes
 
 
-def _rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:
+def probability_rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:
+    """Yields the probabilities [L] of each image, from outputs of a tower [N, D].
+
+    Raises:
+        RuntimeFailed: they are not finite.
+    """
     for start in range(0, len(answers), ROWS):
         probabilities = shares(answers[start : start + ROWS])
         if not np.isfinite(probabilities).all():

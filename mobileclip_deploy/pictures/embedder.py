@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -64,12 +63,12 @@ class LoadedBundle(Bundle):
         raise NotImplementedError
 
 
-def tower_runner(bundle: Bundle, tower: TowerName, *, many: bool = False) -> Runner:
+def tower_runner(bundle: Bundle, tower: TowerName, *, lazily: bool = False) -> Runner:
     """Loads one of a bundle's artifacts to run it here. A text tower of several contexts runs at the shortest that fits
     a prompt.
 
     Args:
-        many: for many pictures; it may be loaded on first use.
+        lazily: it may be loaded on first use.
 
     Raises:
         UsageError: the bundle lacks the tower.
@@ -79,7 +78,7 @@ def tower_runner(bundle: Bundle, tower: TowerName, *, many: bool = False) -> Run
         return bundle.runner(tower)
     artifact, entry = bundle.artifact(tower), bundle.manifest.towers[tower]
     opened_artifact = installed_target(bundle.manifest.target).open(artifact, entry.function)
-    runner = opened_artifact.picture_runner() if many and tower == "image" else opened_artifact.runner()
+    runner = opened_artifact.lazy_runner() if lazily else opened_artifact.runner()
     if entry.contexts is None:
         return runner
     return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokens)
@@ -101,7 +100,8 @@ def bundle_embedder(
     manifest = bundle.manifest
     if towers is None:
         towers = TOWERS if manifest.classifier is None else ("image",)
-    load = load or partial(tower_runner, bundle, many=True)
+    # Pictures may only need a runner's `alone`.
+    load = load or (lambda tower: tower_runner(bundle, tower, lazily=tower == "image"))
     runners = {tower: load(tower) for tower in towers}
     return Embedder(
         name=bundle.path.name,

@@ -173,8 +173,8 @@ class Artifact(ABC):
     def runner(self) -> Runner:
         """Loads the artifact for running."""
 
-    def picture_runner(self) -> Runner:
-        """Returns a runner for many pictures, which may load the artifact on first use."""
+    def lazy_runner(self) -> Runner:
+        """Returns a runner that may load the artifact on first use."""
         return self.runner()
 
     def runners(self) -> Iterator[Callable[[], Runner]]:

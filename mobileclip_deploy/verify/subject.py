@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle, TowerEntry
-from mobileclip_deploy.artifacts.bundle.head import head_of
+from mobileclip_deploy.artifacts.bundle.head import head_of, stored_answers
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.heads.labels import labels_json
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
@@ -290,11 +290,10 @@ class TowerProof:
         Raises:
             InvalidInput: the reference has no embeddings of the tower.
         """
-        head, embeddings = self.subject.head, self.subject.evidence.reference.of(self.name)
-        stored = self.subject.evidence.reference.probabilities
+        head, reference = self.subject.head, self.subject.evidence.reference
         if self.subject.source is None:  # new probabilities need the checkpoint's text tower
-            return stored if head.names and stored is not None else head.scaled(embeddings)
-        return head.answers(self.subject.source.model, embeddings)
+            return stored_answers(head, reference, self.name)
+        return head.answers(self.subject.source.model, reference.of(self.name))
 
     @cached_property
     def artifact(self) -> Artifact:

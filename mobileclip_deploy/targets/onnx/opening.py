@@ -98,7 +98,7 @@ class OnnxArtifact(Artifact):
         runner.load()
         return runner
 
-    def picture_runner(self) -> Runner:
+    def lazy_runner(self) -> Runner:
         return OnnxRunner(self.file)
 
     def plain_runner(self) -> Runner:

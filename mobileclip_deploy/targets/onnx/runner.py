@@ -68,14 +68,14 @@ class OnnxRunner:
         self, path: Path, content: bytes | None = None, threads: int | None = None, *, as_written: bool = False
     ) -> None:
         self._alone: OnnxRunner | None = None
-        self._path, self._content, self._from_contents = path, content, content is not None
-        self._threads, self._as_written = threads, as_written
+        self._path, self._threads, self._as_written = path, threads, as_written
+        self._from_contents = content is not None
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
-        if content is not None:
-            self.load()
+        if content is not None:  # contents are not stored: they may be large
+            self._session = self._opened(content)
 
     def load(self) -> None:
-        """Loads the file, which the first call does otherwise: pictures may only need `alone`.
+        """Loads the file, which the first call does otherwise.
 
         Raises:
             RuntimeFailed: ONNX Runtime cannot load it.
@@ -84,7 +84,9 @@ class OnnxRunner:
 
     @cached_property
     def _session(self) -> Any:
-        source, self._content = self._path if self._content is None else self._content, None  # it may be large
+        return self._opened(self._path)
+
+    def _opened(self, source: Path | bytes) -> Any:
         with wrapping_runtime_errors(f"ONNX Runtime cannot load {self._path}"):
             return open_session(source, self._threads, as_written=self._as_written)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.targets.onnx import runner
 
 IMAGES = models_dir() / "nano" / "evaluation" / "images"
 PICTURES = [IMAGES / "1f431.png", IMAGES / "1f355.png"]
@@ -81,6 +84,25 @@ def test_a_changed_artifact_fails_its_self_test(bundle: mcd.Bundle) -> None:
     assert [test.passed for test in opened.self_test()] == [False, True]
 
 
+def test_answers_of_another_shape_fail_the_self_test(bundle: mcd.Bundle) -> None:
+    opened = mcd.open_bundle(bundle)
+    real = opened.runner("image")
+    opened._runners["image"] = lambda pixels: real(pixels)[:, 1:]  # type: ignore[assignment]
+    image, text = opened.self_test()
+    assert (image.passed, image.relative, text.passed) == (False, math.inf, True)
+
+
+def test_each_tower_is_loaded_once(bundle: mcd.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = mock.Mock(side_effect=runner.open_session)
+    monkeypatch.setattr(runner, "open_session", loaded)
+    with mcd.open_bundle(bundle) as opened:
+        for _ in range(2):
+            opened.classify(PICTURES, LABELS)
+            opened.embed_texts(LABELS)
+            mcd.classify(opened, PICTURES, LABELS)
+    assert loaded.call_count == 2
+
+
 def test_a_closed_or_damaged_bundle_is_refused(bundle: mcd.Bundle, tmp_path: Path) -> None:
     opened = mcd.open_bundle(bundle)
     opened.close()
@@ -99,6 +121,7 @@ def test_wrong_uses_are_refused_in_one_sentence(bundle: mcd.Bundle) -> None:
         lambda: opened.classify(PICTURES),
         lambda: opened.classify(PICTURES, ["one"]),
         lambda: opened.classify(PICTURES, LABELS, "no braces"),
+        lambda: opened.classify(PICTURES, LABELS, top=0),
         lambda: opened.embed_texts([]),
         lambda: opened.embed_images(io.BytesIO()),  # type: ignore[arg-type]
     ):

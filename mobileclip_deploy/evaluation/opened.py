@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -13,20 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.head import head_of, stored_answers
 from mobileclip_deploy.artifacts.heads.label_head import LabelHead
-from mobileclip_deploy.artifacts.heads.labels import given_labels
+from mobileclip_deploy.artifacts.heads.labels import LabelSet, given_labels
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.evaluation.classification import (
+    check_top,
+    classifier_of,
+    learned_classifier,
+    probability_rows,
+    ranked,
+)
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import LoadedBundle, tower_runner
-from mobileclip_deploy.pictures.embedding import unit
 from mobileclip_deploy.pictures.inputs import ImageLike, preprocess, tokenize
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.values import ThreadedRunner
 
+Shares = Callable[[Floats], Floats]
 KEPT, ROWS = 32, 256
 """Most label sets whose embeddings are kept, and most labels of one that is."""
 TESTED = 2
@@ -65,10 +74,10 @@ class OpenBundle(LoadedBundle):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle.path, bundle.manifest)
-        self.__dict__.update(_runners={}, _prompts=OrderedDict(), _lock=threading.Lock(), _closed=False)
+        self.__dict__.update(_runners={}, _classifiers=OrderedDict(), _lock=threading.Lock(), _closed=False)
 
     _runners: dict[TowerName, Runner]
-    _prompts: OrderedDict[tuple[str, ...], Floats]
+    _classifiers: OrderedDict[tuple[str | None, Sequence[str] | None], tuple[Sequence[str], Shares]]
     _lock: threading.Lock
     _closed: bool
 
@@ -82,7 +91,7 @@ class OpenBundle(LoadedBundle):
         """Unloads the towers; the bundle cannot be used afterwards."""
         with self._lock:
             self._runners.clear()
-            self._prompts.clear()
+            self._classifiers.clear()
             self.__dict__["_closed"] = True
 
     def runner(self, tower: TowerName) -> Runner:
@@ -96,7 +105,7 @@ class OpenBundle(LoadedBundle):
             if self._closed:
                 raise UsageError(f"{self.path} was closed; open it again")
             if tower not in self._runners:
-                runner = tower_runner(Bundle(self.path, self.manifest), tower)
+                runner = tower_runner(Bundle(self.path, self.manifest), tower, lazily=True)
                 self._runners[tower] = runner.alone() if isinstance(runner, ThreadedRunner) else _Queued(runner)
             return self._runners[tower]
 
@@ -139,32 +148,19 @@ class OpenBundle(LoadedBundle):
             InvalidInput: a picture cannot be used.
             UsageError: a tower is missing, there are fewer than two labels, or the template has no `{}`.
         """
-        if (baked := self.manifest.classifier) is not None:
-            if labels is not None or template is not None:
-                raise UsageError(f"{self.path} is a classifier with fixed labels; leave `labels` and `template` out")
-            names, rows = baked.labels, self.embed_images(images)
-        elif labels is None:
-            raise UsageError(f"{self.path} has no fixed labels; give labels with `labels=['cat', 'dog', 'car']`")
-        else:
-            names = given_labels(labels, template).names
-            texts = self._label_embeddings(names, template or self.manifest.template)
-            rows = self.manifest.scores.of(unit(self.embed_images(images)) @ texts.T)
-        if not np.isfinite(rows).all():
-            raise RuntimeFailed(f"{self.path}: its answers are not finite numbers; check it with `verify`")
-        return tuple({names[index]: float(row[index]) for index in np.argsort(-row)[:top]} for row in rows)
+        check_top(top)
+        names, shares = self._classifier(None if labels is None else given_labels(labels, template), template)
+        rows = probability_rows(self.embed_images(images), shares, self.path.name)
+        return tuple(ranked(names, row, top) for row in rows)
 
     def tags(self, images: ImageLike | Iterable[ImageLike], labels: LabelHead) -> tuple[tuple[str, ...], ...]:
         """Returns the learned labels that are present in each picture, the most probable first.
 
         Raises:
             InvalidInput: a picture cannot be used.
-            UsageError: the labels were learned in another embedding space.
+            UsageError: the labels were learned in another embedding space, or the bundle is a classifier.
         """
-        if labels.embedding_space != self.manifest.embedding_space:
-            raise UsageError(
-                f"the labels were learned in the embedding space {labels.embedding_space}, and {self.path} has "
-                f"{self.manifest.embedding_space}; learn them again"
-            )
+        learned_classifier(self, labels)
         return labels.tags(self.embed_images(images))
 
     def search(self, index: StrPath, texts: str | Sequence[str] = (), **choices: Any) -> Any:
@@ -180,35 +176,34 @@ class OpenBundle(LoadedBundle):
             InvalidInput: the stored answers are damaged.
             NotRun, RuntimeFailed: nothing here can run a tower.
         """
-        reference, manifest = Reference.read(self.golden), self.manifest
+        reference, head, gates = Reference.read(self.golden), head_of(self), self.manifest.gates
         floor = {} if self.measurements is None else self.measurements.floor
         tests = []
-        for tower, entry in manifest.towers.items():
-            inputs, expected = reference.inputs.of(tower)[:TESTED], reference.of(tower)[:TESTED]
-            if manifest.classifier is not None and reference.probabilities is not None:
-                expected = reference.probabilities[:TESTED]
-            elif entry.output.normalised:
-                expected = unit(expected)
-            bound = manifest.gates.shipped(entry.precision, floor.get(tower), manifest.classifier is not None)
+        for tower, entry in self.manifest.towers.items():
+            inputs = reference.inputs.of(tower)[:TESTED]
+            expected = stored_answers(head, reference, tower)[:TESTED]
+            bound = gates.shipped(entry.precision, floor.get(tower), bool(head.names))
             check = Check.of_answers("shipped", tower, expected, self.runner(tower)(inputs), bound, "")
-            figures = check.figures or {}
-            relative = figures["largest_difference"] if check.deviation is None else check.deviation.relative
+            # Neither has a figure for outputs of another shape.
+            relative = (check.figures or {}).get("largest_difference", math.inf)
+            relative = relative if check.deviation is None else check.deviation.relative
             tests.append(TowerTest(tower, check.status == "passed", relative, len(inputs)))
         return tuple(tests)
 
-    def _label_embeddings(self, names: Sequence[str], template: str) -> Floats:
-        key = (template, *names)
+    def _classifier(self, labels: LabelSet | None, template: str | None) -> tuple[Sequence[str], Shares]:
+        """Returns the labels and the function of `classifier_of`, which a small label set needs to make once."""
+        key = (template, None if labels is None else labels.names)
         with self._lock:
-            if key in self._prompts:
-                self._prompts.move_to_end(key)
-                return self._prompts[key]
-        texts = unit(self.embed_texts([template.replace("{}", name) for name in names]))
+            if key in self._classifiers:
+                self._classifiers.move_to_end(key)
+                return self._classifiers[key]
+        names, _, shares, _ = classifier_of(self, labels, template)
         if len(names) <= ROWS:
             with self._lock:
-                self._prompts[key] = texts
-                if len(self._prompts) > KEPT:
-                    self._prompts.popitem(last=False)
-        return texts
+                self._classifiers[key] = names, shares
+                if len(self._classifiers) > KEPT:
+                    self._classifiers.popitem(last=False)
+        return names, shares
 
 
 def open_bundle(path: Bundle | StrPath) -> OpenBundle:
