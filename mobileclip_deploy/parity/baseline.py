@@ -164,7 +164,7 @@ def _judged(tower: str, drifts: Sequence[str], missing: Sequence[str], sized: bo
     """Returns the check of a tower, or of accuracy, which has no bytes."""
     texts = [f"not measured: {', '.join(missing)}"] if missing else []
     if not drifts and not sized and missing:
-        return Check(step="baseline", tower=tower, status="not run", detail=texts[0], left_out=True)
+        return Check.not_wanted("baseline", tower, texts[0])
     return Check(
         step="baseline",
         tower=tower,

@@ -158,9 +158,9 @@ class Check(BaseModel, frozen=True):
         return cls(step=step, tower=tower, status="not run", detail=reason)
 
     @classmethod
-    def not_wanted(cls, step: str, tower: str) -> Check:
+    def not_wanted(cls, step: str, tower: str, reason: str = "left out of the quick checks") -> Check:
         """Makes a check that the user left out."""
-        return cls(step=step, tower=tower, status="not run", detail="left out of the quick checks", left_out=True)
+        return cls(step=step, tower=tower, status="not run", detail=reason, left_out=True)
 
 
 def outcome(checks: Iterable[Check]) -> Status | Literal["not verified"]:

@@ -29,8 +29,7 @@ def check_attachments(tower: TowerProof) -> Iterator[Check]:
         path = subject.bundle.path / entry.file
         opened = subject.target.open_attached(kind, path)
         if kind in FORMER:
-            detail = f"{entry.file}: mobileclip-deploy 0.4.0 checks it"
-            yield Check(step=kind, tower=tower.name, status="not run", detail=detail, left_out=True)
+            yield Check.not_wanted(kind, tower.name, f"{entry.file}: mobileclip-deploy 0.4.0 checks it")
             continue
         if opened is None:
             reason = f"{entry.file}: {subject.target.name} of this version can neither run nor write it"
