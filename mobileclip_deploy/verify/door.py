@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,6 +14,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring
 from mobileclip_deploy.evaluation.templates import parse_templates
+from mobileclip_deploy.network.model.loaded import torch_installed
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.verify.reports.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.reports.explanation import Explanation, explain_subject
@@ -161,7 +161,7 @@ def compare(
     builtin = all(bundle.manifest.checkpoint.builtin for bundle in subjects)
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
     checkpoint_path = optional_path(checkpoint)
-    if checkpoint_path is None and baseline is None and importlib.util.find_spec("torch") is None:
+    if checkpoint_path is None and baseline is None and not torch_installed():
         comparison = compare_bundles(subjects, data, lambda _: None, gates, how, progress)
         return comparison.model_copy(update={"notes": (*comparison.notes, WITHOUT_CHECKPOINT)})
     from mobileclip_deploy.artifacts.bundle.source import is_source, open_source

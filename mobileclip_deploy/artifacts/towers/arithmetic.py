@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from functools import cache
 
+from mobileclip_deploy.network.model.loaded import torch_installed
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
 
 
 @cache
-def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:
+def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int | None:
     """Counts the multiplications and additions of a folded tower, two per pair, for one input of `length` pixels or
     tokens.
 
     Counts convolutions and matrix products, attention's included, as torch does (`FlopCounterMode`) on tensors without
-    content. Activations, norms and sums of residuals are left out, 1% and less.
+    content. Activations, norms and sums of residuals are left out, 1% and less. None if torch is not installed.
 
     Raises:
         UsageError: no such variant, or a size that it does not take.
     """
+    if not torch_installed():
+        return None
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,7 +1,9 @@
-"""`MobileCLIP` for annotations and `isinstance`, without the second that torch takes to import."""
+"""`MobileCLIP` for annotations and `isinstance`, without the second that torch takes to import, and whether it is
+installed."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,3 +19,8 @@ else:
 
     class MobileCLIP(metaclass=_Loaded):
         """A model from `load_model`."""
+
+
+def torch_installed() -> bool:
+    """Returns whether torch is installed, which makes bundles and computes by checkpoints."""
+    return importlib.util.find_spec("torch") is not None

@@ -34,14 +34,12 @@ def sample_size(target: Target, variant: str, size: int, tower: TowerName, thoro
     pace = target.capabilities.places.slow_runtime
     if pace is None:
         return None
-    try:
-        count = pace.inputs(_operations(variant, size, tower))
-    except ModuleNotFoundError:  # without torch, which counts the operations
-        return QUICK
+    operations = _operations(variant, size, tower)
+    count = QUICK if operations is None else pace.inputs(operations)
     return count if thorough else min(count, QUICK)
 
 
-def _operations(variant: str, size: int, tower: TowerName) -> int:
+def _operations(variant: str, size: int, tower: TowerName) -> int | None:
     return tower_arithmetic(variant, tower, size if tower == "image" else load_variant(variant).tokens.context_length)
 
 
@@ -91,7 +89,7 @@ def duration_notice(
     for tower, precision in precisions.items():
         count = sample_size(target, variant, size, tower, thorough) or 0
         passes = ["float32" if precision == "fp32" else "float16", *(["float32"] if thorough else [])]
-        seconds += count * _operations(variant, size, tower) / 1e9 * sum(pace.seconds[name] for name in passes)
+        seconds += count * (_operations(variant, size, tower) or 0) / 1e9 * sum(pace.seconds[name] for name in passes)
         inputs += count
     if seconds < LEAST_SECONDS:
         return None
