@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from json_files import repeat_key
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.files import check_files, unlisted_files
@@ -87,3 +89,16 @@ def test_a_large_json_file_with_a_key_twice_fails(path: Path, tmp_path: Path) ->
 def test_what_an_export_writes_is_listed(exports: Exports, target: str, precision: str) -> None:
     bundle = exports.unverified(target, precision, "both")
     assert unlisted_files(bundle) == ([], [])
+
+
+def test_files_that_changed_since_a_bundle_was_opened_are_seen(exports: Exports, tmp_path: Path) -> None:
+    """An open bundle was checked when it was opened, and its files may have changed since."""
+    path = Path(shutil.copytree(exports.bundle("onnx", "fp16").path, tmp_path / "bundle"))
+    bundle = mcd.Bundle.open(path)
+    assert mcd.verify(bundle, only_files=True).passed
+    artifact = bundle.artifact("image")
+    content = bytearray(artifact.read_bytes())
+    content[len(content) // 2] ^= 1
+    artifact.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"changed|sha256"):
+        mcd.verify(bundle, only_files=True)

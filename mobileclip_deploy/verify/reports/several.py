@@ -183,8 +183,8 @@ def verify_bundle(
     if request.only_files:
         from mobileclip_deploy.verify.files_only import verify_files
 
-        bundle = Bundle.of(request.bundle)
-        return Verified(bundle, verify_files(bundle, request.gates), None, round(time.monotonic() - began, 3))
+        bundle, report = verify_files(request.bundle, request.gates)
+        return Verified(bundle, report, None, round(time.monotonic() - began, 3))
     from mobileclip_deploy.verify.chain import verify_subject
     from mobileclip_deploy.verify.opening import opened_subject
 
