@@ -15,9 +15,9 @@ from mobileclip_deploy.network.model.variants import models_dir
 ROOT = Path(__file__).parents[1]
 # These only fall: a commit that raises one lowers another by as much.
 MOST_ROOMS, MOST_ARROWS = 17, 85
-MOST_CORE_LINES = 40_052
+MOST_CORE_LINES = 40_062
 MOST_CIRCLES = 0
-MOST_PACKAGE_LINES = 76_500
+MOST_PACKAGE_LINES = 76_490
 """Lines of the package; each room has its share of what is free."""
 MOST_LINES = {
     "targets": 20_520,
@@ -28,10 +28,10 @@ MOST_LINES = {
     "cli": 3_290,
     "search": 2_541,
     "base": 2_740,
-    "artifacts": 2_834,
-    "export": 2_190,
-    "evaluation": 2_355,
-    "pictures": 1_570,
+    "artifacts": 2_825,
+    "export": 2_195,
+    "evaluation": 2_515,
+    "pictures": 1_375,
     "parity": 1_027,
     "rounding": 1_042,
     "spaces": 1_765,

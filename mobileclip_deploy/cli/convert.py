@@ -161,8 +161,8 @@ def _curve(
     files: tuple[Path, Path], variant: str | None, preprocess: str | None, data: tuple[Path, Path], update: Progress
 ) -> MixCurve:
     """Measures mixes of the original and the fine-tuned checkpoint on the data of both."""
+    from mobileclip_deploy.evaluation.checkpoints import choose_ratio
     from mobileclip_deploy.evaluation.dataset_files import read_dataset
-    from mobileclip_deploy.evaluation.mixing import choose_ratio
     from mobileclip_deploy.network.checkpoints.door import load_model
 
     update(f"reading {data[0]} and {data[1]}")

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from types import TracebackType
 from typing import Any, Self
-
-import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.head import head_of, stored_answers
 from mobileclip_deploy.artifacts.heads.label_head import LabelHead
-from mobileclip_deploy.artifacts.heads.labels import LabelSet, given_labels
+from mobileclip_deploy.artifacts.heads.labels import given_labels
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.classification import (
     check_top,
     classifier_of,
@@ -30,12 +25,9 @@ from mobileclip_deploy.evaluation.classification import (
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.pictures.embedder import LoadedBundle, tower_runner
+from mobileclip_deploy.pictures.embedder import LoadedBundle
 from mobileclip_deploy.pictures.inputs import ImageLike, preprocess, tokenize
-from mobileclip_deploy.targets import Runner
-from mobileclip_deploy.targets.values import ThreadedRunner
 
-Shares = Callable[[Floats], Floats]
 KEPT, ROWS = 32, 256
 """Most label sets whose embeddings are kept, and most labels of one that is."""
 TESTED = 2
@@ -55,31 +47,15 @@ class TowerTest:
     inputs: int
 
 
-class _Queued:
-    """A runner that one thread calls at a time."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner, self._lock, self.engine = runner, threading.Lock(), runner.engine
-
-    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        with self._lock:
-            return self._runner(inputs)
-
-
 class OpenBundle(LoadedBundle):
     """A bundle whose towers stay loaded until `close`. Every function that takes a bundle takes it.
 
     Many threads may use it at once. Towers whose runtime computes for one thread alone queue their callers.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle.path, bundle.manifest)
-        self.__dict__.update(_runners={}, _classifiers=OrderedDict(), _lock=threading.Lock(), _closed=False)
-
-    _runners: dict[TowerName, Runner]
-    _classifiers: OrderedDict[tuple[str | None, Sequence[str] | None], tuple[Sequence[str], Shares]]
-    _lock: threading.Lock
-    _closed: bool
+    @cached_property
+    def _small_classifier(self) -> Any:
+        return lru_cache(KEPT)(partial(classifier_of, self))
 
     def __enter__(self) -> Self:
         return self
@@ -88,26 +64,8 @@ class OpenBundle(LoadedBundle):
         self.close()
 
     def close(self) -> None:
-        """Unloads the towers; the bundle cannot be used afterwards."""
-        with self._lock:
-            self._runners.clear()
-            self._classifiers.clear()
-            self.__dict__["_closed"] = True
-
-    def runner(self, tower: TowerName) -> Runner:
-        """Returns the runner of a tower, loaded on first use.
-
-        Raises:
-            UsageError: the bundle is closed, or lacks the tower.
-            NotRun, RuntimeFailed: nothing here can run it.
-        """
-        with self._lock:
-            if self._closed:
-                raise UsageError(f"{self.path} was closed; open it again")
-            if tower not in self._runners:
-                runner = tower_runner(Bundle(self.path, self.manifest), tower, lazily=True)
-                self._runners[tower] = runner.alone() if isinstance(runner, ThreadedRunner) else _Queued(runner)
-            return self._runners[tower]
+        super().close()
+        self._small_classifier.cache_clear()
 
     def embed_images(self, images: ImageLike | Iterable[ImageLike]) -> Floats:
         """Embeds pictures: float32 [N, D], not normalised; of a classifier, probabilities [N, L].
@@ -149,7 +107,10 @@ class OpenBundle(LoadedBundle):
             UsageError: a tower is missing, there are fewer than two labels, or the template has no `{}`.
         """
         check_top(top)
-        names, shares = self._classifier(None if labels is None else given_labels(labels, template), template)
+        label_set = None if labels is None else given_labels(labels, template)
+        small = label_set is None or len(label_set.names) <= ROWS
+        classifier = self._small_classifier if small else partial(classifier_of, self)
+        names, _, shares, _ = classifier(label_set, template)
         rows = probability_rows(self.embed_images(images), shares, self.path.name)
         return tuple(ranked(names, row, top) for row in rows)
 
@@ -189,21 +150,6 @@ class OpenBundle(LoadedBundle):
             relative = relative if check.deviation is None else check.deviation.relative
             tests.append(TowerTest(tower, check.status == "passed", relative, len(inputs)))
         return tuple(tests)
-
-    def _classifier(self, labels: LabelSet | None, template: str | None) -> tuple[Sequence[str], Shares]:
-        """Returns the labels and the function of `classifier_of`, which a small label set needs to make once."""
-        key = (template, None if labels is None else labels.names)
-        with self._lock:
-            if key in self._classifiers:
-                self._classifiers.move_to_end(key)
-                return self._classifiers[key]
-        names, _, shares, _ = classifier_of(self, labels, template)
-        if len(names) <= ROWS:
-            with self._lock:
-                self._classifiers[key] = names, shares
-                if len(self._classifiers) > KEPT:
-                    self._classifiers.popitem(last=False)
-        return names, shares
 
 
 def open_bundle(path: Bundle | StrPath) -> OpenBundle:

@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
-from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
+from mobileclip_deploy.evaluation.checkpoints import checkpoint_looks
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, parse_request
 from mobileclip_deploy.export.smallest import find_smallest

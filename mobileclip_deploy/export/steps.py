@@ -13,7 +13,13 @@ import torch
 
 from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.artifacts.bundle.licences import write_licences
-from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, AttachmentEntry, Measurements, TowerEntry
+from mobileclip_deploy.artifacts.bundle.manifest import (
+    MEASUREMENTS,
+    AttachmentEntry,
+    Measurements,
+    TowerEntry,
+    processor_name,
+)
 from mobileclip_deploy.artifacts.heads.labels import labels_json
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.files.staging import temporary_folder
@@ -312,8 +318,14 @@ def publish(work: ExportState) -> None:
     marks = {"allow_failing": "yes"} if work.report.failed else {}
     options = work.manifest.options | marks
     work.manifest = work.manifest.model_copy(update={"measurements": MEASUREMENTS, "options": options})
-    capability = torch.backends.cpu.get_cpu_capability()
-    measured = Measurements.of(work.report, work.manifest.environment, torch.get_num_threads(), capability)
+    measured = Measurements(
+        threads=torch.get_num_threads(),
+        processor=processor_name(),
+        capability=torch.backends.cpu.get_cpu_capability(),
+        environment=work.manifest.environment,
+        floor=work.report.floor,
+        checks=work.report.checks,
+    )
     (work.folder / MEASUREMENTS).write_text(measured.to_json(), encoding="utf-8")
     write_manifest(work.folder, work.manifest, work.subject.facts, work.report.checks, work.report.storage)
 

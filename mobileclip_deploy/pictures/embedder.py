@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.heads.contexts import ContextRunner
 from mobileclip_deploy.artifacts.heads.label_head import Thresholds
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName
 from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, ImageView
@@ -55,12 +57,48 @@ class Embedder:
         return replace(self, view=view, template=view.template or self.template)
 
 
+class _Queued:
+    """A runner that one thread calls at a time."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._lock, self.engine = runner, threading.Lock(), runner.engine
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        with self._lock:
+            return self._runner(inputs)
+
+
 class LoadedBundle(Bundle):
-    """A bundle whose towers are loaded already: see `OpenBundle`."""
+    """A bundle whose towers stay loaded, for many threads: see `OpenBundle`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle.path, bundle.manifest)
+        self.__dict__.update(_runners={}, _lock=threading.Lock(), _closed=False)  # the fields of a bundle are frozen
+
+    _runners: dict[TowerName, Runner]
+    _lock: threading.Lock
+    _closed: bool
+
+    def close(self) -> None:
+        """Unloads the towers; the bundle cannot be used afterwards."""
+        with self._lock:
+            self._runners.clear()
+            self.__dict__["_closed"] = True
 
     def runner(self, tower: TowerName) -> Runner:
-        """Returns the runner of a tower."""
-        raise NotImplementedError
+        """Returns the runner of a tower, loaded on first use.
+
+        Raises:
+            UsageError: the bundle is closed, or lacks the tower.
+            NotRun, RuntimeFailed: nothing here can run it.
+        """
+        with self._lock:
+            if self._closed:
+                raise UsageError(f"{self.path} was closed; open it again")
+            if tower not in self._runners:
+                runner = tower_runner(Bundle(self.path, self.manifest), tower, lazily=True)
+                self._runners[tower] = runner.alone() if isinstance(runner, ThreadedRunner) else _Queued(runner)
+            return self._runners[tower]
 
 
 def tower_runner(bundle: Bundle, tower: TowerName, *, lazily: bool = False) -> Runner:

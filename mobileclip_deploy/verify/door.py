@@ -165,7 +165,7 @@ def compare(
         comparison = compare_bundles(subjects, data, lambda _: None, gates, how, progress)
         return comparison.model_copy(update={"notes": (*comparison.notes, WITHOUT_CHECKPOINT)})
     from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
-    from mobileclip_deploy.evaluation.mixing import change_from
+    from mobileclip_deploy.evaluation.checkpoints import change_from
     from mobileclip_deploy.network.checkpoints.loading import load
 
     from_checkpoint = {

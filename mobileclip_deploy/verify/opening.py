@@ -11,7 +11,7 @@ from mobileclip_deploy.artifacts.bundle.source import open_source
 from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
+from mobileclip_deploy.evaluation.checkpoints import checkpoint_looks
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.network.checkpoints.source import Source

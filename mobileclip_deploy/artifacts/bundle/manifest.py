@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.scores import LARGEST, Scores
 from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec, TowerName
-from mobileclip_deploy.parity import Check, Gates, ParityReport
+from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 
 MANIFEST = "manifest.json"
@@ -361,19 +361,6 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
     environment: dict[PackageName, Version]
     floor: dict[Name, float]
     checks: tuple[Check, ...]
-
-    @classmethod
-    def of(cls, report: ParityReport, environment: dict[str, str], threads: int, capability: str) -> Measurements:
-        """Makes the measurements of this machine. `environment`: versions of packages; `threads` and `capability`: of
-        torch."""
-        return cls(
-            threads=threads,
-            processor=processor_name(),
-            capability=capability,
-            environment=environment,
-            floor=report.floor,
-            checks=report.checks,
-        )
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2, exclude_none=True) + "\n"

@@ -30,21 +30,15 @@ from typing import TYPE_CHECKING, Any
 from mobileclip_deploy.targets.inspection import PortInspection as Port
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.mil.description import Argument, Operation, Weight
-    from mobileclip_deploy.targets.mil.plan import UnsupportedOperation
-    from mobileclip_deploy.targets.mil.program import Computed, Precision, Program, load
+    from mobileclip_deploy.targets.mil.description import Argument as Argument
+    from mobileclip_deploy.targets.mil.description import Operation as Operation
+    from mobileclip_deploy.targets.mil.description import Weight as Weight
+    from mobileclip_deploy.targets.mil.plan import UnsupportedOperation as UnsupportedOperation
+    from mobileclip_deploy.targets.mil.program import Computed as Computed
+    from mobileclip_deploy.targets.mil.program import Precision as Precision
+    from mobileclip_deploy.targets.mil.program import Program as Program
+    from mobileclip_deploy.targets.mil.program import load as load
 
-__all__ = [
-    "Argument",
-    "Computed",
-    "Operation",
-    "Port",
-    "Precision",
-    "Program",
-    "UnsupportedOperation",
-    "Weight",
-    "load",
-]
 MODULES = {
     "description": ("Argument", "Operation", "Weight"),
     "plan": ("UnsupportedOperation",),
@@ -52,6 +46,7 @@ MODULES = {
 }
 """Names by module, imported on first use: the evaluator needs torch, and lint of other targets does not."""
 _MODULE_OF = {name: module for module, names in MODULES.items() for name in names}
+__all__ = ["Port", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:

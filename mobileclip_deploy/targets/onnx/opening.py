@@ -94,12 +94,10 @@ class OnnxArtifact(Artifact):
             raise InvalidInput(f"{self.file} is not a valid ONNX model: {readable_reason(error)}") from error
 
     def runner(self) -> Runner:
-        runner = OnnxRunner(self.file)
-        runner.load()
-        return runner
+        return OnnxRunner(self.file)
 
     def lazy_runner(self) -> Runner:
-        return OnnxRunner(self.file)
+        return OnnxRunner(self.file, lazily=True)
 
     def plain_runner(self) -> Runner:
         from mobileclip_deploy.targets.onnx.quantized import plain_model

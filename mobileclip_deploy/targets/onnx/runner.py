@@ -62,25 +62,24 @@ def _normalisation(text: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
 
 
 class OnnxRunner:
-    """ONNX Runtime session of a file, or of `content` instead of it; see `open_session`."""
+    """ONNX Runtime session of a file, or of `content` instead of it; see `open_session`. `lazily`: loaded by its first
+    call."""
 
     def __init__(
-        self, path: Path, content: bytes | None = None, threads: int | None = None, *, as_written: bool = False
+        self,
+        path: Path,
+        content: bytes | None = None,
+        threads: int | None = None,
+        *,
+        as_written: bool = False,
+        lazily: bool = False,
     ) -> None:
         self._alone: OnnxRunner | None = None
         self._path, self._threads, self._as_written = path, threads, as_written
         self._from_contents = content is not None
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
-        if content is not None:  # contents are not stored: they may be large
-            self._session = self._opened(content)
-
-    def load(self) -> None:
-        """Loads the file, which the first call does otherwise.
-
-        Raises:
-            RuntimeFailed: ONNX Runtime cannot load it.
-        """
-        _ = self._session
+        if not lazily:  # contents are not stored: they may be large
+            self._session = self._opened(path if content is None else content)
 
     @cached_property
     def _session(self) -> Any:

@@ -131,7 +131,7 @@ def compare_bundles(
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if (subject.slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
                 if space not in baselines:
-                    from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
+                    from mobileclip_deploy.evaluation.checkpoints import checkpoint_looks
 
                     baselines[space] = checkpoint_looks(source.model, dataset, progress, how)
                 if subject.slow:

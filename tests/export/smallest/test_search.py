@@ -23,7 +23,7 @@ import mobileclip_deploy.targets as registry
 from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation import looks
-from mobileclip_deploy.evaluation.checkpoint_looks import checkpoint_looks
+from mobileclip_deploy.evaluation.checkpoints import checkpoint_looks
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement, measure

@@ -1,4 +1,5 @@
-"""Choice of the ratio at which a fine-tuned checkpoint is mixed with its original, on held-out data of both."""
+"""Accuracy of checkpoints: to compare bundles with, and to choose the ratio at which a fine-tuned one is mixed with its
+original."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measuring, measure
+from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.mixing import MixCurve, MixPoint, mix
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -90,3 +92,13 @@ def change_from(
             f"({change.value:+.2f} points, {change.low:+.2f} to {change.high:+.2f}); "
         )
     return f"{last.file}: {changed}its embeddings cannot be compared with those of {first.file}: make each index again."
+
+
+def checkpoint_looks(
+    model: MobileCLIP, dataset: Dataset, progress: Progress = silent, how: Measuring = IN_FULL
+) -> Looks:
+    """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
+    changed."""
+    looks = Looks(model_embedder(model), dataset, how, about("checkpoint", progress))
+    looks.runs(1)
+    return looks
