@@ -17,7 +17,7 @@ from torch import nn
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import mixing
+from mobileclip_deploy.evaluation import checkpoints
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.pairs import pairs_of, parse_pairs
@@ -203,21 +203,21 @@ def test_the_mix_is_the_best_that_loses_nothing(folder: Path, monkeypatch: pytes
         share = ratio if dataset.name == "new" else 0.5 if ratio < 0.5 else 0.2
         return np.arange(count) < round(share * count)
 
-    monkeypatch.setattr(mixing, "_hits", hits)
+    monkeypatch.setattr(checkpoints, "_hits", hits)
     data = read_dataset(folder / "commas.csv")
     many = {
         name: Dataset(name, data.images * 10, data.rows * 10, ("a",) * 120, tuple(range(120)))
         for name in ("old", "new")
     }
-    curve = mixing.choose_ratio(original, tuned, many["old"], many["new"])
+    curve = checkpoints.choose_ratio(original, tuned, many["old"], many["new"])
     assert curve.ratio == 0.4
-    assert [point.ratio for point in curve.points] == list(mixing.RATIOS)
+    assert [point.ratio for point in curve.points] == list(checkpoints.RATIOS)
     assert curve.old.value == pytest.approx(0, abs=1e-9)
     assert curve.new.value == pytest.approx(40, abs=1)
     other = mcd.load_model()
     other.towers = ("image",)
     with pytest.raises(UsageError, match="different towers"):
-        mixing.choose_ratio(original, other, many["old"], many["new"])
+        checkpoints.choose_ratio(original, other, many["old"], many["new"])
 
 
 @pytest.mark.slow
