@@ -69,6 +69,7 @@ def pictures(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("without_phones")
 def test_an_onnx_bundle_is_used_without_torch(exports: Exports, tmp_path: Path) -> None:
     bundle, other = exports.bundle("onnx", "fp16").path, exports.bundle("onnx", "fp32").path
     photos, index, result = pictures(tmp_path / "photos"), tmp_path / "a.mcdx", tmp_path / "r.json"

@@ -20,13 +20,13 @@ from packages import require_package
 from mobileclip_deploy.network.model.variants import models_dir
 
 pytestmark = pytest.mark.slow
-require_package("fastapi", "pip install '.[dev]'")
-require_package("uvicorn", "pip install '.[dev]'")
 IMAGES = models_dir() / "nano" / "evaluation" / "images"
 
 
 @pytest.fixture(scope="module")
 def port(exports: Exports) -> Iterator[int]:
+    for package in ("fastapi", "uvicorn"):  # by a test, not by the module: `make test` collects it without them
+        require_package(package, "pip install '.[dev]'")
     with socket.create_server(("127.0.0.1", 0)) as server:
         number: int = server.getsockname()[1]
     environment = os.environ | {
