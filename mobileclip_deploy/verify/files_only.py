@@ -6,8 +6,10 @@ import contextlib
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.base.files.staging import temporary_folder
 from mobileclip_deploy.parity import Check, Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.checks.companions import check_companions_by_card
 from mobileclip_deploy.verify.checks.files import check_files, unlisted_note
 from mobileclip_deploy.verify.checks.shipped import check_shipped
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, collapsed_towers, replaced_gates
@@ -31,10 +33,13 @@ def verify_files(subject: Bundle | StrPath, gates: Gates | None = None) -> tuple
     """
     bundle = Bundle.open(subject.path if isinstance(subject, Bundle) else subject)
     evidence = Evidence(Reference.read(bundle.golden))
-    opened = OpenedSubject(bundle, evidence, gates or bundle.manifest.gates, bundle.path)
-    with contextlib.closing(opened):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder())
+        opened = OpenedSubject(bundle, evidence, gates or bundle.manifest.gates, folder)
+        stack.enter_context(contextlib.closing(opened))
         same = "every listed file has the size and SHA-256 of the manifest"
         checks = [Check(step="hashes", tower="both", status="passed", detail=same), *check_files(opened)]
+        checks.append(check_companions_by_card(opened))
         for tower in opened.towers.values():
             checks += check_shipped(tower)
         return bundle, ParityReport(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exports import Exports
@@ -15,6 +17,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.chain import verify_subject
 from mobileclip_deploy.verify.checks.files import check_files, unlisted_files
+from mobileclip_deploy.verify.files_only import verify_files
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 READ = (
@@ -33,6 +36,11 @@ READ = (
     "open_clip_pytorch_model.bin",
     "nano_image.mlpackage/Manifest.json",
     "nano_text.tflite",
+)
+KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("onnx", {"labels": "cat,dog", "tower": "image"}),
+    ("onnx", {"layout": "immich"}),
+    ("litert", {}),
 )
 HARMLESS = (
     "README.md",
@@ -102,3 +110,24 @@ def test_files_that_changed_since_a_bundle_was_opened_are_seen(exports: Exports,
     artifact.write_bytes(content)
     with pytest.raises(InvalidInput, match=r"changed|sha256"):
         mcd.verify(bundle, only_files=True)
+
+
+@pytest.mark.parametrize(("name", "key"), [("config.json", "projection_dim"), ("preprocessor_config.json", "size")])
+def test_without_the_checkpoint_side_files_are_held_to_the_card(name: str, key: str, path: Path) -> None:
+    file = path / name
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | {key: 1}), encoding="utf-8")
+    _, report = verify_files(path)
+    (check,) = (check for check in report.checks if check.step == "companions")
+    assert check.status == "failed"
+    assert str(check.detail).startswith(f"{name} {key} is 1, nano's card has ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "options"), KINDS)
+def test_side_files_of_every_kind_of_bundle_match_their_card(
+    target: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    bundle = mcd.export(mcd.load_model("nano"), target, output=tmp_path, verify=False, **options)
+    _, report = verify_files(bundle)
+    assert [check.status for check in report.checks if check.step == "companions"] == ["passed"]
