@@ -40,6 +40,11 @@ def _is_harmless(character: str) -> bool:
     return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
 
 
+def shown_in_text(text: str) -> str:
+    """Escapes a text of several lines as `shown` does; line ends and tabs stay."""
+    return re.sub(r"[^ -~\n\t]", lambda found: _shown(found[0]), text)
+
+
 def writable(text: str) -> str:
     """Escapes the characters that UTF-8 cannot encode; all others stay."""
     return BROKEN.sub(lambda found: _shown(found[0]), text)

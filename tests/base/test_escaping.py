@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mobileclip_deploy.base.escaping import in_code, in_markdown, in_spreadsheet, markdown_row
+from mobileclip_deploy.base.escaping import in_code, in_markdown, in_spreadsheet, markdown_row, shown_in_text
+from mobileclip_deploy.base.files.pages import filled_page
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,12 @@ def test_numbers_and_words_stay(text: str) -> None:
 @pytest.mark.parametrize("start", ["\t", "\r", "\n"])
 def test_what_a_spreadsheet_skips_before_a_formula_is_shown(start: str) -> None:
     assert in_spreadsheet(f"{start}=1").startswith("\\")
+
+
+def test_a_page_shows_invisible_characters_of_a_name() -> None:
+    page = filled_page(
+        "mobileclip_deploy.search", heading="a\u202eb<i>", source="c\x1b\u200d", sections=[], picture=None
+    )
+    assert r"a\u202eb&lt;i&gt;" in page
+    assert "c\\x1b\u200d" in page
+    assert shown_in_text("a\n\tb\u2066") == "a\n\tb\\u2066"

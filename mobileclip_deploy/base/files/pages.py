@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from mobileclip_deploy.base.escaping import writable
+from mobileclip_deploy.base.escaping import shown_in_text, writable
 
 
 def filled_page(package: str, template: str = "page.html", /, **values: object) -> str:
     """Fills in a template of a package, which may include other files of that package.
 
-    Every value is escaped, and so are characters that UTF-8 cannot encode.
+    Every value is escaped: HTML's characters, those that are invisible or reverse the order of words, and those that
+    UTF-8 cannot encode.
 
     Args:
         package: its name, as in `__package__`.
@@ -22,6 +23,9 @@ def filled_page(package: str, template: str = "page.html", /, **values: object) 
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,
+        finalize=lambda value: (
+            shown_in_text(value) if type(value) is str else value
+        ),  # not Markup, which is a page's own
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
