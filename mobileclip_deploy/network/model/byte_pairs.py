@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import html
+import re
 import string
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
@@ -78,6 +79,8 @@ def _byte_letters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
+PLAIN = re.compile("[ -%'-~]*")
+"""Texts that neither ftfy nor unescaping changes: printable ASCII without "&"."""
 BYTES = _byte_letters()
 LETTERS = {letter: byte for byte, letter in BYTES.items()}
 
@@ -102,9 +105,11 @@ def cleaned_by(text: str, cleaning: Cleaning | None) -> str:
         cleaning: None makes small letters, as CLIP does. "canonicalize" drops ASCII punctuation, too. "whitespace"
             leaves capitals.
     """
-    import ftfy
+    if not PLAIN.fullmatch(text):
+        import ftfy
 
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = text.strip()
     if cleaning == "canonicalize":
         text = text.replace("_", " ").translate(NO_PUNCTUATION)
     text = " ".join(text.split())

@@ -8,6 +8,7 @@ has to have the same bytes. Of two that race for one new output exactly one ends
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -19,10 +20,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from hub_server import TOKEN, HubServer
+
 MAIN = [sys.executable, "-P", "-m", "mobileclip_deploy"]
 NANO = Path(__file__).parents[3] / "models" / "nano" / "evaluation"
 PICTURES = 600
-NAMES = ["embed.mcdx", "embed.jsonl", "embed.npy", "export", "train", "publish", "sweep"]
+NAMES = ["embed.mcdx", "embed.jsonl", "embed.npy", "export", "train", "publish", "upload", "sweep"]
 STEPS = 12
 RECIPE = f"version: 1\nvariant: nano\ndata: DATA\nsteps: {STEPS}\nbatch: 8\nlearning_rate: 0.001\ndistillation: 0\n"
 REFUSED = re.compile(r"another (`[a-z]+`|process) writes |exists; ")
@@ -71,8 +76,11 @@ def contents(output: Path) -> dict[str, bytes | None]:
     }
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen([*MAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(
+    words: list[str], place: Path | None = None, environment: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    pipe, variables = subprocess.PIPE, os.environ | (environment or {})
+    return subprocess.Popen([*MAIN, *words], stdout=pipe, stderr=pipe, text=True, cwd=place, env=variables)
 
 
 def done(said: str) -> int:
@@ -122,6 +130,49 @@ def kill(name: str, folder: Path, count: int, seed: int) -> Iterator[str]:
             yield "killed after it was whole"
 
 
+def kill_uploads(folder: Path, count: int, seed: int) -> Iterator[str]:
+    """Kills `publish` to a hub on loopback; a second run has to complete what the first left."""
+    chance, bundle = random.Random(seed), folder / "verified" / "nano-onnx-fp32"
+    words = ["publish", str(bundle), "--to", "hf:owner/nano", "--write"]
+    expected: dict[str, bytes] | None = None
+    lasted = 0.0
+    for number in range(count + 1):
+        server, place = HubServer(), folder / f"upload-{number}"
+        place.mkdir()
+        tokens = {
+            "HF_ENDPOINT": server.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(place / "hub"),
+        }
+        began = time.monotonic()
+        first = start(words, place, tokens)
+        after = chance.uniform(0.3, 1.0) * lasted if number else None
+        try:
+            first.communicate(timeout=after)
+        except subprocess.TimeoutExpired:
+            first.kill()
+            first.communicate()
+        commits = server.commits.get("owner/nano", [])
+        if number == 0 or first.returncode == 0:
+            assert first.returncode == 0
+            lasted, expected = time.monotonic() - began, commits[-1]
+        else:
+            locked = bool(list(place.glob("*.lock.json")))
+            yield "left all" if locked else ("left no repository", "left an empty one", "left no lock")[len(commits)]
+            assert len(commits) < 2 or commits[-1] == expected, f"kill {number}: {sorted(commits[-1])}"
+            assert len(commits) == 2 or not locked, f"kill {number}: a lock of no commit"
+            if locked:
+                server.close()
+                continue
+            again = start(words, place, tokens)
+            said = "\n".join(again.communicate())
+            assert again.returncode == 0, f"kill {number} after {after} s: {said}"
+            assert server.commits["owner/nano"][-1] == expected, f"kill {number}: other bytes"
+            assert len(list(place.glob("*.lock.json"))) == 1
+        server.close()
+
+
 def race(name: str, folder: Path, count: int) -> Iterator[str]:
     """Starts two of a command at one new output; yields how the one that lost was refused."""
     output = folder / f"storm-{name}"
@@ -144,7 +195,9 @@ def race(name: str, folder: Path, count: int) -> Iterator[str]:
 
 def storm(folder: Path, kills: int, races: int, seed: int, names: list[str]) -> None:
     prepare(folder)
-    for name in names:
+    if "upload" in names:
+        print(f"upload: kills {dict(Counter(kill_uploads(folder, kills, seed)))}", flush=True)
+    for name in (name for name in names if name != "upload"):
         begun = time.monotonic()
         killed, raced = Counter[str](), Counter[str]()
         for counter, events in (

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from mobileclip_deploy.artifacts.heads.contexts import ended
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model import tokenizer as module
+from mobileclip_deploy.network.model.byte_pairs import PLAIN
 from mobileclip_deploy.network.model.tokenizer import (
     CLIP,
     Padding,
@@ -300,3 +301,11 @@ def test_nothing_outside_of_the_model_s_room_knows_clip_s_vocabulary_or_length()
     numbers = regex.compile(r"(?<![\d.])(77|49[,_]?40[678])(?!\d)")
     found = {path: numbers.findall(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
     assert {path.relative_to(package).parts[:2] for path, hits in found.items() if hits} == {("network", "model")}
+
+
+def test_plain_texts_need_no_repair() -> None:
+    characters = [chr(code) for code in range(128) if PLAIN.fullmatch(chr(code))]
+    assert "".join(characters) == "".join(map(chr, range(32, 127))).replace("&", "")
+    chance = random.Random(0)
+    texts = [*characters, *("".join(chance.choices(characters, k=12)) for _ in range(500))]
+    assert [html.unescape(ftfy.fix_text(text)) for text in texts] == texts
