@@ -47,13 +47,13 @@ if task == "classify":
     picture, *labels = rest
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     ids = np.zeros((len(labels), manifest["tokenizer"]["context_length"]), np.int64)
-    for row, encoded in zip(ids, tokenizer.encode_batch(labels)):
+    for row, encoded in zip(ids, tokenizer.encode_batch(labels), strict=True):
         row[: len(encoded.ids)] = encoded.ids
     image, text = session("image", int(threads)), session("text", int(threads))
     rows = unit(image.run(None, {image.get_inputs()[0].name: pixels(picture)})[0])
     columns = unit(text.run(None, {text.get_inputs()[0].name: ids})[0])
     odds = np.exp(manifest["logit_scale"] * (rows @ columns.T)[0])
-    print(*(f"{label} {share:.3f}" for label, share in zip(labels, odds / odds.sum())), sep="\n")
+    print(*(f"{label} {share:.3f}" for label, share in zip(labels, odds / odds.sum(), strict=True)), sep="\n")
 else:
     # Each thread decodes and runs one picture at a time on one core.
     image = session("image", 1)
