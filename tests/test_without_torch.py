@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from command_line import run
 from exports import Exports
 from packages import require_package
 from PIL import Image
+from programs import tool
+from web.published import add_task_check
 
 from mobileclip_deploy.network.model.variants import models_dir
 
@@ -95,9 +99,42 @@ def test_an_onnx_bundle_is_used_without_torch(exports: Exports, tmp_path: Path) 
     assert failed == {}
     classified, *_, checked, _, _, _, _ = outcomes
     assert classified[3] <= MOST_MODULES, classified[3]
-    assert "Passed: 4 checks of files and stored answers; 7 were left out." in checked[2]
+    assert "Passed: 5 checks of files and stored answers; 7 were left out." in checked[2]
     assert "Passed: all" not in checked[2]
     assert "differences are against the first bundle" in outcomes[6][2]
+
+
+# Everything is read-only, the temporary folder too, and there is no home folder.
+READ_ONLY = """
+for folder in / /tmp /dev/shm; do
+    mount --bind "$folder" "$folder" 2>/dev/null  # a folder that is no mount of its own
+    mount -o remount,bind,ro "$folder" || exit 9
+done
+if touch /tmp/written 2>/dev/null; then exit 9; fi
+exec "$@"
+"""
+
+
+@pytest.mark.slow
+def test_a_read_only_container_classifies_searches_and_encodes(exports: Exports, tmp_path: Path) -> None:
+    unshare = tool("install what this test needs: apt-get install util-linux", "unshare")
+    if os.environ.get("WITHOUT_NAMESPACES"):
+        pytest.skip("needs namespaces of its own, which a container without privileges has not")
+    bundle, index = exports.bundle("onnx", "fp16").path, tmp_path / "a.mcdx"
+    assert run("embed", str(bundle), str(PICTURE), "-o", str(index)).code == 0
+    toolkit = [sys.executable, "-m", "mobileclip_deploy"]
+    encode = f"import mobileclip_deploy as mcd; print(mcd.tokenize(['a cat'], {str(bundle)!r}).shape)"
+    without_home = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    for command, printed in (
+        ([*toolkit, "classify", str(bundle), str(PICTURE), "--labels", "cat face,pizza"], "cat face"),
+        ([*toolkit, "search", str(index), "a cat", "--bundle", str(bundle)], PICTURE.name),
+        ([sys.executable, "-c", encode], "(1, 77)"),
+    ):
+        inside = [unshare, "--map-root-user", "--mount", "sh", "-c", READ_ONLY, "sh", *command]
+        done = subprocess.run(inside, capture_output=True, text=True, env=without_home, cwd="/")
+        assert done.returncode == 0, done.stderr
+        assert printed in done.stdout
+        assert done.stderr.count("warning") <= 1, done.stderr
 
 
 AUDITED = "{bundle}/onnx/vision_model_fp16.onnx"
@@ -126,6 +163,25 @@ def test_bundles_of_other_targets_are_used_without_torch(exports: Exports, targe
         ("classify", bundle, PICTURE, "--labels", "cat face,pizza"), ("verify", bundle, "--checks", "files")
     )
     assert [outcome[0] for outcome in outcomes] == [0, 0], outcomes
+
+
+@pytest.mark.slow
+def test_bridge_and_publish_do_without_torch(exports: Exports, tmp_path: Path) -> None:
+    full, verified = exports.bundle("onnx", "fp32"), exports.copy("onnx", "fp16", tmp_path)
+    add_task_check(verified)
+    (fit := tmp_path / "fit").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (300, 64, 64, 3), np.uint8)
+    for index, pixels in enumerate(noise):
+        Image.fromarray(pixels).resize((70, 70)).save(fit / f"{index}.png")
+    small = ("export", "--target", "onnx", "--embedding-size", "64", "--fit", str(fit))
+    assert run(*small, "--no-verify", "-o", str(tmp_path / "small")).code == 0
+    (bundle,) = (tmp_path / "small").iterdir()
+    outcomes = without_torch(
+        ("embed", full.path, PICTURE, "-o", tmp_path / "full.mcdx"),
+        ("bridge", "--from", tmp_path / "full.mcdx", "--by", bundle, "-o", tmp_path / "small.mcdx"),
+        ("publish", verified, "--to", tmp_path / "published", "--write"),
+    )
+    assert [outcome[0] for outcome in outcomes] == [0, 0, 0], outcomes
 
 
 @pytest.mark.slow
