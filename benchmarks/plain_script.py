@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """A script without this toolkit, against which its start and throughput are measured (benchmarks/throughput.py).
 
     python benchmarks/plain_script.py classify BUNDLE THREADS PICTURE LABEL LABEL...

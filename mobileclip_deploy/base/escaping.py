@@ -24,7 +24,7 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|-?(inf|nan)")
 def shown(text: str) -> str:
     r"""Escapes a text to one line: characters that are not printable become `\n`, `\x1b` or `\u202e`. A byte of a file
     name that is not UTF-8 is shown as the byte."""
-    return text if text.isprintable() else NOT_ASCII.sub(lambda found: _shown(found[0]), text)
+    return text if text.isprintable() else NOT_ASCII.sub(lambda match: _shown(match[0]), text)
 
 
 def _shown(character: str) -> str:
@@ -42,12 +42,12 @@ def _is_harmless(character: str) -> bool:
 
 def shown_in_text(text: str) -> str:
     """Escapes a text of several lines as `shown` does; line ends and tabs stay."""
-    return re.sub(r"[^ -~\n\t]", lambda found: _shown(found[0]), text)
+    return re.sub(r"[^ -~\n\t]", lambda match: _shown(match[0]), text)
 
 
 def writable(text: str) -> str:
     """Escapes the characters that UTF-8 cannot encode; all others stay."""
-    return BROKEN.sub(lambda found: _shown(found[0]), text)
+    return BROKEN.sub(lambda match: _shown(match[0]), text)
 
 
 def shown_json(text: str) -> str:

@@ -163,13 +163,17 @@ def classifier_of(
     if labels is None:
         owner = f"{whole.path} has" if isinstance(whole, Bundle) else "a model has"
         raise UsageError(f"{owner} no fixed labels; give labels with `labels=['cat', 'dog', 'car']`")
-    embedder = embedder_of(whole)
-    prompt = template or embedder.template
-    tokens = embedder.tokenizer
-    notes = () if tokens is None else check_label_prompts(labels.names, prompt, tokens)
-    texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in labels.names])
-
+    # One tower at a time: the text tower's memory is free again before the image tower is loaded.
+    texts, notes = _embedded_labels(embedder_of(whole, ("text",)), labels.names, template)
+    embedder = embedder_of(whole, ("image",))
     return labels.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T), notes
+
+
+def _embedded_labels(embedder: Embedder, names: Sequence[str], template: str | None) -> tuple[Floats, tuple[str, ...]]:
+    """Returns the embeddings of labels, [L, D] at length 1, and notes on their prompts."""
+    prompt, tokens = template or embedder.template, embedder.tokenizer
+    notes = () if tokens is None else check_label_prompts(names, prompt, tokens)
+    return embed_prompts(embedder, [prompt.replace("{}", name) for name in names]), notes
 
 
 def probability_rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:
