@@ -15,7 +15,7 @@ from mobileclip_deploy.network.model.variants import models_dir
 ROOT = Path(__file__).parents[1]
 # These only fall: a commit that raises one lowers another by as much.
 MOST_ROOMS, MOST_ARROWS = 17, 85
-MOST_CORE_LINES = 40_108
+MOST_CORE_LINES = 40_118
 MOST_CIRCLES = 0
 MOST_PACKAGE_LINES = 76_444
 """Lines of the package; each room has its share of what is free."""
@@ -23,14 +23,14 @@ MOST_LINES = {
     "targets": 20_520,
     "benchmark": 11_210,
     "network": 7_190,
-    "training": 5_440,
+    "training": 5_426,
     "verify": 8_694,
     "cli": 3_290,
     "search": 2_505,
     "base": 2_740,
     "artifacts": 2_825,
     "export": 2_195,
-    "evaluation": 2_516,
+    "evaluation": 2_520,
     "pictures": 1_375,
     "parity": 1_027,
     "rounding": 1_037,

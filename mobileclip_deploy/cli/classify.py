@@ -66,13 +66,15 @@ def classify(
         given_labels(labels, template)
 
     from mobileclip_deploy.artifacts.heads.label_head import NONE, LabelHead
-    from mobileclip_deploy.cli.output import note, print_csv, print_json, print_table, progress
+    from mobileclip_deploy.cli.output import named_once, note, print_csv, print_json, print_table, progress
     from mobileclip_deploy.cli.tables import note_skipped
     from mobileclip_deploy.evaluation.classification import classify as run
 
     head = None if labels_file is None else LabelHead.read(labels_file)
     with progress() as update:
-        results = run(bundle, images, labels, template, labels_file=head, skip_bad=skip_bad, progress=update)
+        results = run(
+            bundle, named_once(images), labels, template, labels_file=head, skip_bad=skip_bad, progress=update
+        )
     if softmax and any(result.tags is None for result in results):
         raise UsageError("--softmax is for labels that were learned from pictures; leave it out")
     most = top if top is not None or as_json else SHOWN

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +22,7 @@ from mobileclip_deploy.cli.words import in_flags
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     from rich.console import RenderableType
 
@@ -104,6 +106,15 @@ def _coloured(line: str) -> str:
 def note(text: str) -> None:
     """Prints a remark on stderr."""
     say(in_flags(text), err=True)
+
+
+def named_once(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Returns each path once, in order, and notes those that are named again."""
+    counts = Counter(paths)
+    for path, count in counts.items():
+        if count > 1:
+            note(f"{path} is named {count} times; it has one row")
+    return tuple(counts)
 
 
 def note_provenance(provenance: Provenance) -> None:

@@ -81,7 +81,8 @@ def classify(
 
     Args:
         bundle: as returned by `export`, or its folder; or a model from `load_model`.
-        images: files, folders (searched recursively) and patterns such as "photos/*.jpg", or one of them.
+        images: files, folders (searched recursively) and patterns such as "photos/*.jpg", or one of them. A file that
+            is named twice has two results, and is embedded once.
         labels: two or more labels to choose from, or a text for them ("cat,dog", or a file with one per line); None for
             a classifier with its own labels, a bundle or a model.
         template: prompt with `{}` for the label; the variant's own if None.
@@ -99,7 +100,8 @@ def classify(
     head = labels_file if isinstance(labels_file, LabelHead | None) else LabelHead.read(Path(labels_file))
     if head is not None and (label_set is not None or template is not None):
         raise UsageError("`labels_file` contains labels and template; leave `labels` and `template` out")
-    with ImageListing(paths(images)) as listing:
+    sources = paths(images)
+    with ImageListing(sources) as listing:
         files = list(listing)
     whole = opened(bundle)
     chosen = classifier_of(whole, label_set, template) if head is None else learned_classifier(whole, head)
@@ -108,18 +110,18 @@ def classify(
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
     used = [file for number, file in enumerate(files) if number not in tally.bad]
-    return Classifications(
-        images=(
-            Classification(
-                file,
-                ranked(names, row, top),
-                None if thresholds is None else tuple(names[index] for index in thresholds.present(row)),
-            )
-            for file, row in zip(used, probability_rows(answers, shares, embedder.name), strict=True)
-        ),
-        skipped=tally.skipped,
-        notes=notes,
+    results = (
+        Classification(
+            file,
+            ranked(names, row, top),
+            None if thresholds is None else tuple(names[index] for index in thresholds.present(row)),
+        )
+        for file, row in zip(used, probability_rows(answers, shares, embedder.name), strict=True)
     )
+    if len(set(sources)) < len(sources) and set(files) <= set(sources):
+        by_file = {result.image: result for result in results}
+        results = (by_file[source] for source in sources if source in by_file)
+    return Classifications(results, tally.skipped, notes)
 
 
 def check_top(top: int | None) -> None:

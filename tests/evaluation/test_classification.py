@@ -6,6 +6,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import refusal, run
 from exports import Exports
@@ -71,6 +72,19 @@ def test_the_command_prints_json_and_csv_of_the_same(exports: Exports, photos: P
     assert f"{photos / 'broken.png'}: not an image" in shown.stderr
     assert "--skip-bad" in refusal(run(*command[:-1]))
     assert "exclude each other" in run(*command, "--csv", "--json").stderr
+
+
+def test_a_file_named_twice_has_two_results_and_one_row(exports: Exports, photos: Path, tmp_path: Path) -> None:
+    bundle, (first, second, *_) = exports.bundle("onnx", "fp32"), sorted((photos / "0").glob("*.png"))
+    named = [first, second, first]
+    results = mcd.classify(bundle, named, LABELS)
+    assert [result.image for result in results] == named
+    assert results[0] == results[2] != results[1]
+    row = f"{first} is named 2 times; it has one row"
+    for words in (["classify", "--labels", LABELS, "--json"], ["embed", "-o", str(tmp_path / "e.npy")]):
+        outcome = run(words[0], str(bundle.path), *map(str, named), *words[1:])
+        assert (outcome.code, outcome.stderr.count(row)) == (0, 1), outcome.stderr
+    assert np.load(tmp_path / "e.npy").shape[0] == 2
 
 
 def test_nothing_to_classify_is_refused(exports: Exports, photos: Path) -> None:

@@ -87,12 +87,12 @@ def embed(
 
     from mobileclip_deploy import embed as run
     from mobileclip_deploy.base.progress import rate
-    from mobileclip_deploy.cli.output import note, print_json, progress, quiet
+    from mobileclip_deploy.cli.output import named_once, note, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped
     from mobileclip_deploy.search.library import IndexFile
 
     with progress() as update:
-        written = run(bundle, sources, output, progress=update, **choices)
+        written = run(bundle, named_once(sources), output, progress=update, **choices)
     note_skipped(written.skipped, "image", len(written.skipped))
     if written.per_second is not None and not quiet():
         kept = "" if isinstance(written, IndexFile) or written.computed == written.count else f", of {written.count:,}"
