@@ -15,16 +15,16 @@ from mobileclip_deploy.network.model.variants import models_dir
 ROOT = Path(__file__).parents[1]
 # These only fall: a commit that raises one lowers another by as much.
 MOST_ROOMS, MOST_ARROWS = 17, 85
-MOST_CORE_LINES = 40_118
+MOST_CORE_LINES = 40_135
 MOST_CIRCLES = 0
-MOST_PACKAGE_LINES = 76_444
+MOST_PACKAGE_LINES = 76_427
 """Lines of the package; each room has its share of what is free."""
 MOST_LINES = {
     "targets": 20_520,
     "benchmark": 11_210,
     "network": 7_190,
     "training": 5_426,
-    "verify": 8_694,
+    "verify": 8_710,
     "cli": 3_290,
     "search": 2_505,
     "base": 2_740,

@@ -12,7 +12,7 @@ import click
 from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.verify.reports.several import Refused, Verified
+    from mobileclip_deploy.verify.reports.several import Baseline, Refused, Verified
 
 
 class VerifyFiles(TypedDict):
@@ -76,6 +76,7 @@ def _moved(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--accept", is_flag=True, help="With --baseline: write today's figures to the lock file if every check passed."
 )
+@click.option("--accept-undecided", is_flag=True, help="With --accept: write them also if accuracy is undecided.")
 @click.option("--markdown", type=FILE, metavar="FILE", help="Also write the report as Markdown.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write the report as JUnit XML.")
 @click.option(
@@ -93,6 +94,7 @@ def verify(
     as_json: bool,
     baseline: Path | None,
     accept: bool,
+    accept_undecided: bool,
     markdown: Path | None,
     junit: Path | None,
     **choices: Unpack[VerifyFiles],
@@ -137,7 +139,7 @@ def verify(
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
-    lock = several.Baseline.of(baseline, accept)
+    lock = several.Baseline.of(baseline, accept, accept_undecided)
     request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", only_files=checks == "files", **choices)
     with progress() as update, records.of_crashes(bundles[0]):
         results = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
@@ -149,13 +151,13 @@ def verify(
         print_json(results[0].as_dict() if len(results) == 1 else {"bundles": [result.as_dict() for result in results]})
     else:
         print_verified(results, layers=explain)
-    for remark in _notes(results, baseline if accept else None, checks == "files"):
+    for remark in _notes(results, lock, checks == "files"):
         note(remark)
     if (failure := several.worst(results)) is not None:
         conclude(failure)
 
 
-def _notes(results: Sequence[Verified | Refused], accepted: Path | None, only_files: bool) -> list[str]:
+def _notes(results: Sequence[Verified | Refused], lock: Baseline | None, only_files: bool) -> list[str]:
     """Returns notes on each verified bundle, in sentences."""
     from mobileclip_deploy.verify.reports.several import Refused
 
@@ -165,9 +167,9 @@ def _notes(results: Sequence[Verified | Refused], accepted: Path | None, only_fi
             continue
         report, name = result.report, f"{result.report.bundle}: " if len(results) > 1 else ""
         notes += [f"Warning: {text}" for text in report.notes]
+        if lock is not None and lock.accepts(report):
+            notes.append(f"Accepted: the figures of {report.bundle} are in {lock.lock}.")
         if result.failure is None:
-            if accepted is not None:
-                notes.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
             left = f"; {len(report.left_out)} were left out" if report.left_out else ""
             ran = len(report.checks) - len(report.left_out)
             extent = f"{ran} checks of files and stored answers" if only_files else f"all {ran} checks"

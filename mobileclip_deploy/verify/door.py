@@ -45,6 +45,7 @@ class VerifyChoices(TypedDict, total=False):
     captions: StrPath | None
     baseline: StrPath | None
     accept: bool
+    accept_undecided: bool
     only_files: bool
     progress: Progress
 
@@ -78,6 +79,7 @@ def verify(
             again and compared.
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
+        accept_undecided: with `accept`, write them also if accuracy is undecided.
         only_files: check hashes, the manifest and the artifacts' stored answers alone (`verify_files`).
 
     Raises:
@@ -86,7 +88,9 @@ def verify(
         RuntimeFailed: the runtime refused an artifact.
     """
     progress = choices.pop("progress", silent)
-    lock = Baseline.of(choices.pop("baseline", None), choices.pop("accept", False))
+    lock = Baseline.of(
+        choices.pop("baseline", None), choices.pop("accept", False), choices.pop("accept_undecided", False)
+    )
     listed = (bundle,) if isinstance(bundle, Bundle | str | PathLike) else tuple(bundle)
     if not listed:
         raise UsageError("no bundle was given")

@@ -42,3 +42,17 @@ def test_an_undecided_bundle_is_written_and_the_exit_code_says_so(
     assert found.stderr.splitlines()[-1] == f"Written, but undecided: nano-onnx-fp16: {detail}."
     assert "**UNDECIDED**" in (path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert run("inspect", path, "--json").json["parity"] == "undecided"
+
+
+@pytest.mark.slow
+def test_a_quick_verification_leaves_undecided_what_is_recorded_so(tmp_path: Path) -> None:
+    exported = run(*("export", "--target", "onnx", "--gate", "task=0.05", "-o", tmp_path))
+    assert exported.code == 4, exported.stderr
+    path, lock = tmp_path / "nano-onnx-fp16", tmp_path / "lock.json"
+    words = ("verify", path, "--checks", "quick", "--baseline", lock, "--accept")
+    refused = run(*words)
+    assert (refused.code, lock.exists()) == (4, False), refused.stderr
+    assert "Passed" not in refused.stderr
+    accepted = run(*words, "--accept-undecided")
+    assert (accepted.code, lock.exists()) == (4, True), accepted.stderr
+    assert f"Accepted: the figures of nano-onnx-fp16 are in {lock}." in accepted.stderr

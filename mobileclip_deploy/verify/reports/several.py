@@ -23,18 +23,22 @@ from mobileclip_deploy.verify.request import VerifyRequest
 
 @dataclass(frozen=True)
 class Baseline:
-    """A lock file, and whether today's figures are written into it or compared with it."""
+    """A lock file, and whether today's figures are written into it or compared with it. `undecided`: they are written
+    also if accuracy is undecided."""
 
     lock: Path
     accept: bool
+    undecided: bool = False
 
     @classmethod
-    def of(cls, lock: StrPath | None, accept: bool) -> Baseline | None:
+    def of(cls, lock: StrPath | None, accept: bool, undecided: bool = False) -> Baseline | None:
         """Builds the baseline from the user's options. None without a lock file.
 
         Raises:
-            UsageError: `accept` without a file name, or the file cannot be written.
+            UsageError: `accept` without a file name, or the file cannot be written; or `accept_undecided` alone.
         """
+        if undecided and not accept:
+            raise UsageError("`accept_undecided=True` is for `accept`; give both")
         if lock is None:
             if accept:
                 raise UsageError("`accept=True` writes a lock file; name it with `baseline`")
@@ -43,7 +47,12 @@ class Baseline:
             check_file_destination(Path(lock), force=True, option="baseline")
         if not accept or Path(lock).exists():
             read_lock(Path(lock))  # refused before anything is verified
-        return cls(Path(lock), accept)
+        return cls(Path(lock), accept, undecided)
+
+    def accepts(self, report: ParityReport) -> bool:
+        """Returns whether today's figures are written into the lock file."""
+        open_checks = bool(report.failed or report.not_run or (report.undecided and not self.undecided))
+        return self.accept and bool(report.checks) and not open_checks
 
     def require(self, bundle: Bundle, name: str) -> None:
         """Refuses a bundle that the lock file does not contain, before the verification.
@@ -68,7 +77,7 @@ class Baseline:
             left_out = {f"{check.tower} {check.step}" for check in report.left_out}
             drift = check_drift(report.bundle, today, read_lock(self.lock), left_out)
             return report.model_copy(update={"checks": (*report.checks, *drift)})
-        if report.passed:
+        if self.accepts(report):
             before = read_lock(self.lock) if self.lock.exists() else ParityLock()
             self.lock.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.lock, before.accept(report.bundle, today).to_json())
