@@ -69,11 +69,10 @@ COMPANIONS = {
 
 @pytest.mark.parametrize("name", COMPANIONS)
 def test_every_field_of_a_file_next_to_the_artifacts_is_compared(name: str, exports: Exports, tmp_path: Path) -> None:
-    sound = exports.bundle("onnx", "fp16").path / name
-    have, count = tmp_path / name, 0
-    for changed in edits(json.loads(sound.read_text(encoding="utf-8"))):
-        have.write_text(json.dumps(changed), encoding="utf-8")
-        assert _difference(have, sound, name) is not None, changed
+    sound, count = exports.bundle("onnx", "fp16").path, 0
+    for changed in edits(json.loads((sound / name).read_text(encoding="utf-8"))):
+        (tmp_path / name).write_text(json.dumps(changed), encoding="utf-8")
+        assert _difference(tmp_path, sound, name, "the checkpoint") is not None, changed
         count += 1
     assert count > COMPANIONS[name]
 

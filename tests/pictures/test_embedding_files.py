@@ -235,9 +235,9 @@ def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) ->
     assert "has no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
     assert "holds no images" in refusal(run("embed", bundle, tmp_path / "empty", "-o", output))
     assert "n.jsonl:1" in refusal(run("embed", bundle, tmp_path / "n.jsonl", "-o", output))
-    assert "must be the only source" in refusal(
-        run("embed", bundle, tmp_path / "t.txt", tmp_path / "t.txt", "-o", output)
-    )
+    (tmp_path / "u.txt").write_text("a cat\n", encoding="utf-8")
+    both = run("embed", bundle, tmp_path / "t.txt", tmp_path / "u.txt", "-o", output)
+    assert "must be the only source" in refusal(both)
 
 
 def test_an_array_is_described_by_a_file_beside_it(exports: Exports, photos: Path, tmp_path: Path) -> None:

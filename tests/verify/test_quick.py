@@ -99,7 +99,7 @@ def test_without_a_runtime_it_was_not_run(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_quick_checks_leave_out_twin_task_and_reproduced_and_say_so() -> None:
     own: Any = SimpleNamespace(
-        bundle=None,
+        bundle=SimpleNamespace(parity=[]),
         evidence=SimpleNamespace(task=None, sampled=None),
         gates=Gates(),
         source=object(),
