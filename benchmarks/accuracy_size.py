@@ -5,8 +5,6 @@
 Every point carries its row as the id of its group in the SVG, `bundle.MB.top1`; tests/docs reads them back.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -6,8 +6,6 @@
 Counts are of networks on torch's meta device, which computes nothing: they depend on the card alone.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence

@@ -8,8 +8,6 @@ median of their runs, after as many that do not count. Python runs with and with
 benchmarks/results/clients.json (languages that are not asked for stay) and the table in docs/figures/benchmarks.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

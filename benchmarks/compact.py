@@ -9,8 +9,6 @@ the 95% interval over the 1,911 captions. `--write`: into benchmarks/results/com
 part; what `--only` leaves out stays as it was measured.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

@@ -8,8 +8,6 @@ mean anything. `plain` is the tower exported without contexts. Writes benchmarks
 docs/figures/onnx.md. About 4 minutes of one core; `--runtime executorch` renews those rows alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import platform
 import statistics

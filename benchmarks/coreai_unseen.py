@@ -8,8 +8,6 @@ ones), worst cosine and centred SNR; on mirrored and on shifted held-out picture
 against the checkpoint on the same, with the 95% interval of the paired difference.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

@@ -7,8 +7,6 @@ Bytes are those of the weights; the cosine is the worst over the three images or
 package evaluated as written. About 10 minutes of one core.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import tempfile

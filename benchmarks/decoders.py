@@ -9,8 +9,6 @@ photograph changes, saved by Pillow. Writes benchmarks/results/decoders.json and
 minute.
 """
 
-from __future__ import annotations
-
 import io
 import shutil
 import subprocess

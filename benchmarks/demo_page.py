@@ -8,8 +8,6 @@ which the page did nothing while they were embedded. Each in a Chromium with a n
 benchmarks/results/demo_page.json and the table in docs/figures/apps.md. About 3 minutes.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import shutil

@@ -3,8 +3,6 @@
 python benchmarks/demo_picture.py
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pty

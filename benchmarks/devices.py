@@ -4,8 +4,6 @@ A file is taken when its figures are those of its own rounds, when every model g
 measured by a whole protocol. A simulated result is refused.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

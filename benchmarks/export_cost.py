@@ -13,8 +13,6 @@ is measured too.
 mobileclip_s2 on ONNX takes about 8 minutes of CPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

@@ -3,8 +3,6 @@
 python benchmarks/fault_kinds.py
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 from measuring import Figures, markdown

@@ -12,8 +12,6 @@ contain as many of nano's own training drawings (Fluent Emoji, MIT) as new ones;
 another FOLDER.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import io

@@ -8,8 +8,6 @@ inside the .pte; Core AI: float32 in Apple's runtime; on the three images and fi
 is a process of its own. Exit code 1 when one is outside of its bound. The test suite exports a part of the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

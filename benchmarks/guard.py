@@ -11,8 +11,6 @@ Bundles are built once in the folder; then it takes less than 3 minutes. Results
 (results/guard-1.json and so on), and are replaced by a run without `--against`. Nothing here is timed by a test.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import subprocess

@@ -8,8 +8,6 @@ alone, which was in use until 0.4.0; `rounds` is `median_interval`. Then, of the
 often a round that is left out lies within the interval of the other rounds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -11,8 +11,6 @@ Finished runs in the work folder are kept, others go on where they were stopped;
 an hour of one core.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import hashlib

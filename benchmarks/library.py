@@ -11,8 +11,6 @@ wait without spinning. Writes benchmarks/results/library.json and the tables in 
 CPU; bundles, photographs and what was measured stay in WORK: a run that was stopped goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

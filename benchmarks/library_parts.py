@@ -8,8 +8,6 @@ timm, and in bfloat16 (8 together, channels last). One after the other, round af
 benchmarks/results/library_parts.json and a table in docs/figures. About a minute of CPU; bundles stay in WORK.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

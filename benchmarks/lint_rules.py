@@ -3,8 +3,6 @@
 python benchmarks/lint_rules.py
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from measuring import Figures, markdown

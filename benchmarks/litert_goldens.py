@@ -7,8 +7,6 @@ on the packaged samples, which w8a8 is calibrated on. Times are CPU time of one 
 precision in turn, the median of the rounds; only their ratios mean anything. Exit code 1 when a goal is missed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ As many files of 8 x 8 pixels, embedded by their mean colour; killed half way, a
 files for comparison. Prints JSON. About 2 minutes of CPU; files and embeddings stay in WORK.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import struct

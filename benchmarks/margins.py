@@ -11,8 +11,6 @@ Cases that were measured before are kept, or replaced. `--thirds` verifies expor
 every other constant, and ends with 1 if that fails a check.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

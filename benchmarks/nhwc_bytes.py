@@ -9,8 +9,6 @@ inference; making floats of a bitmap, which an app does without the option, is n
 script fails.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

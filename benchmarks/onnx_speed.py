@@ -7,8 +7,6 @@ round, in CPU time; only ratios of one tower mean anything. Writes benchmarks/re
 docs/figures/onnx.md. nano's accuracy at each precision: benchmarks/precisions.py. About 4 minutes of one core.
 """
 
-from __future__ import annotations
-
 import platform
 import statistics
 import sys

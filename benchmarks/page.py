@@ -3,8 +3,6 @@
 python benchmarks/page.py
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

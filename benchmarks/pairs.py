@@ -3,8 +3,6 @@
 `suites.py paper` measures them, `page.py` shows them. The paper's "2.3 times as fast" and "4.8 times" are of pairs.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ pictures that are not large. All in turn, round after round. Writes benchmarks/r
 docs/figures/apps.md. About 2 minutes of one core.
 """
 
-from __future__ import annotations
-
 import platform
 import statistics
 import tempfile

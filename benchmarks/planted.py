@@ -8,8 +8,6 @@ reading the file or comparing it with a sound one shows it. Prints a line for ea
 Results are in benchmarks/results/planted.json; the exit code is 1 if a fault was missed or a harmless edit refused.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -9,8 +9,6 @@ Exports nano at every precision of every target, verified and never refused (wha
 the suite `precisions` on what this machine can time. About 20 minutes of one core.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -9,8 +9,6 @@ checks' relative deviations, the CPU time of the float64 answers and the largest
 are random (tests/golden). About half an hour of two cores.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

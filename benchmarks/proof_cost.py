@@ -9,8 +9,6 @@ on the same folded towers, as in export_cost.py; *rest* is what is no check: imp
 and its accuracy, and ours of the conversion. Golden weights, but of nano its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

@@ -6,8 +6,6 @@ Nothing here is measured. Each figure of benchmarks/published.json names its sou
 not found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

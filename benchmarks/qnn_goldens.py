@@ -9,8 +9,6 @@ of the emulator: it is no latency of an NPU. Weights are filled from a seed, so 
 Exit code 1 where a tower in fp16 misses the goal of its cosine, or an operation is not on the NPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

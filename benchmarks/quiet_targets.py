@@ -7,8 +7,6 @@ cache and temporary folders are new ones. Sockets of the internet and files that
 or removed anywhere else are listed; none is the aim, and the exit code is 1 otherwise.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

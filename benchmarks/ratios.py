@@ -1,7 +1,5 @@
 """Ratios of CPU times with their intervals, over all runs of a suite; what is known well enough to stop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -10,8 +10,6 @@ benchmarks/results/reinforcement_throughput.json and the block in docs/figures/t
 teachers are given smaller shards.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

@@ -7,8 +7,6 @@ library, captions whose picture is left out, and nonsense (letters, and words dr
 anew. Writes benchmarks/results/relevance.json and the tables of docs/figures/search.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import string

@@ -7,8 +7,6 @@ its own, on one thread. Results are added to benchmarks/results/rounding_cost.js
 tower's in place of its last.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

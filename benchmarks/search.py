@@ -7,8 +7,6 @@ the median ratio. NumKong gives scores alone; USearch's exact search gives the n
 search where NumKong is not installed.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -7,8 +7,6 @@ runs after 3 that do not count. Writes benchmarks/results/small_blocks.json (lan
 table in docs/figures/benchmarks.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

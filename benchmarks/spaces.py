@@ -7,8 +7,6 @@ by nano; with --embed these are written again.
 Smaller embeddings are on axes that are fitted to the same captions and pictures. Writes the tables of docs/figures.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from pathlib import Path

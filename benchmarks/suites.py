@@ -12,8 +12,6 @@ milliseconds of a shared machine do not. On a machine that is not quiet CPU time
 on one thread.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import re

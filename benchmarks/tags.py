@@ -6,8 +6,6 @@ Examples, background and tested pictures are different pictures. The background'
 of the tested pictures without a label. Writes benchmarks/results/tags.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

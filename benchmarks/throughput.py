@@ -7,8 +7,6 @@ time is mostly that of starting. Each round runs all programs, each time another
 of two programs of one round. Writes benchmarks/results/throughput.json and a table in docs/figures/apps.md.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import statistics

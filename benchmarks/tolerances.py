@@ -4,8 +4,6 @@ benchmarks/margins.py measures MULTIPLE, LEAST and UNKNOWN, and prints the table
 with a third of each constant that has a `module`: their margins are at least 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType

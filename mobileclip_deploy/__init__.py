@@ -13,8 +13,6 @@ Each command of the command line has its function here. A module is imported whe
 that this import is quick. Functions refuse wrong arguments in one sentence (`base/arguments.py`).
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import os

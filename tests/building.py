@@ -1,7 +1,5 @@
 """What is built once for all processes: by whom, and of what. It imports nothing that has to be installed."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """A headless Chromium, driven through its debugging pipe: a page, keys, and everything it complains about."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

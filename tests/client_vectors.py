@@ -3,8 +3,6 @@
 python tests/client_vectors.py
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The command line for tests: run in this process through its real entry point, or in a process of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

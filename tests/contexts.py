@@ -1,7 +1,5 @@
 """A small causal text tower that knows every word: what contexts are tested on, by each target."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Core AI assets of a small network, for tests; where the packages are missing the tests that ask for them say so."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What tests of Core ML packages share: conversions made once, and the size of weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

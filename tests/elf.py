@@ -1,7 +1,5 @@
 """ELF files' program headers."""
 
-from __future__ import annotations
-
 import struct
 
 PAGE = 16384

@@ -1,7 +1,5 @@
 """A few pairs of the built-in evaluation set as a dataset of one's own, for tests of what trains on pairs."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bundles of the built-in network that tests share: each exported and verified once, when it is first asked for."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass

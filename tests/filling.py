@@ -1,7 +1,5 @@
 """The weights of several golden checkpoints: half of what they hold is the same tensor in another, and is made once."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A headless Firefox, driven through Marionette: a page, what stands in it, and files chosen as a user does."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Blocks with BatchNorm statistics as after training: nothing at its initial value, so that no fold passes by luck."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

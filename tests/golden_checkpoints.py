@@ -3,8 +3,6 @@
 tests/golden/README.md says how a tensor follows from (seed, key, shape). Tests and benchmarks use them.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

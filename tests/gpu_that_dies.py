@@ -1,7 +1,5 @@
 """Stands for `litert.gpu_process` whose driver dies while it compiles, as with weights of 4 bits in blocks."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,8 +1,6 @@
 """What every client and Python refuse alike: damaged indices and tensor files (clients/vectors/hostile.json), and
 requests that have no answer (clients/vectors/refusals.json)."""
 
-from __future__ import annotations
-
 import base64
 import json
 import struct

@@ -5,8 +5,6 @@ object that was not uploaded (400), metadata that its documentation forbids
 (https://huggingface.co/docs/hub/model-cards; the full rules are not public).
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

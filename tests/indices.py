@@ -1,7 +1,5 @@
 """Indices for tests: unit vectors of random numbers by seed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The Java package as its script builds it, and its own tests' programs beside it."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -5,8 +5,6 @@ python tests/json_schemas.py
 A document may gain keys within a `schema_version`, and loses none.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Iterator

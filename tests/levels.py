@@ -7,8 +7,6 @@ nothing else does; `@pytest.mark.once(by=...)` names a function that takes a cas
 counts; `@pytest.mark.once` leaves one case. A test that takes long and shows another behaviour is marked by hand.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable

@@ -1,7 +1,5 @@
 """LiteRT files of a small network, for tests; where the packages are missing the tests that ask for them say so."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Locks of published bundles that every client accepts or refuses alike: clients/vectors/locks.json."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Small datasets of a suite, of plain colours, and an embedder whose answers to them are known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

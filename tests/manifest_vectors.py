@@ -1,7 +1,5 @@
 """What a client reads in a bundle's manifest, and refuses before anything is loaded: clients/vectors/manifests.json."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """MLX functions of a small network, for tests, and files of functions that were changed after they were read."""
 
-from __future__ import annotations
-
 import platform
 import struct
 import sys

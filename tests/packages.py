@@ -1,7 +1,5 @@
 """Packages that some systems have: what asks for one says how to install it."""
 
-from __future__ import annotations
-
 import importlib.util
 import platform
 import sys

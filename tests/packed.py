@@ -1,7 +1,5 @@
 """Files that tests make as bytes."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable, Iterable

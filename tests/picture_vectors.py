@@ -1,7 +1,5 @@
 """What a client makes of decoded pictures before it resizes them: clients/vectors/pictures.json."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct

@@ -4,8 +4,6 @@ It has the settings of SigLIP2's: BPE over whole texts, bytes for unknown charac
 special tokens <pad>, <eos>, <bos>, <unk> and <mask> as ids 0 to 4, then the bytes.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import random

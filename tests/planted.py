@@ -1,7 +1,5 @@
 """A folder of a stranger's: its files are called like modules that the toolkit imports, and tell that they were run."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Programs that a test runs, writes or serves to; it imports nothing that has to be installed."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

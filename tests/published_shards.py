@@ -3,8 +3,6 @@
 The layout is that of the cards of apple/DataCompDR-12M and of apple/ml-mobileclip, hf_dataset_example.py.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

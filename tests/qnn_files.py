@@ -1,7 +1,5 @@
 """Context binaries of a small network, for tests; where Qualcomm's compiler is missing the tests that ask say so."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

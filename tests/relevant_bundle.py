@@ -1,7 +1,5 @@
 """A bundle that knows what a match needs: background pictures and a threshold, made up."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A room is a folder of the first level. Imports inside functions and for types count, too.
 """
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections import Counter

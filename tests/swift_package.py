@@ -4,8 +4,6 @@
 pip installs them.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The Python functions, called as the README's script calls them, and what they refuse."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

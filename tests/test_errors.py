@@ -1,7 +1,5 @@
 """What users read of a bad value or file are words of ours: none of pydantic's, of Python's and of the system's."""
 
-from __future__ import annotations
-
 import errno
 import gzip
 import io

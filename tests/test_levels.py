@@ -1,7 +1,5 @@
 """The rule that says which cases `make test` runs."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

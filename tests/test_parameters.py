@@ -1,8 +1,6 @@
 """A function of more than six parameters lacks a value that has a name (docs/style.md), and a docstring names what is
 there: read from the sources."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 A ceiling is today's rate per 1,000 words, rounded up, or the number of today. It is only lowered.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

@@ -3,8 +3,6 @@
 A promise without a test in `make test` fails here, and so does a test that is named here and marked `slow`.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

@@ -1,7 +1,5 @@
 """What is public is meant to be, documented, and cheap to import."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

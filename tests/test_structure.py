@@ -1,7 +1,5 @@
 """The shape of the package: rooms, the arrows between them, circles of files, and the core without its wings."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -15,29 +13,29 @@ from mobileclip_deploy.network.model.variants import models_dir
 ROOT = Path(__file__).parents[1]
 # These only fall: a commit that raises one lowers another by as much.
 MOST_ROOMS, MOST_ARROWS = 17, 85
-MOST_CORE_LINES = 40_135
+MOST_CORE_LINES = 39_950
 MOST_CIRCLES = 0
-MOST_PACKAGE_LINES = 76_427
+MOST_PACKAGE_LINES = 75_800
 """Lines of the package; each room has its share of what is free."""
 MOST_LINES = {
-    "targets": 20_520,
-    "benchmark": 11_210,
-    "network": 7_190,
-    "training": 5_426,
-    "verify": 8_710,
-    "cli": 3_290,
-    "search": 2_505,
-    "base": 2_740,
-    "artifacts": 2_825,
-    "export": 2_195,
-    "evaluation": 2_520,
-    "pictures": 1_375,
-    "parity": 1_027,
-    "rounding": 1_037,
-    "spaces": 1_765,
-    "web": 900,
-    "package": 530,
-    "testing": 414,
+    "targets": 20_330,
+    "benchmark": 11_200,
+    "network": 7_090,
+    "training": 5_378,
+    "verify": 8_700,
+    "cli": 3_280,
+    "search": 2_500,
+    "base": 2_700,
+    "artifacts": 2_815,
+    "export": 2_180,
+    "evaluation": 2_490,
+    "pictures": 1_353,
+    "parity": 1_020,
+    "rounding": 1_010,
+    "spaces": 1_745,
+    "web": 865,
+    "package": 525,
+    "testing": 407,
 }
 """Lines of each room; `package` has the files outside of rooms."""
 PICTURE = models_dir() / "nano" / "evaluation" / "images" / "1f431.png"

@@ -1,7 +1,5 @@
 """Commands that use a bundle, where torch, open_clip, timm and transformers are not installed."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,8 +1,6 @@
 """The example package with a target of somebody else's, installed without pip: what is put on the path, and what says
 that it has a target."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Small variants with every kind of block, and checkpoints of them: what can be tested in milliseconds is."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 python tests/tokenizer_vectors.py
 """
 
-from __future__ import annotations
-
 import json
 import random
 import unicodedata

@@ -5,8 +5,6 @@ Python, whose tokenizers differ from version 5's.
 them.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 `assert_type` is equality of types; an ignored error that is none any more is an error as well.
 """
 
-from __future__ import annotations
-
 from typing import assert_type
 
 import numpy as np

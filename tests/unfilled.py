@@ -1,7 +1,5 @@
 """Modules without values, for those that a file fills."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Towers and bundles written in tests without the command line: targets with options, jobs, plans, subjects."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

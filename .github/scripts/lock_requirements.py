@@ -3,8 +3,6 @@
 python .github/scripts/lock_requirements.py [macos android docker release windows]
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -3,8 +3,6 @@
 python .github/scripts/name_repository.py OWNER/NAME
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

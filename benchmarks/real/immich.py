@@ -10,8 +10,6 @@ missing. The dataset's pictures have the network's size, which no filter changes
 four times by Lanczos first.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys

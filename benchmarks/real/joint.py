@@ -7,8 +7,6 @@ Needs, in an environment of its own: optimum-onnx[onnxruntime], transformers<5 a
 probabilities as JSON, those of the joint file and those of the two towers by optimum's `ORTModelForCustomTasks`.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from importlib import import_module

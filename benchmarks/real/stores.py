@@ -4,8 +4,6 @@ python benchmarks/real/stores.py: needs duckdb, lancedb, qdrant-client, pgserver
 missing has a row that says so.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from importlib import import_module

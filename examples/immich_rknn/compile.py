@@ -16,8 +16,6 @@ Linux x86-64. `--answers` runs each tower in Rockchip's simulator on this machin
 is to ONNX Runtime's.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

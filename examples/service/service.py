@@ -3,8 +3,6 @@
 BUNDLE=out/nano-onnx-fp16 LABELS=cat,dog,car uvicorn --app-dir examples/service service:app
 """
 
-from __future__ import annotations
-
 import os
 
 from fastapi import FastAPI, HTTPException, Request

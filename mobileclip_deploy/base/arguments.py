@@ -3,8 +3,6 @@
 An annotation is the only description of a public function's argument; `checked` is the only place that enforces it.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

@@ -1,7 +1,5 @@
 """Reports of crashes: an unexpected exception becomes one line, and a file for the developers."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """Download of a file by HTTP, bounded in bytes and in time, however slowly a server sends."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from http.client import HTTPException

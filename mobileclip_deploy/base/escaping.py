@@ -4,8 +4,6 @@ Names and labels can move a terminal's cursor, hide words or reverse their order
 to Markdown, and formulas to a spreadsheet.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -4,8 +4,6 @@ Missing, too few or inaccurate answers are wrong. The expected answers never lea
 could send them back.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Assembly of finished rounds into a result, with summaries and warnings."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.artifacts.towers.arithmetic import tower_arithmetic
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.answers import follows

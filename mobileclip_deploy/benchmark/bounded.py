@@ -1,7 +1,5 @@
 """Limits on a device's output: its size, its text on one line, and a single error if it is invalid."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 import time

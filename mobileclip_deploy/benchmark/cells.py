@@ -1,7 +1,5 @@
 """Cells of a job, for bundles, foreign files and checkpoints. Their files are put into the job's folder."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Checks of `doctor`: installed packages against the versions that were proven to work together."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 import shutil

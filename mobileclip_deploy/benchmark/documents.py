@@ -4,8 +4,6 @@ Documents are validated, and written whole or not at all. The stream is appended
 interruption.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import TypeVar

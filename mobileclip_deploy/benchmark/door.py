@@ -1,7 +1,5 @@
 """Public functions of this room: `benchmark`, `devices` and `write_job`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Competitors: files that this project did not write. Their inputs and outputs are matched to a tower."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Warnings about figures: conditions that a reader should know, each in one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mobileclip_deploy.benchmark.job import Cell

@@ -1,7 +1,5 @@
 """Offline jobs, for devices that are not connected. Their expected answers stay here until the run comes back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The plan of a measurement: a job, the folder of its files, and the expected answers."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Mapping

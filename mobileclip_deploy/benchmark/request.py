@@ -1,7 +1,5 @@
 """Request of a benchmark: the bundles and files to measure, and the options of the run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike

@@ -3,8 +3,6 @@
 It writes a folder with the job and its files, lets the driver run the job, and writes the result.
 """
 
-from __future__ import annotations
-
 import random
 import secrets
 import shutil

@@ -1,7 +1,5 @@
 """Summary of the samples of a cell, for all devices: these send samples only (docs/measuring.md)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import NormalDist

@@ -1,7 +1,5 @@
 """The command line. Each command has one file; this one combines them."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`classify`: zero-shot classification of image files with a bundle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """Layout of tables: natural width in a file, and within a terminal's width without breaking a name."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

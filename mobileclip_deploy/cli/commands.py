@@ -3,8 +3,6 @@
 An entry has the name of its command. An entry with a dot, such as `evaluate.suite`, runs an option of a core command.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points

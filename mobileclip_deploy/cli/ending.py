@@ -1,7 +1,5 @@
 """End of the command line: every error, also a signal, is one line on stderr and an exit code."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """`layouts`: layouts of files and tensors, for apps, that an export can write."""
 
-from __future__ import annotations
-
 import click
 
 from mobileclip_deploy.cli import completion

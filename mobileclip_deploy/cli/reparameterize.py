@@ -1,7 +1,5 @@
 """`reparameterize`: fold a checkpoint and write it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

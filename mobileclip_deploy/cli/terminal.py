@@ -1,8 +1,6 @@
 """Text output to a terminal, with every invisible character escaped. Only this file and `output`, for text that it has
 escaped itself, call `click.echo`."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

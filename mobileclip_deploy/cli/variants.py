@@ -1,7 +1,5 @@
 """`variants`: list of the variants that can be loaded."""
 
-from __future__ import annotations
-
 import click
 
 from mobileclip_deploy.cli.options import json_option

@@ -1,8 +1,6 @@
 """Translation of messages from Python's words (`force=True`) to the flags of the command line (--force). Only this file
 translates."""
 
-from __future__ import annotations
-
 import ast
 import re
 

@@ -1,8 +1,6 @@
 """Accuracy of checkpoints: to compare bundles with, and to choose the ratio at which a fine-tuned one is mixed with its
 original."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A folder of class folders with images, as ImageNet's validation set is usually kept."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput

@@ -1,7 +1,5 @@
 """Zero-shot classification of image files by the label whose prompt is nearest to the image."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

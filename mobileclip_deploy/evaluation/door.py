@@ -1,7 +1,5 @@
 """`evaluate` measures a bundle's accuracy on a dataset; `load_runner` loads one of its towers to run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Zero-shot classification and retrieval over a bundle or the checkpoint itself."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Flickr30k and COCO captions in Karpathy's split files: dataset_flickr30k.json, dataset_coco.json."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Precision, recall and average precision of labels, each alone (macro) and all decisions together (micro)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

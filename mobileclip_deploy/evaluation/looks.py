@@ -1,7 +1,5 @@
 """Comparison of two embedders on the same pictures: in one view first, and in all views if that is undecided."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal

@@ -1,7 +1,5 @@
 """Accuracy from similarities: ranks, top-k, recall@k, differences; in percent, with bootstrap intervals."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

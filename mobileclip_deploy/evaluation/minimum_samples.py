@@ -1,7 +1,5 @@
 """Minimum numbers of pictures for learning. Known before torch is imported, which takes seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`open_bundle`: a bundle whose towers stay loaded, for a service or a notebook."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

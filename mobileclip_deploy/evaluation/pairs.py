@@ -1,7 +1,5 @@
 """Image-text pairs on disk: a described folder, a manifest, or a plain folder of images without captions."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

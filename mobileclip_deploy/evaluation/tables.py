@@ -1,7 +1,5 @@
 """Tables of images (CSV and TSV with a header, JSON lines), and the rows of any parquet table."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Prompt templates with `{}` for the class name (`{c}` in CLIP_benchmark's files), given or in files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A user's own pictures and texts for learning, without duplicates and without those that the gates judge by."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -6,8 +6,6 @@ The layout is that of CLIP_benchmark's webdataset_builder: `{split}/0.tar` and o
 key, a .cls (the index of a class) or a .txt (one caption per line).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

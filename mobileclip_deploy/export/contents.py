@@ -1,8 +1,6 @@
 """Contents of a bundle other than its artifacts: their entries, the manifest, the record of learned rounding, and the
 files that clients read."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

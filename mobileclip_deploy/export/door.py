@@ -1,7 +1,5 @@
 """`export`: from a model to verified bundles."""
 
-from __future__ import annotations
-
 import contextlib
 import traceback
 from collections.abc import Iterator, Sequence

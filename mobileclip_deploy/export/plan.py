@@ -3,8 +3,6 @@
 `plan_export` decides everything that `export.request` left to the checkpoint. Later steps decide nothing again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache

@@ -4,8 +4,6 @@
 decisions that need no checkpoint, so that impossible requests are refused before torch is imported and a file is read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """Steps of one bundle, from its plan to its published folder."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace

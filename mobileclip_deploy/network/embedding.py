@@ -1,7 +1,5 @@
 """The checkpoint's own embeddings, computed by torch."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Reference embeddings, computed by the checkpoint itself."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,8 +1,6 @@
 """The gates: bounds that an artifact must hold to pass, in one table. Each can be overridden, and a NaN always
 fails."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, NamedTuple, get_type_hints

@@ -1,7 +1,5 @@
 """Distances between two sets of embeddings of the same inputs, in float64; the worst over the inputs counts."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

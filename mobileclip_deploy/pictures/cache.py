@@ -4,8 +4,6 @@ Each artifact has one SQLite file, to which about `SHARD` embeddings are added a
 embeddings that are not added yet, and leaves nothing half written.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """The embedder of a checkpoint, run by torch."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Embedding of many texts: in batches, each different text once, and from the cache if possible."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

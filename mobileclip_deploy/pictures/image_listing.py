@@ -1,7 +1,5 @@
 """Images that a user names: files, folders, and patterns, for shells that do not expand them."""
 
-from __future__ import annotations
-
 import glob
 import logging
 import os

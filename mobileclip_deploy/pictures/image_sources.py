@@ -1,7 +1,5 @@
 """Sources of a dataset's images (files, byte ranges of archives), and the views of a picture that are embedded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

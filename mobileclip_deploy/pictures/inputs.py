@@ -1,7 +1,5 @@
 """`preprocess` and `tokenize`: from images and texts to the arrays that a runner takes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path

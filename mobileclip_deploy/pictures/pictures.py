@@ -4,8 +4,6 @@ The result does not depend on the number of threads or on their speed. Pictures 
 batch follows from their order alone.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

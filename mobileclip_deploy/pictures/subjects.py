@@ -1,7 +1,5 @@
 """Bundles and checkpoints alike: the only place that chooses between them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

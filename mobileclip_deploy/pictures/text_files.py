@@ -1,7 +1,5 @@
 """Text files of a dataset, read as UTF-8 line by line, so that an error can name the line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """Samples to learn rounding from: pictures and captions like those of the app, without those that it is judged by."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -8,8 +8,6 @@ over p < q of S_qp / S_qq (w_p - rounded_p). Columns are ordered by their own se
 (`act-order` in the paper's code).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

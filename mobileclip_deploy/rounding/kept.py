@@ -1,8 +1,6 @@
 """Cache of towers whose rounding was learned, until their bundle is written. After a kill the same export reuses
 them."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """Methods of rounding, and the precisions that support them. Known before torch is imported."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

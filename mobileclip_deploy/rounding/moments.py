@@ -7,8 +7,6 @@ that of a random projection of the unit embedding; its expected square is the su
 (Hutchinson, 1990).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack

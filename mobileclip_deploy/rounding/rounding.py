@@ -3,8 +3,6 @@
 The learned rounding is kept only if it is better on inputs that were held back.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -5,8 +5,6 @@ Rounding leaves each layer an error that no other integers make smaller; the flo
 it. They are few (some percent of the weights), so little data does not mislead them as it would mislead the integers.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

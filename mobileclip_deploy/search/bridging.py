@@ -1,7 +1,5 @@
 """An index of full embeddings, reduced to a bundle's smaller ones without the pictures."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`embed`, `search` and `bridge`: embeddings of a bundle, stored, searched, and reduced."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Embeddings of image files or texts as a file that names their embedding space."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing

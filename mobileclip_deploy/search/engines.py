@@ -1,7 +1,5 @@
 """Exports of an index for other engines: an array, USearch, a table that sqlite-vec reads, or Parquet."""
 
-from __future__ import annotations
-
 import json
 import re
 import sqlite3

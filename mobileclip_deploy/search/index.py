@@ -1,7 +1,5 @@
 """An index opened for reading: mapped into memory, searched exactly."""
 
-from __future__ import annotations
-
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence

@@ -4,8 +4,6 @@ A file has a header, two slots that record the committed length, and blocks that
 never changes.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Libraries of pictures (or texts) embedded into an index, which is created or updated."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing

@@ -1,7 +1,5 @@
 """Checks of the arguments of `embed` that do not need torch, so that they run before torch is imported."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Queries of an index: texts and pictures, embedded by a bundle of its space and searched exactly."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 An index does not name its bundle: an index may come from somebody else, and the bundle it names would be opened.
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

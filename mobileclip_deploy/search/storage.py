@@ -1,7 +1,5 @@
 """Storage formats of a unit-length embedding in an index: float32, float16, int8 with one scale, or sign bits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, get_args
 

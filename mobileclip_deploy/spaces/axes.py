@@ -7,8 +7,6 @@ Gong et al., IEEE TPAMI 35, 2013): no cosine changes, and an index of sign bits 
 measures both, and alternatives.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Doubles, Floats

@@ -1,7 +1,5 @@
 """Smaller embeddings: reads the samples for their axes, keeps the gates' samples out, and fits the axes."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Embeddings as int8 integers with one scale, which belongs to the embedding space."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """Logistic regression with one alternative or several, by Newton's method."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

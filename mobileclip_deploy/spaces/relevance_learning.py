@@ -1,7 +1,5 @@
 """Relevance that an export learns, and its measured effect."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Samples to learn relevance from: background pictures, captions with their own pictures, and texts that fit none."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Sequence

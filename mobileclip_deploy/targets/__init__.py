@@ -1,7 +1,5 @@
 """Targets: one folder per deployment format, found by the entry-point group `mobileclip_deploy.targets`."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """Speed measurement of artifacts: sessions that load an artifact and time only its call."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable

@@ -11,8 +11,6 @@ then fits all of them, and nothing is padded, sliced or copied:
     rows 2 4      2 x 7, dilation (2, 1), padding (1, 3)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar

@@ -4,8 +4,6 @@ Names, the order of operations or constants, and the file's encoding do not matt
 order in which the outputs need them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest

@@ -1,7 +1,5 @@
 """Report of an artifact's functions, weights and versions, beyond input, output and operators."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

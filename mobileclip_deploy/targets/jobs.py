@@ -1,7 +1,5 @@
 """Jobs of targets: builds a `TowerJob` from a source, a precision and a head."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

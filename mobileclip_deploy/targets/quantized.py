@@ -1,7 +1,5 @@
 """Activations that an artifact quantizes with a constant scale and zero point, located in its graph."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Suppression of the output of converters and runtimes; `quiet` collects it for error reports."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import io

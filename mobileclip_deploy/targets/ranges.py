@@ -1,7 +1,5 @@
 """Ranges of activations: the interval of a tensor's values on real inputs, without the rarest ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

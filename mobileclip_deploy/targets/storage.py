@@ -4,8 +4,6 @@
 the smallest bundle sums its bytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 

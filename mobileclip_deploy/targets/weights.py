@@ -4,8 +4,6 @@ A format provides a small table: the operations with weights, their inputs that 
 restored.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ A promise is a function that yields a sentence for each way in which it is broke
 this machine, for want of an engine, say, are reported as skipped.
 """
 
-from __future__ import annotations
-
 import copy
 import getpass
 import shutil

@@ -1,8 +1,6 @@
 """Public functions of this room. `reinforce` makes reinforced datasets, and `train` trains students on them.
 `train_text_tower` distils text towers for other languages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks of a bundle, in the order of the report."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec

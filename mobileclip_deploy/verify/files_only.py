@@ -1,7 +1,5 @@
 """The checks that need neither the checkpoint nor torch: files, and the artifacts' answers to the stored inputs."""
 
-from __future__ import annotations
-
 import contextlib
 
 from mobileclip_deploy.artifacts.bundle import Bundle

@@ -1,7 +1,5 @@
 """Opening of a bundle with all data that its checks need."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

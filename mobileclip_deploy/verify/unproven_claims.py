@@ -1,7 +1,5 @@
 """Claims of a bundle that no check could compute, so that they rest on its exporter's word."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from mobileclip_deploy.artifacts.layouts import packaged_layout

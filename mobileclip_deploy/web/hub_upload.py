@@ -1,7 +1,5 @@
 """Upload of a repository to the Hugging Face hub as one commit, and comparison of its files with the hub's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO

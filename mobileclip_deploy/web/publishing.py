@@ -1,8 +1,6 @@
 """Repository of proven bundles for the Hugging Face hub: its files, its card with the hub's metadata, its licence
 rules."""
 
-from __future__ import annotations
-
 import getpass
 import socket
 from collections.abc import Iterator, Mapping, Sequence

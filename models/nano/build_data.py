@@ -9,8 +9,6 @@ needs `npm` on the path and the PyPI packages numpy, pillow and resvg-py. Traini
 evaluation set is, and a small part of the training data that rounding is learned on.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json

@@ -5,8 +5,6 @@
 Weights are stored in float16, and the figures are those of the stored weights, read back as any user reads them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

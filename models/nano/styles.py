@@ -1,7 +1,5 @@
 """Drawing styles of emoji: the npm packages that hold them, and their images at nano's size."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -7,8 +7,6 @@ What reads a doubled channel splits its weight between the two copies at random,
 copies part in training.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Whatever a public function is given wrongly is refused in one sentence, and by what its annotations say."""
 
-from __future__ import annotations
-
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence

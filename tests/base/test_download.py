@@ -1,7 +1,5 @@
 """A download ends: by its bytes, and by its time, however slowly a server sends."""
 
-from __future__ import annotations
-
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names of strangers stay names in Markdown and in a spreadsheet."""
 
-from __future__ import annotations
-
 import pytest
 
 from mobileclip_deploy.base.escaping import in_code, in_markdown, in_spreadsheet, markdown_row, shown_in_text

@@ -1,7 +1,5 @@
 """Python is started in one place, and no process of ours runs files of the current folder."""
 
-from __future__ import annotations
-
 import ast
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Progress in a log: a line when a stage begins, then one every so many seconds."""
 
-from __future__ import annotations
-
 import io
 import threading
 

@@ -1,7 +1,5 @@
 """A small job and its result, for tests to change."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

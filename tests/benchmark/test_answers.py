@@ -1,7 +1,5 @@
 """Answers are compared here, by one function and by the whole bound that `verify` has; nothing else makes a figure."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How much a tower computes, and what its operators take."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A stored result is believed in nothing that follows from its rounds, its figures and its job."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

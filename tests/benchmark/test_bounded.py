@@ -1,7 +1,5 @@
 """What a device says is read in bounds, and makes one error where it makes no sense."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

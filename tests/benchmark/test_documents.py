@@ -1,7 +1,5 @@
 """Jobs and results: what is published is what is read, and nothing else is."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Operator times of ExecuTorch, from its own trace."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

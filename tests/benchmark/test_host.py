@@ -1,7 +1,5 @@
 """The benchmark on this machine, from the command line: no figures for wrong answers, and nothing lost."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a round's cores say against its figures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """benchmarks/learning_efficiency.py: its factor on made-up curves, and the pages that have it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
 from typing import Any

@@ -1,7 +1,5 @@
 """The Neural Engine verdict follows from figures, and never says more than they do."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

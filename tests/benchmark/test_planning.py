@@ -1,7 +1,5 @@
 """Plans: everything a device needs is in the folder, and the seed alone decides on the order."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Figures in docs/figures/benchmarks.md are those of the results beside the suites, and the results are sound."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The report: everything it says is in it, in every format, and a browser has nothing to complain about."""
 
-from __future__ import annotations
-
 import json
 import re
 import xml.etree.ElementTree as ElementTree

@@ -1,7 +1,5 @@
 """The cells of a round take turns on the host, each in its own process; what happens to one is none of the others'."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

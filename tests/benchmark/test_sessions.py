@@ -1,7 +1,5 @@
 """Sessions: a target that gives no more than a runner is timed by it."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import sys
 from typing import Any

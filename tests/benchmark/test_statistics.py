@@ -1,7 +1,5 @@
 """Statistics: what they are defined as, and what they are for."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

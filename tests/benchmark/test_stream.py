@@ -1,7 +1,5 @@
 """The stream of finished rounds: nothing that was finished is lost, nothing else counts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,8 +1,6 @@
 """benchmarks/suites.py, ratios.py and guard.py: ratios with their intervals, runs until they are known, and what got
 slower than in the last results of the same kind of processor."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import platform

@@ -1,7 +1,5 @@
 """How a turn takes its samples: one inference each, or the mean of several where one is too short to be steady."""
 
-from __future__ import annotations
-
 import itertools
 import time
 

@@ -1,7 +1,5 @@
 """Bad input: one line on stderr, exit code 2, no traceback, nothing on stdout and nothing written."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec

@@ -1,7 +1,5 @@
 """Tables: one line per row in a file, and within a terminal's width without a broken name."""
 
-from __future__ import annotations
-
 import pytest
 
 from mobileclip_deploy.cli.columns import laid_out

@@ -1,7 +1,5 @@
 """Every command on sound input: results on stdout, notes on stderr, JSON that any parser takes, exit codes."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os

@@ -1,7 +1,5 @@
 """What a shell offers for names: each is one that the command takes."""
 
-from __future__ import annotations
-
 import pytest
 from click.shell_completion import ShellComplete
 

@@ -1,7 +1,5 @@
 """How commands end: errors as a line or as JSON, signals, and what --quiet leaves."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -1,7 +1,5 @@
 """An export whose accuracy cannot be told from chance: it is written, and the exit code says so."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

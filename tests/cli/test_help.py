@@ -1,7 +1,5 @@
 """Help: quick, with an example for every command, and no library of the field imported for it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

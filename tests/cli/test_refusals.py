@@ -1,7 +1,5 @@
 """Refusals that need no network come before torch, which takes more than a second of CPU time to import."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The published JSON Schemas: they are those of the code, and every command's real output is what they say."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Names of strangers reach a terminal escaped: they cannot move its cursor, hide words or forge a line."""
 
-from __future__ import annotations
-
 import ast
 import json
 import logging

@@ -1,7 +1,5 @@
 """A command parses, makes a request, calls and prints: what it touches, it touches through the package."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import textwrap

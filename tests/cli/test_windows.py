@@ -1,7 +1,5 @@
 """Windows: the command line where the package finds only what Windows has (tests/on_windows)."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Messages speak Python's words where Python hears them, and flags on the command line."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

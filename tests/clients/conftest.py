@@ -1,7 +1,5 @@
 """What tests of several clients share."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Callable

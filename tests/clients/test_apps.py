@@ -1,7 +1,5 @@
 """The apps in examples/ find the right picture for a text: built and run as their first lines say."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

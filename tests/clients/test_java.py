@@ -1,7 +1,5 @@
 """The Java package: the shared vectors and a bundle through its own checks, random cases beside them, and its jar."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

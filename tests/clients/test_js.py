@@ -1,8 +1,6 @@
 """The JavaScript package: the shared vectors and a real bundle in Node, random cases beside them, and the package as an
 app installs it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

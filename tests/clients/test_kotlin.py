@@ -2,8 +2,6 @@
 classes of ONNX Runtime's newest AAR, and run on a Java machine by older classes with their own native half. Of
 Android's classes there are stand-ins."""
 
-from __future__ import annotations
-
 import re
 import struct
 import subprocess

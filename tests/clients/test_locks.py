@@ -1,7 +1,5 @@
 """One writer at a time, of all processes and languages: Python's lock and Java's are of two kinds."""
 
-from __future__ import annotations
-
 import os
 import struct
 import subprocess

@@ -2,8 +2,6 @@
 and what a command writes for the packages is what they hold.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from itertools import chain

@@ -1,7 +1,5 @@
 """The packages' descriptions as registries read them: npm's package.json, Maven's .pom and Gradle's .module."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

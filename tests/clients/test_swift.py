@@ -1,8 +1,6 @@
 """The Swift package: the shared vectors and a real bundle by its own tests, random cases beside them, Core ML and Core
 AI by stand-ins of theirs, and the package as a fresh one takes it."""
 
-from __future__ import annotations
-
 import base64
 import itertools
 import json

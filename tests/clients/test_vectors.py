@@ -1,7 +1,5 @@
 """clients/vectors: what every client has to answer alike is what the toolkit answers."""
 
-from __future__ import annotations
-
 import base64
 import io
 import itertools

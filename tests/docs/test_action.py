@@ -1,7 +1,5 @@
 """The action that verifies bundles on every pull request: its step, run as a runner runs it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

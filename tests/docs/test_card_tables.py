@@ -1,7 +1,5 @@
 """docs/licences.md, choose_model.md and variants.md hold the tables that the cards give."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from typing import Any

@@ -4,8 +4,6 @@ An export is planned here and not carried out, and a verification, a measurement
 files that they name in place: each takes minutes. Their options are those that other tests run.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The table of people's devices takes what holds, refuses what does not, and shows names of strangers as text."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The messages of docs/errors.md are raised, word for word."""
 
-from __future__ import annotations
-
 import ast
 import re
 from functools import cache

@@ -1,7 +1,5 @@
 """Pictures and tables of the pages are what their scripts make of the results."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The pages speak of what exists: links, paths, names; and the site is built whole, from nothing elsewhere."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import shlex

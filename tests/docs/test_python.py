@@ -3,8 +3,6 @@
 What takes minutes is answered by what the suite has exported; each call is held to the function's own signature.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The steps of release.yml, run here as the workflow runs them; and what the wheel has to hold."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """One script writes the repository's name wherever the placeholder is, and knows every such file."""
 
-from __future__ import annotations
-
 import runpy
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the start pages say of pictures is what happens, and they begin with a clone and an environment."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables and examples of the pages are what the code says."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The pages stay short: a limit on their words, figures left out, and on idioms that readers stumble over."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """What the workflows may do, and what they use."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The built-in checkpoint through the real command line: exported to every target, verified, used; and interrupted."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

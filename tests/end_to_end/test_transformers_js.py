@@ -1,7 +1,5 @@
 """A real client: @huggingface/transformers in Node loads bundles from disk with its own processor and tokenizer."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Small datasets in every form that is read, of images in one colour each."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

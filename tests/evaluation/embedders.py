@@ -1,7 +1,5 @@
 """An embedder that needs no network: an image's embedding is its mean colour, a text's the colour it names."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Folders and many images are classified in batches; bad ones are named; JSON and CSV say what Python does."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 from pathlib import Path

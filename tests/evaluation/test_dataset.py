@@ -1,7 +1,5 @@
 """Datasets: what can be read, and what is refused with the file and the row that is wrong."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

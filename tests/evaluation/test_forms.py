@@ -1,7 +1,5 @@
 """Every form of dataset that is published is read as it is, and what is wrong in it is named."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a runner takes can be made of files, opened images, arrays and texts; what cannot be used is named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

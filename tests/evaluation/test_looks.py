@@ -1,7 +1,5 @@
 """Looks at the same pictures: one where it tells, all views where it does not, and what each shows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Measuring: figures a reader can check by hand, prompt ensembles, bad images, and the cache that resumes."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ranks and percentages: closed forms; ties and NaN count against the model."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """A bundle that stays open answers as the functions do, for many threads, until it is closed."""
 
-from __future__ import annotations
-
 import io
 import math
 from concurrent.futures import ThreadPoolExecutor

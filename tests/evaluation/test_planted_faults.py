@@ -3,8 +3,6 @@
 What a bundle says to apps is held to its checkpoint in tests/faults/test_companion_faults.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The scripts in examples/ do what they say, called as a user would call them, on the built-in network."""
 
-from __future__ import annotations
-
 import runpy
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The service of examples/service, by uvicorn on the loopback address."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -1,7 +1,5 @@
 """Smaller embeddings: both towers end on fitted axes, and what is wrong with them is seen by `verify`."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What a refused export advises: a finer precision, a search, learning; nothing where the conversion went wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

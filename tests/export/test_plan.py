@@ -1,7 +1,5 @@
 """What a request for an export comes to, decided without a checkpoint."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any

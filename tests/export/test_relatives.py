@@ -1,7 +1,5 @@
 """Networks as SigLIP2's: what learns and what shrinks a bundle works, or is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

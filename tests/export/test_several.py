@@ -1,7 +1,5 @@
 """Several bundles of one export: each succeeds or fails alone, all are in the result, and the worst decides."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Bundles of nano that the faults are planted in, with the checkpoint's answers; built once."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from dataclasses import dataclass, replace

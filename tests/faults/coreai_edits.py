@@ -1,7 +1,5 @@
 """Edits of Core AI assets: of every field that the reader has to see, and of how the same is said in other words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

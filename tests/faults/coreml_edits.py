@@ -1,7 +1,5 @@
 """Edits of a Core ML package: of every field that its reader has to see, and of how the same is said in other words."""
 
-from __future__ import annotations
-
 import copy
 import struct
 from collections.abc import Callable, Iterator

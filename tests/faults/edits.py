@@ -1,7 +1,5 @@
 """Edits of an artifact's file: what they have in common, whatever the format."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

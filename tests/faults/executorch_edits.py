@@ -1,7 +1,5 @@
 """Edits of .pte files: of every field that the reader has to see, and of how the same is said in other words."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -3,8 +3,6 @@
 What is written is encoded anew, by the schemas that the reader has; nothing of executorch is needed.
 """
 
-from __future__ import annotations
-
 import pickle
 import struct
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A file of which one field was changed: which instances are tried, and whether the change is seen."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 from mobileclip_deploy.errors import InvalidInput

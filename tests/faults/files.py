@@ -1,7 +1,5 @@
 """Artifacts of every target at every kind of precision, each written once for all processes."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Collection, Mapping
 from functools import cached_property

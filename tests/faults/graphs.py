@@ -1,7 +1,5 @@
 """A `Graph` that is being damaged, and what each target calls the parts of a network in its graphs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A kind is defined once and planted in the graphs of all targets that can have it
 has to find it. That a format's reader sees what is edited in a file, test_reading.py shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase

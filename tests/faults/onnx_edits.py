@@ -1,7 +1,5 @@
 """Edits of ONNX files: of every field that its reader has to see, and of how the same is said in other words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Opens an ONNX file to be damaged: operations, constants, and weights whatever they are stored as."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

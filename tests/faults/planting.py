@@ -1,7 +1,5 @@
 """Editing a written .mlpackage in place: its operations in the specification, its numbers in the weight file."""
 
-from __future__ import annotations
-
 import copy
 import shutil
 import struct

@@ -1,7 +1,5 @@
 """Faults in the .ort files next to an artifact."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Branches in an ONNX graph, as of one that takes pictures of any size: what they compute counts, not their names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Faults in what stands beside the artifacts: manifest, tokenizer, configurations, golden answers, model card."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

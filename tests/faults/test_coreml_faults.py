@@ -1,7 +1,5 @@
 """Steps of activations of a Core ML package, checked without a conversion: by what its own program computes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What stands in a .pte: every weight as its storage says, a weight that was changed, parts that nothing here reads."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`verify --explain` on whole bundles: fresh conversion, words and JSON, and what float16 hides from the gates."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

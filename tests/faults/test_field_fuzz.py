@@ -1,7 +1,5 @@
 """Each field of each kind of table in a file, changed once: it is seen, or it stands here with the reason why not."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field

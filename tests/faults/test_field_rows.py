@@ -1,7 +1,5 @@
 """Every field of a manifest and of parity.json has a row that says which check sees it change."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Every kind of fault in the graph of every target: the comparison that `reproduced` makes finds it and names the
 operation, and passes what says the same in other words."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,8 +1,6 @@
 """Each field of each kind of message in a Core ML package, an ONNX file and a Core AI asset, changed once: it is seen,
 or it stands here with the reason why not."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Faults in MLX files: each is refused when the file is read or loaded, or seen beside the graph of a conversion."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,8 +1,6 @@
 """Faults in the opaque half of a Qualcomm artifact: what points elsewhere, or is another's, is refused when it is
 read; what reads well and computes something else is seen by its answers. The other half is an ONNX file."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

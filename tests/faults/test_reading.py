@@ -3,8 +3,6 @@
 The kinds of faults are planted in what the readers give: see test_kinds.py.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
 from typing import Any

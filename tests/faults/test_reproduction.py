@@ -1,7 +1,5 @@
 """`verify` converts again: a fault that drowns in rounding at the gate of its precision is found all the same."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

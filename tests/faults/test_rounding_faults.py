@@ -1,7 +1,5 @@
 """Faults in weights whose rounding was learned, with the recorded hash repaired: of any format, as a grid has them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Faults in a bundle whose labels were learned from pictures."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Of the targets whose tables of faults are held against the graph of a conversion alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace

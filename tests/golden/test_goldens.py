@@ -1,7 +1,5 @@
 """All thirteen golden checkpoints answer as the reference implementations do, before and after folding."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Every reader of a stranger's bytes, besides those of `test_fuzz.py`: how its input is made, and what reads it."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """What devices send: forged answers and times, and runs that are none. Words over adb: benchmark/test_bounded.py."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Manifests, lock files, tables, recipes, results: what is JSON, YAML or text."""
 
-from __future__ import annotations
-
 import os
 import tarfile
 from collections.abc import Callable

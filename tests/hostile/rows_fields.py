@@ -1,7 +1,5 @@
 """Every field of a document that strangers write, holding what it may not: the line names the field."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path

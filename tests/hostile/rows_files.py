@@ -1,7 +1,5 @@
 """Files of models, lists and locks that no export writes."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Callable

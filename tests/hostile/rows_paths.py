@@ -1,7 +1,5 @@
 """Paths and names: of files that a document of a stranger's names, and of links that lead out of his folder."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Results of benchmarks: every number and every text of one, and a page made of it."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Texts of strangers: each text of a manifest, names of files and folders, labels, templates and prompts."""
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile

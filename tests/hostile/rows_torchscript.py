@@ -1,7 +1,5 @@
 """TorchScript files whose code would act when it is loaded or run, and those that nothing here reads any more."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """One table of what was made to do harm: what it is, the command that meets it, and the one line that answers."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

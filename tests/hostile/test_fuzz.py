@@ -1,7 +1,5 @@
 """Every reader, given damaged files by seed: what cannot be used is refused in one line, soon, in little memory."""
 
-from __future__ import annotations
-
 import json
 import random
 import resource

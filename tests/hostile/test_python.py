@@ -1,7 +1,5 @@
 """What a script meets of what was made to do harm, and no command does."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -4,8 +4,6 @@
 test-all` tries 100. A function that parses, and that no case of `readers.py` calls, has to be in `OWN` with the reason.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import json

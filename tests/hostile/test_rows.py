@@ -1,7 +1,5 @@
 """What was made to do harm is answered in one line, soon, without taking the machine's memory or leaving anything."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import resource

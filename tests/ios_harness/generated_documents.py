@@ -1,7 +1,5 @@
 """Jobs and rounds made up from their published JSON Schemas, and faults in them, the same every time."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import json

@@ -1,8 +1,6 @@
 """What is compiled for Apple's systems alone, type-checked here against the declarations of their SDK that it uses: in
 both forms of the SDK, and in both modes of Swift."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Sequence

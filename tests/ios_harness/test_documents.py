@@ -1,7 +1,5 @@
 """The schemas of Python and Swift are the same: made-up documents go both ways, and both refuse the same faults."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The Swift sources: the package's own tests, the app and its project, which nothing here can build."""
 
-from __future__ import annotations
-
 import plistlib
 import re
 import xml.etree.ElementTree as ElementTree

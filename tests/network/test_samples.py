@@ -1,7 +1,5 @@
 """The packaged samples are small, varied and attributed, and a user's prompt file is read or refused with its line."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -5,8 +5,6 @@ declared for Linux alone), sets their `sys.platform` and `platform.system()`, an
 `ctypes.windll`. What was looked for and is not there is written to the file that LACKING names.
 """
 
-from __future__ import annotations
-
 import builtins
 import ctypes
 import fcntl

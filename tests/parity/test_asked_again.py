@@ -1,7 +1,5 @@
 """When a bundle is verified its stored answers are confirmed: in float64 those that are furthest from float32."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

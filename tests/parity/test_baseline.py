@@ -1,7 +1,5 @@
 """The lock file: drift beyond noise fails, noise does not, and nothing is accepted that did not pass."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

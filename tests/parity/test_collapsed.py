@@ -1,7 +1,5 @@
 """Deviations are judged against the differences between inputs, where there are any."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Gates: each can be replaced by name, nothing else is accepted, and what is not a number does not pass."""
 
-from __future__ import annotations
-
 import pytest
 
 from mobileclip_deploy.errors import InvalidInput, UsageError

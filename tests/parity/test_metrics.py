@@ -1,7 +1,5 @@
 """Distances between embeddings: closed forms, and figures that no gate passes for whatever is not a number."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Verification finds what is wrong with a bundle: every fault here is planted, and seen by some step."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

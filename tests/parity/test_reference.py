@@ -1,7 +1,5 @@
 """Golden inputs and outputs: what is written is what is read, always the same bytes; damage is refused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

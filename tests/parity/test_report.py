@@ -1,7 +1,5 @@
 """The report: passed only when everything was run and passed; readable as JSON and as JUnit XML."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Embeddings as files: what stands in them, and that an interrupted run ends as one that was not."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 from collections.abc import Callable

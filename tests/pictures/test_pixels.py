@@ -1,7 +1,5 @@
 """Pixels as an app shows a picture, and as open_clip computes them: two ways that are never mixed."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What rounding is learned on: enough of it, each once, and nothing that it will be judged by."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

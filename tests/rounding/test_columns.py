@@ -1,7 +1,5 @@
 """GPTQ against the equations of its paper, and what it is for: an error that inputs do not see costs nothing."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pytest

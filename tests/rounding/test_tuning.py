@@ -1,7 +1,5 @@
 """Tuning trains what is float anyway: weights stay on the integers and indices that were chosen."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

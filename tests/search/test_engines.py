@@ -1,7 +1,5 @@
 """An index as other engines read it: each is asked by its own library."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """An index answers exactly, whatever its store, its blocks and what was removed."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`embed` keeps an index of a folder of pictures up to date, and `search` finds them."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

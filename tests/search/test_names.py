@@ -1,7 +1,5 @@
 """Names of pictures that are not UTF-8 on the disk go into every file that names them, and come back from JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An index is whole or as before: whoever is killed, whatever is cut off, whoever writes at the same time."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

@@ -3,8 +3,6 @@
 Most are not verified: what an artifact answers shows it.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

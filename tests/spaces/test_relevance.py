@@ -1,7 +1,5 @@
 """A query that no picture fits finds nothing: what is learned of that, written into a bundle, asked and verified."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Labels that are learned from a few pictures, on made-up embeddings."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every target keeps what `Target` promises: ours, and the example's that is installed as anybody's is."""
 
-from __future__ import annotations
-
 import gc
 import getpass
 import re

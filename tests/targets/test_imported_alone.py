@@ -1,7 +1,5 @@
 """coremltools and ExecuTorch's runtime as they are imported here: without what they would import for nothing."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """What a stranger has to know of `Target` and `Artifact` to write a format of his own."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.targets import Artifact, Target
 
 

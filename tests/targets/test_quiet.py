@@ -1,7 +1,5 @@
 """What a conversion changes in Python and torch while it runs is as before when it has ended."""
 
-from __future__ import annotations
-
 import gc
 
 import pytest

@@ -3,8 +3,6 @@
 Of Core ML's packages test_coreml_compression holds this for every precision, where they are written.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import re

@@ -1,7 +1,5 @@
 """A text tower's table of words at a precision of its own: in the file, and refused where it cannot be had."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

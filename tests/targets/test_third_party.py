@@ -1,7 +1,5 @@
 """A target of somebody else's package: installed from a folder, and known to every command without a line of ours."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,7 +1,5 @@
 """What coremltools' passes leave out changes nothing of a program, with compressed weights in it or not."""
 
-from __future__ import annotations
-
 import contextlib
 from contextlib import AbstractContextManager
 from typing import Any

@@ -1,7 +1,5 @@
 """Passes that are left out where they find nothing: the bytes are those that all passes give."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import subprocess

@@ -1,7 +1,5 @@
 """What other packages keep for themselves is there in the versions that are used, and is named in one place."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights as they stand in the files of every target: the checkpoint's, on the grids that their storage says."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Activations that a file rounds: torch rounds them by the same steps, and the steps are the checkpoint's ranges."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A slow runtime is asked beside what is done meanwhile: the same answers, and none of a bundle that is given up."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

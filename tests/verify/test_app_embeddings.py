@@ -1,7 +1,5 @@
 """`audit` of embeddings: what an app computed is the checkpoint's, or its mistake is named."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

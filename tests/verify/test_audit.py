@@ -1,7 +1,5 @@
 """`audit` of files that other tools wrote: the model, the convention of its inputs, and what is wrong with it."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import json

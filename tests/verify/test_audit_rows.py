@@ -1,7 +1,5 @@
 """`audit` of other tools' files: rows of a batch, and outputs by their names. Files are functions here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

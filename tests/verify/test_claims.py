@@ -1,7 +1,5 @@
 """What a bundle says of itself: what its artifacts are made of, what its export measured, by which gates it passed."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

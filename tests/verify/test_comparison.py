@@ -1,7 +1,5 @@
 """Comparing bundles: one table, differences in pairs, spaces never mixed, gates that fail."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NoReturn

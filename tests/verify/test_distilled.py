@@ -1,7 +1,5 @@
 """A distilled text tower is tied to the image tower of the space that it claims."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.network.model.provenance import Distilled

@@ -1,7 +1,5 @@
 """Comparison of two programs, and of a float16 one with its float32 twin, on small programs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

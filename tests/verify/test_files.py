@@ -1,7 +1,5 @@
 """A bundle is what its manifest lists and its target and layout write; every other file is named."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

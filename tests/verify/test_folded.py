@@ -1,7 +1,5 @@
 """The folded network, and the module that is converted, against the network as it was trained."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """`verify` of other tools' files: every element of their tensors, at each way of storing them."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The inputs that a bundle holds are the packaged samples: today's, or those of the version that wrote it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Constants with a few huge numbers, masks, and what stands in a causal tower for late positions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Precision "mixed": the search's log says which layers have 4 bits; without it nothing can be converted again."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

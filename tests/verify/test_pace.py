@@ -1,7 +1,5 @@
 """A runtime that computes for proof is asked as many inputs as a table says, and the report says how many."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Text towers that cut and pad ids inside: the ids of any CLIP tokenizer, and what the manifest says of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The quick checks: accuracy on some of the images, and what of so few is chance."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """What a bundle's options request is there; what nothing can compute is on a list that `verify` prints."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A bundle is of weights, whatever file holds them; bundles of earlier versions are of a file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

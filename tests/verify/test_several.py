@@ -1,7 +1,5 @@
 """Several bundles at once: each is checked, whatever becomes of the others."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Constants of a tower's code that a file stores in float16: the reference has them too, and a wrong one shows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

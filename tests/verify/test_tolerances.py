@@ -1,7 +1,5 @@
 """Every tolerance of `verify` and `parity` has a row in benchmarks/tolerances.py, whose margins margins.py shows."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import re

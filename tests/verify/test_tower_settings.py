@@ -1,7 +1,5 @@
 """Settings that no answer shows, planted in graphs that were read from artifacts of every format."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path

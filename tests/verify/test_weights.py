@@ -1,7 +1,5 @@
 """Weights read back from a file against the checkpoint's: what no output shows is found, and the layer is named."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Bundles that `publish` uploaded to a hub on loopback, for the tests of `publish` and of the clients."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

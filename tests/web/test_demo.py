@@ -1,8 +1,6 @@
 """The page that shows a bundle, in a real Chromium and a real Firefox: the answers of `classify`, search, and nothing
 sent anywhere."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Bundles of a hub that is damaged, false or in the hands of somebody else."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

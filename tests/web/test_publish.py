@@ -1,7 +1,5 @@
 """`publish` against a hub on loopback, and what it uploaded opened again by commit, by branch and by lock."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator

@@ -6,8 +6,6 @@ its entries, the names in its pickles, and its code as a syntax tree. Torch then
 from what was looked at, because its reader of zip files is not Python's.
 """
 
-from __future__ import annotations
-
 import ast
 import io
 import json

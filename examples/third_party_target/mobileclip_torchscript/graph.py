@@ -1,7 +1,5 @@
 """A TorchScript file as a neutral graph: what it computes, whatever its values, classes and entries are called."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A tower as a TorchScript file: traced, and written without anything of this machine."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """Files next to the artifacts of a bundle: tokenizer, preprocessing, files for apps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST

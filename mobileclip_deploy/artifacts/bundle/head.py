@@ -1,7 +1,5 @@
 """The head of a bundle's artifacts, and the answers that the bundle stores for them."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.artifacts.bundle.opening import Bundle
 from mobileclip_deploy.artifacts.heads.label_head import LabelHead
 from mobileclip_deploy.artifacts.heads.labels import LabelSet

@@ -1,8 +1,6 @@
 """LICENSES/ of a bundle: the licence texts of its weights, and a notice with their required sentence and the changes
 made."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

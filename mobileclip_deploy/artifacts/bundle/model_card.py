@@ -4,8 +4,6 @@ MODEL_CARD.md describes for people the bundle, its permitted uses and its measur
 clients of the Hugging Face libraries prepare images.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

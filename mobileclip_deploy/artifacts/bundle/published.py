@@ -1,7 +1,5 @@
 """Bundles on the Hugging Face hub: `hf:OWNER/NAME@COMMIT[:FOLDER]`, or the lock file that `publish` wrote."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

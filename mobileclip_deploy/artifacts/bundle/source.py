@@ -1,7 +1,5 @@
 """The checkpoint that a bundle came from: located, recognised by its hash, and opened once."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

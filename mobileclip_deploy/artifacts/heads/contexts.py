@@ -5,8 +5,6 @@ The embedding is read at the first end-of-text token, and no token of a causal t
 padding nor its length changes the result. In a bidirectional tower every token sees the padding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

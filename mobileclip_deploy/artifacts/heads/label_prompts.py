@@ -1,7 +1,5 @@
 """Prompts of labels as the tokenizer reads them: finds equal, cut or unknown ones before anything is embedded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Labels of a classifier, and the prompt that each of them becomes."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Validation of a tower's inputs, the same for every target: invalid inputs are refused."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

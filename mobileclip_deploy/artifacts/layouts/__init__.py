@@ -1,7 +1,5 @@
 """Layouts, the package's and a user's own: an app's names of files and tensors, and the files next to them, as data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """Factors next to a layer that its weight may absorb: layer scales after it, norms before it. Converters do so."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Number of multiplications and additions in one inference of a tower, from shapes alone."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from mobileclip_deploy.network.model.loaded import torch_installed

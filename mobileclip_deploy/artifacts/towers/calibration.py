@@ -1,7 +1,5 @@
 """Calibration: the inputs on which precisions with quantized activations measure their ranges."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar

@@ -1,8 +1,6 @@
 """Modules that end a tower in something other than its embedding: at length 1, or in the probabilities of fixed
 labels."""
 
-from __future__ import annotations
-
 from weakref import WeakKeyDictionary
 
 import numpy as np

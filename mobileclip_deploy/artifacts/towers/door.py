@@ -1,7 +1,5 @@
 """`reparameterize` folds a model, and measures how far that moved its embeddings of real inputs."""
 
-from __future__ import annotations
-
 import json
 
 import torch

@@ -1,7 +1,5 @@
 """The two towers as they are exported: normalization inside, pooling without argmax, ids of any integer type."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Arrays: names of their types, and a safe readers of .npy and .npz files from others."""
 
-from __future__ import annotations
-
 import io
 import math
 import tokenize

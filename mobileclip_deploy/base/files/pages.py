@@ -1,7 +1,5 @@
 """Self-contained HTML pages, from templates in a package."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 from mobileclip_deploy.base.escaping import shown_in_text, writable

@@ -1,8 +1,6 @@
 """Leftovers of killed processes: protected by a lock while the process lives, then removed and reported by the next
 run."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Locks and renames, where Windows differs from other systems."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

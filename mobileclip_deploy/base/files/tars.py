@@ -1,7 +1,5 @@
 """Members of tar archives from others: read inside the archive, never unpacked."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass

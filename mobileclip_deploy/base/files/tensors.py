@@ -1,7 +1,5 @@
 """Reader and writer of .safetensors files: whole or not at all, and the same bytes for the same content."""
 
-from __future__ import annotations
-
 import json
 import math
 import struct

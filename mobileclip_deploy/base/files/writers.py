@@ -1,7 +1,5 @@
 """One writer of an output at a time, among all processes and hosts. A new output replaces nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,8 +1,6 @@
 """onnxruntime-web: the files of one release, identified by hash, fetched once by npm or from its registry, and
 cached."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

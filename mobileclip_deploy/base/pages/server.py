@@ -3,8 +3,6 @@
 It listens on the loopback address, unless it gets a certificate and another address.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Work in independent pieces: one after another in this process, or on Dask, on this machine or on a cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mobileclip_deploy.base.progress import Progress, silent

@@ -3,8 +3,6 @@
 Dask gives a task to another worker if its own is lost.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,8 +1,6 @@
 """Tasks: independent pieces of work with their memory needs and outcomes. They run here one after another, or on Dask
 in as many processes as memory allows."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

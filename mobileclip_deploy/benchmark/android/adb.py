@@ -1,7 +1,5 @@
 """Access to phones by the adb command line. Quotes words for a phone's shell; errors are one line with a remedy."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

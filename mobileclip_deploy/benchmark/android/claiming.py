@@ -1,7 +1,5 @@
 """The phone's lock while a run is prepared. Without it, two benchmarks could overwrite each other's files."""
 
-from __future__ import annotations
-
 import subprocess
 import threading
 from collections.abc import Iterator

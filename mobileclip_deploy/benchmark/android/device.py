@@ -1,7 +1,5 @@
 """Description and state of a phone, read from getprop, dumpsys, settings, /proc and /sys. Detects simulated phones."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Mapping

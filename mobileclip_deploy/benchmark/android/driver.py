@@ -1,7 +1,5 @@
 """Driver of Android phones: finds a phone, pushes the job, waits until it is cool, runs the plan, fetches results."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from dataclasses import replace

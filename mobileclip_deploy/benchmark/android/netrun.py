@@ -5,8 +5,6 @@ library. qnn-net-run is built for it too. Its options, outputs and errors are ta
 UbiquitousLearning/mllm's scripts/push_qnn_lib.sh, LiteRT's profiler for Qualcomm's NPU, and others.
 """
 
-from __future__ import annotations
-
 import base64
 import csv
 import math

@@ -1,7 +1,5 @@
 """The harness's programs on a phone, and the command lines that start them there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ An archive is verified, and unpacked into the cache. release.json contains the G
 release, the runners' version, and size and SHA-256 of the archive. Without a repository nothing is fetched.
 """
 
-from __future__ import annotations
-
 import lzma
 import struct
 import zipfile

@@ -1,7 +1,5 @@
 """Transfer of finished rounds from the phone into the run's stream on this computer."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import PATIENCE_SECONDS, SLOWEST, Adb, quoted
 from mobileclip_deploy.benchmark.bounded import parsing_device_output

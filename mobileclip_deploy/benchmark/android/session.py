@@ -3,8 +3,6 @@
 For a phone that this computer's adb cannot reach, writes a folder with everything that a run needs.
 """
 
-from __future__ import annotations
-
 import queue
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Transfer of files to the phone. Pushes a file if its hash differs, whole or not at all, and removes other files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath

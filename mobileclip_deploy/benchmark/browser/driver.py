@@ -1,7 +1,5 @@
 """Driver of browsers. Serves the page, starts a browser or waits for a user's, and stores the rounds that it sends."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import logging

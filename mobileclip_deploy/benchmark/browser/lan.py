@@ -1,7 +1,5 @@
 """Access to the page for other devices of the local network: address, https certificate and QR code."""
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import io

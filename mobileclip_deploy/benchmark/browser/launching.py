@@ -1,7 +1,5 @@
 """Search for this machine's browsers, and start of a browser without a window, with its own profile."""
 
-from __future__ import annotations
-
 import html
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Session of a job with a page: sends the next round, receives its results."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

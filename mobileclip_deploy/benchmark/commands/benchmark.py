@@ -1,7 +1,5 @@
 """`benchmark`: how long bundles take on a device, and whether they answer rightly there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TypedDict, Unpack
 

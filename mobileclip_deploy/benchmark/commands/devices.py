@@ -1,7 +1,5 @@
 """`devices`: what `benchmark` can run on."""
 
-from __future__ import annotations
-
 import click
 
 from mobileclip_deploy.cli.options import json_option

@@ -1,7 +1,5 @@
 """`doctor`: what is installed here, and what is missing."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import click

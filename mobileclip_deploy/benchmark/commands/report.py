@@ -1,7 +1,5 @@
 """`report`: a page from the results of `benchmark`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

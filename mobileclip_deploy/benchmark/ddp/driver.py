@@ -4,8 +4,6 @@ A session is started by `start`, for all phones of a call before the first is wa
 folder names it, so that `resume` fetches its result instead of paying for another.
 """
 
-from __future__ import annotations
-
 import copy
 import re
 import time

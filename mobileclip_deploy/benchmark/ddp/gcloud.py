@@ -1,7 +1,5 @@
 """Client of Device Run by the program gcloud, which signs in by itself: no credential gets here."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -3,8 +3,6 @@
 Replies are those of the API `devicerun` v1alpha, which Google calls a preview.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

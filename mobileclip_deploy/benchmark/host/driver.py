@@ -1,7 +1,5 @@
 """Driver of this machine: runs the rounds, and stores their results."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 

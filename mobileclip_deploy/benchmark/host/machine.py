@@ -1,7 +1,5 @@
 """Description and state of this machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -4,8 +4,6 @@ A shared machine can be slower by half and more for seconds or minutes. Rounds i
 Interleaved samples of a tenth of a second each meet the same speed.
 """
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess

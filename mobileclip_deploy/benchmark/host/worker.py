@@ -7,8 +7,6 @@ stdin, and finishes at the line `end`. So the cells of a round take turns (round
 The round contains the answers to the golden inputs; the starting process judges them.
 """
 
-from __future__ import annotations
-
 import base64
 import gc
 import importlib

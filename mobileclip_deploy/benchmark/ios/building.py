@@ -1,7 +1,5 @@
 """Build of the app for one device: built and signed by xcodebuild."""
 
-from __future__ import annotations
-
 import os
 import plistlib
 import re

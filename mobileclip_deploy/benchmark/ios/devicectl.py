@@ -3,8 +3,6 @@
 Failures are recognized by domain and code, never by their translated texts. stdout, which has tables, is not read.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path

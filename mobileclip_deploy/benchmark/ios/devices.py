@@ -1,7 +1,5 @@
 """Listing of the iPhones and iPads that this Mac knows, with state and remedy of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

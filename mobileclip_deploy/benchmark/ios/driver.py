@@ -1,7 +1,5 @@
 """Driver of iPhone and iPad."""
 
-from __future__ import annotations
-
 import contextlib
 import platform
 import shutil

@@ -4,8 +4,6 @@ To the harness: a checked plan, and exactly the files that the plan names. From 
 against the plan, and judged.
 """
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Collection
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Observation of a run on the device until it is finished, even if the connection breaks meanwhile."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Literal

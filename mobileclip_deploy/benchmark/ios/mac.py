@@ -1,7 +1,5 @@
 """Driver of the Mac itself. Builds the iPhone's Swift harness by `swift build`, and runs it natively."""
 
-from __future__ import annotations
-
 import contextlib
 import platform
 import re

@@ -1,7 +1,5 @@
 """Actions on one device: install, copy, launch, check. Each is one call of devicectl."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

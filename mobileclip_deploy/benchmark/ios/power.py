@@ -1,7 +1,5 @@
 """Power of the whole Mac while the harness runs, by `powermetrics`, which the system gives to root only."""
 
-from __future__ import annotations
-
 import contextlib
 import plistlib
 import subprocess

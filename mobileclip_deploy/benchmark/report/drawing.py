@@ -3,8 +3,6 @@
 Coordinates are in pixels from the upper left corner. Templates draw the figures as SVG, and Pillow as a PNG.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Table of a profiled cell: time of each operator in one inference."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mobileclip_deploy.benchmark.result import OperatorTime

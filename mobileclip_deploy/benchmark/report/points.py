@@ -1,7 +1,5 @@
 """Points of the figures, accuracy against latency by device, and published points for comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

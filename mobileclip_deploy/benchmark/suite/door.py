@@ -1,7 +1,5 @@
 """`evaluate_suite`: all datasets of a suite, each measured by its own metric."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle

@@ -4,8 +4,6 @@ Each metric is a function of a count per example, [N], so that a resample is a r
 of mlfoundations/datacomp, eval_utils/ at commit 4a8df19.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

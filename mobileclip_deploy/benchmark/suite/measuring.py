@@ -1,8 +1,6 @@
 """Measurement of a suite: each dataset by its own metric, next to the variant's published figure, and a self-contained
 HTML page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice

@@ -4,8 +4,6 @@ Classification datasets are shards with `cls`, and groups in an `npy` member. Re
 parquet files that contain their images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Datasets of each suite, and their published figures: data files in this folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Cells of a sweep, one per bundle: their list, their requirements, and their export, in any process."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

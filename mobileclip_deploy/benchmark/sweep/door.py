@@ -1,7 +1,5 @@
 """`sweep`: many bundles from one file, and one table of them. Earlier rows are reused, and errors are recorded."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Latencies of a sweep's bundles: one benchmark of all of them, after all other work has ended."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

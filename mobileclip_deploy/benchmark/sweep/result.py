@@ -1,8 +1,6 @@
 """Result of a sweep: a row for each cell, with its figures or its error; and a table of them, as Markdown and for a
 screen."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Specification of a sweep, read from a TOML file."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal

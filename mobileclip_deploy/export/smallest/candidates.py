@@ -1,7 +1,5 @@
 """Candidates of a search: precisions per tower, with their predicted bytes."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence

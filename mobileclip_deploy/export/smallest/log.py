@@ -1,7 +1,5 @@
 """smallest.json: the log of a search."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel

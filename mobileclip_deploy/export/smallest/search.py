@@ -6,8 +6,6 @@ export. Nothing corrects for the number of candidates tested on the same images;
 too few to decide, the target's default precision is written, undecided, before anything larger.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import time

@@ -4,8 +4,6 @@ The weight has one scale per block of 32 inputs, symmetric. Noises of different 
 of a mix add up. The real effect is measured on the file before it counts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Trials of candidates: each tower is exported once per precision and cached, so that a stopped search can resume."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 

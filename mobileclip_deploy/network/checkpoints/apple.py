@@ -1,7 +1,5 @@
 """Apple's layout (apple/ml-mobileclip, v1): `image_encoder.model.*`, `text_encoder.*`, `logit_scale`."""
 
-from __future__ import annotations
-
 import re
 
 from mobileclip_deploy.network.checkpoints.keymap import KeyMap, KeyRule, flatten_leading, transposed

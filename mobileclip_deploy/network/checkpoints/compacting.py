@@ -4,8 +4,6 @@ Nothing is subtracted, so that the cut is a product of matrices and folds into e
 are given here; `spaces.axes` fits them.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 

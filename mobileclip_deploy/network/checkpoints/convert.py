@@ -1,7 +1,5 @@
 """Conversion of a checkpoint from one layout to another, if the other can hold the same network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

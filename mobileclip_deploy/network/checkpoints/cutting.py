@@ -1,7 +1,5 @@
 """Vocabularies cut to some languages: rows of a SentencePiece table that their texts do not use are left out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

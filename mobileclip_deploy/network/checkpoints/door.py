@@ -1,7 +1,5 @@
 """`load_model`: loads a file, a checkpoint on the hub, or the built-in checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path

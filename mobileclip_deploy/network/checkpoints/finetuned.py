@@ -1,7 +1,5 @@
 """Files of fine-tuning: a classifier's head on an image tower, a tower without its prefix, and PEFT's adapters."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tensors that a checkpoint of a variant must hold, and their comparison with those of a file."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping

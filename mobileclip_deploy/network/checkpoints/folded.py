@@ -1,7 +1,5 @@
 """Our own layout: folded models as safetensors, named as our modules are, with their provenance in the metadata."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Checkpoints from the Hugging Face hub: `hf:owner/name[@revision][:file]`, or a variant's usual repository."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace

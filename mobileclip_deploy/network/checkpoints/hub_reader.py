@@ -5,8 +5,6 @@ a dropped connection, the token and offline mode are huggingface_hub's own, with
 HF_TOKEN, HF_HUB_OFFLINE, HF_ENDPOINT).
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Identification of an open checkpoint: its layout, its variant, its towers, and notes for the user."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Key maps: the names and shapes of a checkpoint layout for each key of this package's network."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Loading of a checkpoint file as a model: layout, towers and variant by keys and shapes, weights checked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Interpolation of a fine-tuned checkpoint's weights with those of its original (WiSE-FT, arXiv 2109.01903)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

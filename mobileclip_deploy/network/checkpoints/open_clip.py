@@ -1,7 +1,5 @@
 """open_clip's layout: `visual.trunk.*` + `text.*` (timm towers), or OpenAI's `visual.*` + `transformer.*`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -5,8 +5,6 @@ file it trains with OpenAI's mean and std and bicubic, unless `--image-mean`, ..
 does not record them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ A file has queries, keys and values as three tensors in the layers and as one in
 opposite. `joined` restacks them when a file is read, `parted` when one is written.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

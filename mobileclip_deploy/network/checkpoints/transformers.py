@@ -4,8 +4,6 @@ Such a file is read as open_clip's, where queries, keys and values are one matri
 `config.json` next to it names the activation, which no tensor shows, and `preprocessor_config.json` the preprocessing.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

@@ -2,8 +2,6 @@
 .safetensors file, so that no copy loses them. A vocabulary of another kind than CLIP's may also be in a tokenizer.json
 next to it, as published."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files of weights, and the format of each by its first bytes. Imports no torch, which takes a second."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

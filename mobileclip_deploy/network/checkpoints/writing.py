@@ -1,7 +1,5 @@
 """Writing of checkpoints by torch, which has types that numpy lacks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 `fold` runs the passes in order and audits them. To add a pass: one `FoldPass`, one entry in PASSES.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

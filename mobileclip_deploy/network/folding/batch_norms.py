@@ -1,7 +1,5 @@
 """Folds of a BatchNorm into a neighbouring layer: the convolution before it or the projection after it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from torch import nn

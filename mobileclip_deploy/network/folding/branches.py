@@ -1,7 +1,5 @@
 """Folds of a block's branches, whose sum becomes one convolution."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from mobileclip_deploy.network.folding.fold_pass import (

@@ -4,8 +4,6 @@ At inference BatchNorm computes y = (x - mean) / sqrt(var + eps) * weight + bias
 an affine map, which a convolution can absorb.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar, cast

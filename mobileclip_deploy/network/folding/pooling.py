@@ -1,7 +1,5 @@
 """Fold of attention pooling's query, which is the same for every picture."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from mobileclip_deploy.network.folding.fold_pass import FoldPass

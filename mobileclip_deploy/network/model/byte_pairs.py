@@ -1,8 +1,6 @@
 """Byte-level byte-pair encoding of CLIP's kind: texts to ids by a list of merges, as in OpenAI's CLIP and open_clip
 (`SimpleTokenizer`)."""
 
-from __future__ import annotations
-
 import gzip
 import html
 import re

@@ -1,7 +1,5 @@
 """Image files in folders, recognised by their endings, and their bytes."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Precisions: the storage of weights and activations, the gate that they must hold, and their names for users."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,8 +1,6 @@
 """Conversion of an image file to a tower's input tensor, bit for bit as torchvision's Resize, CenterCrop and
 ToTensor."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

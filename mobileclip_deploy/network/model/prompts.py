@@ -1,7 +1,5 @@
 """Size limits of users' texts, templates of prompts and labels, checked before a network is loaded."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar

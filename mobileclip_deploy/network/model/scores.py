@@ -1,7 +1,5 @@
 """Scores of cosines: shares of all labels by a softmax, or a probability for each alone by a sigmoid."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, TypeVar
 

@@ -4,8 +4,6 @@ A checkpoint brings its vocabulary as a tokenizer.json, the format of Hugging Fa
 module writes that file in one form, whatever library saved it, so that the same vocabulary has the same hash.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,6 @@
 """Encoding of texts as token ids, by CLIP's merges or by a checkpoint's SentencePiece vocabulary. Also writes the
 files that give other tokenizers the same vocabulary."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from os import PathLike

@@ -1,7 +1,5 @@
 """Packaged photographs and prompts for parity checks without a user's own; see ATTRIBUTION.md."""
 
-from __future__ import annotations
-
 import json
 from os import PathLike
 from pathlib import Path

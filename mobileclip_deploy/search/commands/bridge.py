@@ -1,7 +1,5 @@
 """`bridge`: an index reduced to the smaller embeddings of a bundle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

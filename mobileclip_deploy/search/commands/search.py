@@ -1,7 +1,5 @@
 """`search`: the pictures of an index that a text or a picture finds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """`learn_labels`: learns labels from a few pictures each, on the embeddings of a model or a bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pictures to learn labels from: examples of each label, and a background that no label fits."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Choice of a method by cross-validation, calibration of its odds, and the threshold of each label."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,8 +1,6 @@
 """An opened .aimodel: its metadata, its program as MLIR, and its constants. Unreadable content, or content that no
 export writes, raises InvalidInput."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -5,8 +5,6 @@ The integers, scales and tables are ours. Apple's own palettizer rounds float16 
 Values above 6.55 overflow there, and the weight stays uncompressed without a message (coreai-opt 0.3.0).
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Changes to a program: weights restored once instead of in every inference, float16 raised to float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

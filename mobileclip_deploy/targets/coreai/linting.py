@@ -1,7 +1,5 @@
 """Lint of a Core AI program for the Neural Engine: Core ML's rules that apply here too, and Apple's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

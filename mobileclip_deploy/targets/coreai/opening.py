@@ -1,7 +1,5 @@
 """An opened .aimodel: its declarations and contents, and its program as a graph, independent of names and order."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Runner of an .aimodel in Apple's own runtime, on the CPU of this machine."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib.metadata
 import threading

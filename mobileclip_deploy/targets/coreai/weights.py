@@ -1,7 +1,5 @@
 """Locations of the weights of an .aimodel, and their decoding."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

@@ -5,8 +5,6 @@ operations. It gets a setting for each weight: its own single group or block siz
 not divide.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

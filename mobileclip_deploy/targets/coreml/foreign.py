@@ -1,7 +1,5 @@
 """Any .mlpackage of unknown origin: its default function in this package's evaluator, with all inputs and outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Its quantized values are traced by this package's evaluator, which computes in float32 between them.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping

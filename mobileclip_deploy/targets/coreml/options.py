@@ -1,8 +1,6 @@
 """Options of the Core ML target: the oldest system that can run a package (precisions may raise it), and the compute
 units that run it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass

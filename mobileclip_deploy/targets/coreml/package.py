@@ -4,8 +4,6 @@ Also joins both towers into one package with one function per tower: one file to
 once.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Positions of the weights in a package, and the grid of each, by its scales or tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -9,8 +9,6 @@ Layer scales are multiplied into the weights before them. executorch 1.5 compute
 first, between two transposes of the whole map, in every block.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The bindings import the exporter, and with it torch's compiler, only for the cla
 module replaces the exporter during the import.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from types import ModuleType

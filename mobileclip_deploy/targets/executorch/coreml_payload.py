@@ -4,8 +4,6 @@ ExecuTorch's Core ML delegate stores a folder in one blob: the files' bytes one 
 JSON written backwards (`nodes`: name, kind, dataRegion, children by node index).
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -7,8 +7,6 @@ nano's tower a tenth slower. Rows are read by `embedding`: the kernel of `index`
 separately, and took half as long as all of nano's products.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """Any .pte of unknown origin: ExecuTorch's runtime with all inputs and outputs of `forward`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

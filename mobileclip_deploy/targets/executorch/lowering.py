@@ -1,7 +1,5 @@
 """Lowering of a tower to the bytes of a .pte: exported by torch.export, lowered to a backend, memory planned."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

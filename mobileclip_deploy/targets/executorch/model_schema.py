@@ -6,8 +6,6 @@ react-native-executorch calls it when it loads a model, and compares it with a p
 are constants or ranges. Without the method it assumes that every dimension is constant.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ The graph's nodes are kernels and the operations inside XNNPACK's parts, linked 
 through the planned memory: an operation reads what was last written to its memory, whatever the value's index.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import cached_property
 from pathlib import Path

@@ -3,8 +3,6 @@
 Parity is measured after each, so that an error names the broken stage and not the final artifact.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,8 +5,6 @@ users. An unfolded tower then changes before anything is quantized. Here towers 
 with the one before (see `pipeline`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

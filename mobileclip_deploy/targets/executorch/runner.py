@@ -1,7 +1,5 @@
 """Runners of a .pte in the wheel's own runtime, for answers and for timing, in total and by kind of operator."""
 
-from __future__ import annotations
-
 import statistics
 import warnings
 from pathlib import Path

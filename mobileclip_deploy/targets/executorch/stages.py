@@ -1,7 +1,5 @@
 """Comparison of an export's stages with the outputs of the original tower."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

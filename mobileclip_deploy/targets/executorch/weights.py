@@ -1,7 +1,5 @@
 """Positions of the weights in a .pte, inside and outside of XNNPACK's parts, and how each is restored."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

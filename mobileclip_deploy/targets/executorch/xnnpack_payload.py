@@ -4,8 +4,6 @@ Follows `backends/xnnpack/serialization/schema.fbs` of ExecuTorch 1.5 (identifie
 flatbuffer, and constants after it or, since 1.0, among the program's named data.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Decoding of stored weights to float32, each with a function that rounds to its scales or tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal

@@ -3,8 +3,6 @@
 `to_nearest` rounds a weight to the values of its grid, as an export without learned rounding stores it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

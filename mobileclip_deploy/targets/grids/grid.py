@@ -1,7 +1,5 @@
 """Grid of a stored weight: the values that it can hold, and its bytes in a file."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Conversion of a tower to a .tflite: rewritten for XNNPACK, converted by litert-torch, with weights stored as the
 storage says."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterator

@@ -6,8 +6,6 @@ MobileCLIP's downsampling, first become two convolutions, whose channels are the
 kernels for one output per channel only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any

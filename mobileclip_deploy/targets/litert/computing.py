@@ -1,7 +1,5 @@
 """Intermediate values of a .tflite."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Any
 

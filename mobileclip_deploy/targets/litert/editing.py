@@ -1,7 +1,5 @@
 """Editing of a .tflite with the tables of LiteRT's own package, and writing it as the runtime requires."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Any .tflite of unknown origin: LiteRT's interpreter with all inputs and outputs of its main graph."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -8,8 +8,6 @@ per pixel before it divides. On a phone's GPU the mean of a squeeze-and-excite b
 (google-ai-edge/litert-samples, issue 222).
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 import sys

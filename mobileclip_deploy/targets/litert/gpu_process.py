@@ -5,8 +5,6 @@ python -m mobileclip_deploy.targets.litert.gpu_process FILE [INPUTS.npy ANSWERS.
 Prints `compiled`, then `answered` after every answer written to ANSWERS.npy; after SECONDS it runs no further input.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 

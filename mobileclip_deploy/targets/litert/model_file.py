@@ -3,8 +3,6 @@
 No package of LiteRT is imported, and files are treated as untrusted (see `targets.flatbuffer`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Runners of a .tflite on this machine's CPU, in LiteRT's own interpreter, for answers and for timing."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Positions of the weights in a .tflite, and how each is dequantized."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Description of a program for inspection and for lint rules: its operations and its weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

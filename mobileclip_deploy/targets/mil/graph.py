@@ -1,7 +1,5 @@
 """Conversion of protobuf to a checked list of operations: names resolved, constants located, nothing evaluated yet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any

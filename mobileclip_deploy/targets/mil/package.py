@@ -6,8 +6,6 @@ package name from coremltools' folder. protobuf's descriptor pool returns the sa
 imported later.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -1,7 +1,5 @@
 """Execution plan of a program: operands bound to kernels, types and shapes checked, lifetimes computed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

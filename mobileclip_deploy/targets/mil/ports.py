@@ -1,7 +1,5 @@
 """Inputs and outputs of a program: their descriptions in the specification, and the conversion of values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

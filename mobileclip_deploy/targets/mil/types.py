@@ -1,7 +1,5 @@
 """Value types of ML programs: element types with their storage and their arithmetic type, and shapes."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ their addresses and writes the device that traced them. Here values are numbered
 gives the same bytes, and the device is the intended one.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from dataclasses import dataclass, field

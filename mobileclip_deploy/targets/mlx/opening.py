@@ -1,7 +1,5 @@
 """An opened MLX file: its declarations, its graph, its weights, and MLX to run it."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

@@ -1,8 +1,6 @@
 """MLX on this machine: it runs the file on its own device if present, else on the CPU. First it replays the steps one
 by one, and the type and shape of each result are checked."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import threading
 from collections.abc import Callable

@@ -4,8 +4,6 @@ MLX's convolutions take channels last. So a picture's values [N, C, H, W] are he
 to the next. They are turned back only for operations that depend on the axes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Writer of a tower as an MLX function: the ONNX target's float32 graph, traced by MLX with the weights of the
 storage."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import mlx.core as mx

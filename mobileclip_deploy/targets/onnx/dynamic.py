@@ -1,7 +1,5 @@
 """Grids of the integer weights of other tools' ONNX files: scales and zero points by the weight's name."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper

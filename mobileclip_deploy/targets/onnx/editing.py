@@ -3,8 +3,6 @@
 Also writes a model weight by weight; `onnx_ir.save` would keep all weights in memory once or twice more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Any .onnx of unknown origin: a session with all inputs and outputs, after checks that it reads no other files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 At every precision, convolutions that double channels are split. Also converts a graph to float16.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rows of ids of any CLIP tokenizer: an ONNX text tower cuts and pads them itself."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx_ir as ir
 

@@ -5,8 +5,6 @@ that, but is slower (microsoft/onnxruntime#12088). With VNNI the sums are exact 
 took 0.90 of the time of float32 with the option, and 0.58 without it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path

@@ -3,8 +3,6 @@
 ONNX Runtime fuses them back into its own GELU and LayerNormalization when a session starts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

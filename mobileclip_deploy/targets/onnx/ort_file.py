@@ -1,7 +1,5 @@
 """Optional .ort file next to an ONNX file: ONNX Runtime's own format, for its builds without an ONNX parser."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

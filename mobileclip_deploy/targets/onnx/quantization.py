@@ -8,8 +8,6 @@ Convolutions are never dynamically quantized: they become ConvInteger, which too
 to 1,393 ms.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

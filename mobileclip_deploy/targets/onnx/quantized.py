@@ -5,8 +5,6 @@ The available integer kernels depend on the processor; the check `shipped` cover
 the same file and its stored constants, where nothing else is rounded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """ONNX messages as graphs that are independent of names, order and encoding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count

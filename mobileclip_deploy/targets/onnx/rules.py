@@ -1,7 +1,5 @@
 """Storage rules of the ONNX target."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from mobileclip_deploy.targets.grids.grid import Grid, integers

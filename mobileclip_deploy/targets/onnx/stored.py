@@ -1,7 +1,5 @@
 """Positions of the weights in an ONNX file, and how each is restored."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mobileclip_deploy.base.files.arrays import Array

@@ -7,8 +7,6 @@ Products have int8 and int4 kernels for inputs measured at run time. Convolution
 quantized they become ConvInteger, ten times slower than float32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any

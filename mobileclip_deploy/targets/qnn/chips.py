@@ -3,8 +3,6 @@
 Architectures and numbers: ExecuTorch 1.5.1, backends/qualcomm/serialization/qc_schema.py, which Qualcomm maintains.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion

@@ -6,8 +6,6 @@ point elsewhere. Qualcomm does not document the binary. Three things are checked
 and the presence of the model's graph.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Qualcomm's compiler and emulator of the NPU, run in a separate process: no code of theirs runs in this one."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """Noise of each layer on the NPU: the value after each layer by the emulator, and by other runtimes."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 

@@ -7,8 +7,6 @@ python -m mobileclip_deploy.targets.qnn.process answer MODEL.onnx ARCHITECTURE S
 NPU does not support. TOKENS: size of a free second dimension, or 0. FAILED is followed by the runtime's error.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import struct

@@ -1,7 +1,5 @@
 """Word tables in a context binary: the compiler stores their rows unchanged, one after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Writing of a tower as a folder of context binaries: the ONNX target's model, compiled for each chip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

@@ -5,8 +5,6 @@ A name that begins with an underscore may vanish in the next release. Each is th
 version that has it, and looked up when it is used.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

@@ -1,7 +1,5 @@
 """Private parts of Core AI's packages: MLIR's Python bindings, and the members of a program."""
 
-from __future__ import annotations
-
 from functools import cache
 from types import SimpleNamespace
 from typing import Any

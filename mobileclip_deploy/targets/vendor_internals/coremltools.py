@@ -10,8 +10,6 @@ coremltools' 80 passes goes into work that does not change the program. That wor
   without compressed weights.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys

@@ -6,8 +6,6 @@ image and text tower took 10.0 and 5.0 seconds of processor time in float32, wit
 same.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

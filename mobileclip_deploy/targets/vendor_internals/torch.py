@@ -5,8 +5,6 @@ compiles its graph's source. For nano's text tower in int8 by ExecuTorch this ha
 are used. It was a fifth of that export, and a tenth of LiteRT's.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import sys

@@ -1,7 +1,5 @@
 """`reinforce`: stores teachers' embeddings next to a dataset."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TypedDict, Unpack
 

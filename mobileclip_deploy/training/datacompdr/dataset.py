@@ -1,7 +1,5 @@
 """Training data from reinforced shards as Apple publishes them. Nothing is unpacked; every sample is read in place."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable

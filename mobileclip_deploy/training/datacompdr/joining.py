@@ -1,7 +1,5 @@
 """Reinforced shards and the shards of their images, joined by the shard's name and the sample's key."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ apple/ml-mobileclip reads (hf_dataset_example.py at commit 4144bb1). They are `s
 `pth.gz`, `txt` and the image.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -5,8 +5,6 @@ lists the parameters of each transform that has any, here random_resized_crop an
 of torchvision's RandAugment (arXiv 1909.13719) with nearest neighbours and black outside, which are Pillow's own.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Recipe settings for published reinforced shards, which the shards themselves lack."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated

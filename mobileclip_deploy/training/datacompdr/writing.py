@@ -5,8 +5,6 @@ Images and true captions are in the same shard, as its training expects after jo
 bytes.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

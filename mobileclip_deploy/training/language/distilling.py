@@ -1,8 +1,6 @@
 """Distillation of a text tower over parallel sentences (as arXiv 2004.09813 does for sentence embeddings). For both
 sides of a row the student learns the teacher's embedding of the English side."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Judgement of a text tower on sentences that it did not see: each text searches for its own English sentence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The recipe of a text tower for other languages: every number that its result depends on, as YAML."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """The student: a text tower of the teacher's form with another vocabulary and context; and its checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Learning of a vocabulary like CLIP's: lower case, CLIP's splitting, byte-level BPE, "</w>" at the end of a word."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 

@@ -5,8 +5,6 @@ and shear about the centre, and a linear map of the colours. Sizes and positions
 teachers and students with other input sizes see the same view.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Making of a reinforced dataset, shard by shard. Each complete shard is recorded, so that a stop loses one at most."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 from collections.abc import Callable, Iterator, Sequence

@@ -6,8 +6,6 @@ open_clip's own `generate` needs transformers and draws from torch's global gene
 generator, so that its captions depend on the seed and its index.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import socket

@@ -1,7 +1,5 @@
 """Bounds of augmentations, and the parameters of one augmentation."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError

@@ -1,7 +1,5 @@
 """Shards: safetensors of augmentations and bfloat16 embeddings of some hundred pairs each, checked when read."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Uses torch's AdamW, its schedules and its averaged model. A subclass says what is learned, and from which items.
 """
 
-from __future__ import annotations
-
 import contextlib
 import pickle
 import sys

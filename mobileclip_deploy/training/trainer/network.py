@@ -1,7 +1,5 @@
 """The trained network, its optimizer and schedule, and the file of its weights."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path

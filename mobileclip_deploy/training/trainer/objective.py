@@ -1,8 +1,6 @@
 """Objectives of a training. One is the loss of multi-modal reinforced training (MobileCLIP, arXiv 2311.17049, section
 3.3). The other is CLIP's loss plus a loss against one anchor per true caption."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

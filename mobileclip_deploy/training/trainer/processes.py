@@ -5,8 +5,6 @@ process that computed the embeddings, summed over processes. DistributedDataPara
 over processes. Both together are the gradient of the one loss.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator

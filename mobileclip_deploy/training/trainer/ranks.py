@@ -1,7 +1,5 @@
 """Choice of the one process of a training that prints; works before torch is imported."""
 
-from __future__ import annotations
-
 import os
 
 from mobileclip_deploy.errors import MobileClipDeployError

@@ -1,7 +1,5 @@
 """Training of both towers on image-text pairs, loaded by torch's DataLoader."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

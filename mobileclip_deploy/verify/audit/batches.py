@@ -1,7 +1,5 @@
 """Comparison of the rows that a file computes in one batch with the checkpoint's, computed one by one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Public functions `audit` and `verify_file`: the verdict on files that other tools or an app wrote."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Sequence

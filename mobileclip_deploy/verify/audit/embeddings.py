@@ -1,7 +1,5 @@
 """`verify_embeddings`: the search for the mistake that explains an app's embeddings, and the verdict."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Reader of embeddings that an app wrote, with the names of their rows if the file has them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

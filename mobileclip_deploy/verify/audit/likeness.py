@@ -1,7 +1,5 @@
 """Layout of an app that uses a foreign file: our file with the same names, types and form of inputs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Table of usual mistakes before a network, of apps and of converted files; `network_mistakes` has those in it."""
 
-from __future__ import annotations
-
 import io
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 So a mistake is found without reading the file's graph, in any format and at any precision.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any

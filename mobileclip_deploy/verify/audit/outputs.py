@@ -1,7 +1,5 @@
 """Outputs of a file that promise something by their names: embeddings of a tower, and logits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import NamedTuple

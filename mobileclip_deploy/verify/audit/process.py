@@ -7,8 +7,6 @@ MEMORY: bytes of data; SECONDS: of CPU time. Each line of stdin is a JSON reques
 of activations. A reply has the number of its request. Arrays are named by their index.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Report on a foreign file: the verdict in one sentence, then each tower's convention and evidence."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field

@@ -1,7 +1,5 @@
 """Search for the convention of a file's inputs and for the mistake that explains a difference, by its embeddings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

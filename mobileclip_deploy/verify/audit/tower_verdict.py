@@ -1,7 +1,5 @@
 """Verdict on one tower of a foreign file, from its embeddings and from its stored weights."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Trials of recipes: the checkpoint's embeddings with usual mistakes, compared with those that other code computed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,8 +1,6 @@
 """Comparison of a file's stored tensors with a checkpoint's, by their elements: converters keep neither names nor
 axes."""
 
-from __future__ import annotations
-
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 It needs no converter, so artifacts of other versions are checked as well.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

@@ -1,7 +1,5 @@
 """Checks of optional files written next to an artifact (.ort), which apps load instead of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

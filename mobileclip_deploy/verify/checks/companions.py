@@ -1,8 +1,6 @@
 """Checks of the files next to a bundle's artifacts. They are written again from the checkpoint and its card, and
 compared."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

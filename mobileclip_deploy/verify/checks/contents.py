@@ -1,7 +1,5 @@
 """Check of the contents that a manifest records for an artifact."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from mobileclip_deploy.errors import InvalidInput

@@ -1,7 +1,5 @@
 """Check of the answers to prompts at shorter contexts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Record of the accuracy that smaller embeddings lost."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.model.provenance import Compacted

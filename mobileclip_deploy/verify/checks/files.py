@@ -1,7 +1,5 @@
 """Files of a bundle that neither its manifest lists nor its target and layout write."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle

@@ -4,8 +4,6 @@ Without that data `verify` compares the artifacts with the axes in the bundle. W
 with a new fit to the pictures.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from pathlib import Path

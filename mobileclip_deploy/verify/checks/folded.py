@@ -1,8 +1,6 @@
 """Check of the folded checkpoint against the unfolded one, in float32. In an artifact, rounding would hide a small
 mistake."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

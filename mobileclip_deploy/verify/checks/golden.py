@@ -1,7 +1,5 @@
 """Check of the inputs and answers that a bundle stores."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

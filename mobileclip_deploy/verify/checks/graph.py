@@ -3,8 +3,6 @@
 Both sides have the same rounded weights, so a wrong softmax axis is visible at 4 bits as clearly as at 32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

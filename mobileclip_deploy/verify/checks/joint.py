@@ -1,7 +1,5 @@
 """Check of the file of both towers together, which zero-shot pipelines load: its towers, embeddings and logits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

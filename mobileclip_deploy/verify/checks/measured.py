@@ -1,7 +1,5 @@
 """Check of the figures that an export measured."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

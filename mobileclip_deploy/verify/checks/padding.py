@@ -1,7 +1,5 @@
 """Check of a text tower that takes the ids of any CLIP tokenizer: however they are padded, the answers are the same."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

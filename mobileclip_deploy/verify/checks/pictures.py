@@ -1,7 +1,5 @@
 """Check of artifacts that take pictures of any size."""
 
-from __future__ import annotations
-
 import statistics
 import time
 

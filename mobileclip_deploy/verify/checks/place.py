@@ -1,7 +1,5 @@
 """Check of an artifact that a compiler has compiled for one place of a device, on the user's request."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Check of the scales and zero points of quantized activations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Check of a bundle's "nothing found" data against its background pictures and golden prompts."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle.manifest import RelevanceEntry

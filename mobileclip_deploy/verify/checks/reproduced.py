@@ -1,7 +1,5 @@
 """Check of an artifact against a conversion made now, since the same checkpoint gives the same program."""
 
-from __future__ import annotations
-
 import importlib.metadata
 
 from mobileclip_deploy.base.files import artifact_sha256

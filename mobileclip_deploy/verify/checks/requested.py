@@ -1,7 +1,5 @@
 """Checks that the options of a manifest and its entries agree, and that every option is known."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import fields
 

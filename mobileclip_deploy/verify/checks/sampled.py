@@ -1,7 +1,5 @@
 """Check of accuracy on a sample of the images."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.base.progress import about
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation.evaluate import measure

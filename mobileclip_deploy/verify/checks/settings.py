@@ -1,7 +1,5 @@
 """Check of the settings in a manifest."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import cache

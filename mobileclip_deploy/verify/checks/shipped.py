@@ -1,7 +1,5 @@
 """Check of the artifact as written."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.subject import TowerProof

@@ -1,7 +1,5 @@
 """Checks of the stages of a conversion, each against the stage before it, such as `prepared` and `lowered`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from mobileclip_deploy.parity import Check

@@ -1,7 +1,5 @@
 """Check of the names, dtypes and shapes of an artifact's input and output."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity import Check

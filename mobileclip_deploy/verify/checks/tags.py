@@ -1,7 +1,5 @@
 """Check of learned labels: their file against the manifest, the labels' texts and the golden pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

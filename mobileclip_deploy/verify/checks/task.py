@@ -1,7 +1,5 @@
 """Check of the accuracy that artifacts lose against their checkpoint, with a test against chance."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.base.progress import about
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks

@@ -1,7 +1,5 @@
 """Check of the module that a target converts, in float32."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

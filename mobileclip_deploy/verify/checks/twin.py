@@ -1,8 +1,6 @@
 """Check of the float32 twin: the same conversion in float32, written and run. In an artifact of lower precision,
 rounding would hide a small mistake."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.subject import TowerProof

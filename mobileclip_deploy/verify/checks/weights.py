@@ -4,8 +4,6 @@ It finds errors that outputs hide: a table row of a word in no prompt, or a chan
 needs no converter, so artifacts of other versions are checked as well.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 
 from mobileclip_deploy.errors import InvalidInput

@@ -1,7 +1,5 @@
 """Public functions `inspect`, `lint`, `compare_lint` and `variants`."""
 
-from __future__ import annotations
-
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.network.model.variants import Variant, variant_cards

@@ -1,7 +1,5 @@
 """Inspection of a path: checkpoint, artifact, bundle or folder of bundles."""
 
-from __future__ import annotations
-
 import contextlib
 from math import prod
 from pathlib import Path

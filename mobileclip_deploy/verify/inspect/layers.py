@@ -1,7 +1,5 @@
 """Comparison of a compiled tower with float32, layer by layer, on inputs of its bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Refusal of files that cannot be linted, by name, before torch is imported."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST

@@ -6,8 +6,6 @@ is about as near as the file's own grid allows. All other checks are the usual o
 checkpoint's tower with the recorded biases and the weights of the file.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence

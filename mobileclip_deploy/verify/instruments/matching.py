@@ -1,7 +1,5 @@
 """Assignment of an artifact's weights to the layers of a tower, by their elements, since a converter keeps no names."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Sampling of inputs for slow runtimes, an estimate of the duration, and background computation of answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 

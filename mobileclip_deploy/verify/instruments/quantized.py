@@ -6,8 +6,6 @@ a sum. After a hundred further roundings, that one step has moved every other el
 integer for such ties, and rounds all other elements itself.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

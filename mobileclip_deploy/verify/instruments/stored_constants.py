@@ -1,7 +1,5 @@
 """Runs a tower with the constants of its code, such as the scale of attention, rounded as a file stores them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """A tower in torch with the weights of a file, which also replaces a slow runtime."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -7,8 +7,6 @@ phone, or for another input, all of them matter. No conversion and no converter 
 calls are recorded. Axes are not compared, since a wrong axis moves every answer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

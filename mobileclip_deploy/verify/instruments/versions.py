@@ -1,7 +1,5 @@
 """Versions of the packages that wrote a bundle, and of those here."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 

@@ -1,7 +1,5 @@
 """`demo`: a page that runs a bundle in the browser."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """`publish`: put verified bundles on the Hugging Face hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

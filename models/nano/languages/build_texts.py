@@ -6,8 +6,6 @@
 needs `npm` on the path. The parallel texts are not committed; the evaluation's captions and classes are.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import hashlib

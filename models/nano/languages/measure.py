@@ -6,8 +6,6 @@ and the table of the card.
 FOLDER is what build_texts.py wrote. All 1,911 pictures of the evaluation set are candidates for every text.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

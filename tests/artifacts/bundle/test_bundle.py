@@ -1,7 +1,5 @@
 """The bundle on disk: what is damaged is refused with what is wrong; a new one is there whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """LICENSES/ of a bundle: what it holds for whom, and who may not be exported for a product."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from pathlib import Path

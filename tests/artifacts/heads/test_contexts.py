@@ -1,7 +1,5 @@
 """Contexts: which lengths a text tower may take, and which of them a prompt gets."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pytest

@@ -1,7 +1,5 @@
 """Labels that the tokenizer cannot tell apart are refused; cut and unknown ones are named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What a runner takes is one rule for every target; what else is given is refused in one sentence, not answered."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

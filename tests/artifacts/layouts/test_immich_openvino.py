@@ -1,7 +1,5 @@
 """Immich on Intel's chips: a bundle of its layout under ONNX Runtime's provider for OpenVINO, on OpenVINO's CPU."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

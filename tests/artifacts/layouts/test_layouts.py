@@ -1,7 +1,5 @@
 """Layouts as data: those of the package, a user's own file, and what is refused before anything is converted."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

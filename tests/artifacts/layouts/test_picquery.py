@@ -6,8 +6,6 @@ format, the first input whatever it is called, floats [N, 3, S, S] in [0, 1], id
 first output. The app stretches pictures by Android's Bitmap, which is not here: pictures have the tower's size.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@ shape that is float32 and wholly known. assets/mobileclip2_tflite_metadata.json 
 app stretches pictures by Android's Bitmap, which is not here: pictures have the tower's size.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

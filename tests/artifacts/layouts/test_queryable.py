@@ -6,8 +6,6 @@ Tokenizer/BPETokenizer.swift and BPETokenizer+Reading.swift (vocab.json, merges.
 The app stretches pictures to 256 x 256 by Core Image, which exists on Apple's systems alone: pictures here are square.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from itertools import pairwise

@@ -6,8 +6,6 @@ onnx.rs takes the first input and output of a file, preprocess.rs resizes with a
 apps know 256 pixels and 512 numbers; the loaders take the sizes of a small network.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

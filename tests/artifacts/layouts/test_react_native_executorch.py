@@ -8,8 +8,6 @@ docs/docs/03-core-and-advanced/07-exporting-custom-models.md at 498e45597a73d849
 stand in `DIMENSIONS` and `parsed`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A classifier of fixed labels: image in, probabilities out, no text tower."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

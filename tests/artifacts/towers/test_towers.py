@@ -1,7 +1,5 @@
 """The towers as they are exported answer as the model does: mean and std inside, pooling at the end-of-text token."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from exports import Exports

@@ -6,8 +6,6 @@ Each command runs once undisturbed. Then it is killed at random moments and star
 has to have the same bytes. Of two that race for one new output exactly one ends with 0.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """A damaged .npy header is an error of ours, whatever numpy's parser raises."""
 
-from __future__ import annotations
-
 import io
 import struct
 

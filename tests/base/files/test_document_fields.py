@@ -1,7 +1,5 @@
 """Every text in a document that strangers write has a pattern, a list of words or a bound."""
 
-from __future__ import annotations
-
 import re
 import types
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Where something is to be written is tried before anything is computed, and what is written is there whole or not."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -1,7 +1,5 @@
 """A key that is there twice is refused in every JSON file that the package takes."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

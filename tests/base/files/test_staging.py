@@ -1,7 +1,5 @@
 """What a process that was killed leaves is removed by the next run, and what a living one uses never is."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

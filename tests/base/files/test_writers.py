@@ -1,7 +1,5 @@
 """An output has one writer at a time, and a new output replaces nothing."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

@@ -7,8 +7,6 @@ Each writer keeps work next to the output, stages a file or a folder in small st
 exactly one ends well.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """A page for other devices: https with a certificate of its own, the same rules as on this machine, a code to scan."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import socket

@@ -1,7 +1,5 @@
 """onnxruntime-web without npm: from its registry, held to the same hashes."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Iterator

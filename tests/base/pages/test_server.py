@@ -1,7 +1,5 @@
 """The page's server: its own page gets the job's files, and nobody else gets anything."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import socket

@@ -1,7 +1,5 @@
 """On Dask: the same results, memory that is kept to, lost workers and schedulers, all told in one line."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -1,7 +1,5 @@
 """Tasks give the same here and on Dask; an error keeps its type and text; a bad scheduler is one line."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from typing import Any

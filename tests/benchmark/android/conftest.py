@@ -1,7 +1,5 @@
 """The harness for this machine, and stand-in phones to run it on."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

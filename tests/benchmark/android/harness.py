@@ -1,7 +1,5 @@
 """The harness, built here for tests: once, however many processes the tests run in."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import os

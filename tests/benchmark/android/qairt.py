@@ -6,8 +6,6 @@ and scripts that quote the tool's own words "Could not create context from binar
 and the columns of the viewer's table. A context here is a line with its architecture, and the weights of `tiny`.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Runners that are shell scripts: what the harness and the driver do when one goes wrong, without a runtime."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What adb says when something is wrong, and what a user is told."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable

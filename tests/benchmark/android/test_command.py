@@ -1,7 +1,5 @@
 """`devices` and `benchmark --device android` as a user types them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What is read from a phone's own words."""
 
-from __future__ import annotations
-
 import pytest
 from benchmark.android.standin import BATTERY, PROPERTIES, THERMAL
 

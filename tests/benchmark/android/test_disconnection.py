@@ -1,7 +1,5 @@
 """Cables that are pulled, at every step, and storage that is full: no finished round is lost, nothing goes on."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Whole runs on stand-in phones, over the real adb daemon."""
 
-from __future__ import annotations
-
 import base64
 import re
 import threading

@@ -1,7 +1,5 @@
 """The harness without a driver: its unit tests, and the tiny job by every runtime, here and on emulated 64-bit ARM."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

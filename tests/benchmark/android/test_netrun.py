@@ -1,7 +1,5 @@
 """A phone's NPU by Qualcomm's qnn-net-run: the real adb daemon, and a stand-in for the SDK (qairt.py)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The ready runners: put together where there is Python and adb alone, in the versions that bundles name."""
 
-from __future__ import annotations
-
 import functools
 import re
 import shutil

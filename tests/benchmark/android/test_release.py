@@ -1,7 +1,5 @@
 """The archive of ready runners: what it is made of, and how it comes from a release, over loopback."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """A phone behind a slow connection, as one that `android device remote` put on adb: what it has measured is fetched."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Models of two operations, what they should answer, and the job for them: runs everywhere, in no time."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import itertools

@@ -1,7 +1,5 @@
 """The browser's driver: rounds judged here, pages that end, and a real Chromium."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A stand-in of the service, with this user signed in, and programs for its phones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -4,8 +4,6 @@ It refuses what gcloud refuses: a command or flag that is not there, to work wit
 bucket, a time limit out of range. Its sessions are those of the stand-in service.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -14,8 +14,6 @@ not there, a flag that gcloud does not have. A job is run here, by mksh, with a 
 programs for x86-64 too, since those run here.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

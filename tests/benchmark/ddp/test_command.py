@@ -1,7 +1,5 @@
 """`benchmark --device ddp:...` as a user types it: several phones of which one is lost, and a run that is resumed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rented phones: a measurement by gcloud, and each fault as one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

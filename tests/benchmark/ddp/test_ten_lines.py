@@ -1,7 +1,5 @@
 """From an empty account to a row of the table: the lines of docs/farms.md, typed against the stand-in of gcloud."""
 
-from __future__ import annotations
-
 import json
 import re
 import runpy

@@ -1,7 +1,5 @@
 """What the tests of iPhone and Mac share: a folder that is a phone."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -7,8 +7,6 @@ errors to give, the next one first; null: none this time), `Documents/` (the app
 called). Shapes of answers and errors are those that devicectl was seen to write.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import plistlib

@@ -1,7 +1,5 @@
 """A Core AI bundle on a phone: the harness takes its driver for it, and every choice of units has to answer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whatever goes wrong with a phone is one line with a remedy and exit code 3, and finished rounds are kept."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

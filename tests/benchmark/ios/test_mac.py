@@ -1,7 +1,5 @@
 """--device mac: the harness as a program of this machine; and what keeps a stand-in from being taken for a device."""
 
-from __future__ import annotations
-
 import base64
 import json
 import platform

@@ -1,7 +1,5 @@
 """From a bundle to a table and back, through the real harness; only Core ML itself is stood in for."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What macos.yml runs that needs Xcode, on the stand-in for it; what needs Core ML itself runs on a Mac alone."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import zipfile

@@ -1,7 +1,5 @@
 """Each metric of a suite against counting by hand, and against published worked examples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import mean
 

@@ -1,7 +1,5 @@
 """A made suite gives the figures that are computed by hand; what is not there is not run, and then nothing averaged."""
 
-from __future__ import annotations
-
 import json
 import sys
 import tarfile

@@ -1,7 +1,5 @@
 """A sweep makes every combination once, keeps what is done and every error, and refuses what it cannot follow."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json

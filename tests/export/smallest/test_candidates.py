@@ -1,7 +1,5 @@
 """Which candidates there are, in which order they are tried, and which of them is taken."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest import mock
 

@@ -1,7 +1,5 @@
 """The search for the smallest bundle: what is tried first, what is ruled out, and that no failure is written."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

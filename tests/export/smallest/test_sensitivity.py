@@ -1,7 +1,5 @@
 """Bits layer by layer: each is measured alone, and the mixes take first what costs least."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

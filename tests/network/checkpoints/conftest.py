@@ -1,7 +1,5 @@
 """Small variants beside the packaged ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

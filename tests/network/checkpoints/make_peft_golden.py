@@ -8,8 +8,6 @@ A tensor's name is `CASE/base/...`, `CASE/adapter/...` or `CASE/merged/...`; the
 each case.
 """
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from pathlib import Path

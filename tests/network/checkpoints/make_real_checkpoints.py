@@ -5,8 +5,6 @@ venv/bin/pip install . "open_clip_torch[training]==3.3.*" "peft==0.21.*" "lightn
 venv/bin/python tests/network/checkpoints/make_real_checkpoints.py FOLDER
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import sys

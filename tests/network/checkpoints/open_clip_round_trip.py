@@ -11,8 +11,6 @@ weights. Exits with 1 if anything differs. RESULT keeps the bundles and training
 versions, so that targets can be run one after the other, with `--run plain`.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

@@ -1,7 +1,5 @@
 """Images are prepared as open_clip prepares them, and every variant that it knows is compared with it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import open_clip

@@ -1,7 +1,5 @@
 """Converting between layouts: both directions where there are two, lossless or refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """PE-Core and SigLIP2 at full depth with filled weights answer as open_clip's code does."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The files are as their libraries write them (names and entries from `make_real_c
 PEFT 0.21, Lightning 2.6, transformers 5.24); the last test reads the libraries' own files, where they were written.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Fetching from the hub: against a server on loopback that speaks its protocol, with everything that goes wrong."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import sys

@@ -1,7 +1,5 @@
 """Key maps: one key of theirs for one of ours, in every variant and layout, and shapes that go there and back."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint

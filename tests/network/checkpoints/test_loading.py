@@ -1,7 +1,5 @@
 """Loading: the variant and layout are told, weights of any float type load, and what does not fit is refused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

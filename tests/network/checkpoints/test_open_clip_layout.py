@@ -1,7 +1,5 @@
 """open_clip's layout in all its forms: timm towers, OpenAI's names, training checkpoints, single towers, twins."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """PE-Core's rotary positions are timm's with the pairs apart, and its ids open_clip's."""
 
-from __future__ import annotations
-
 import open_clip
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Position tables at another image size are what open_clip and timm make of them."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Which pictures a checkpoint was trained on: what says so, what is asked for, and what the bundle records."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """SigLIP2's vocabulary stands beside its checkpoint or in it and can be cut, and its scores are sigmoids."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Reading: every kind of damaged or foreign file is refused in one line that says what to do, and nothing is run."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """A CLIPModel or a SiglipModel of transformers loads from its folder, and answers as transformers does."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Names and shapes are compared at full depth, values at two layers a tower: all layers are of one kind.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

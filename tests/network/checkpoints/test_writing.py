@@ -1,7 +1,5 @@
 """Writing: whole or not at all, readable by others, and one line when it fails, whoever noticed the disk is full."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """The whole fold: what it refuses, what it reports, and that rounding is stated."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Each fold takes its modules and nothing else, leaves what is named, and keeps the output."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Licences as data: words that stand in the texts, answers that are yes only where both halves were read."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """How the command line names precisions, and how a bundle's folder does."""
 
-from __future__ import annotations
-
 import pytest
 
 from mobileclip_deploy.errors import UsageError

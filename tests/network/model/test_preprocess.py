@@ -1,7 +1,5 @@
 """Preprocessing equals torchvision's, whatever the file's mode and shape, and refuses what is not a whole image."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import struct

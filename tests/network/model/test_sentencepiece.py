@@ -1,7 +1,5 @@
 """Ids of a SentencePiece vocabulary are those of open_clip's tokenizer over transformers', in 20 languages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

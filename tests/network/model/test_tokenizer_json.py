@@ -1,7 +1,5 @@
 """A tokenizer.json that a stranger wrote is read, or refused in one line."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The tokenizer files of a bundle in transformers 4 and 5: loaded, copied, pickled and saved."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

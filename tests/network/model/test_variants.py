@@ -1,7 +1,5 @@
 """Variants: the cards are whole, their names are found however they are written, and layouts and sizes change them."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Core AI: what is written holds our numbers, is read back as it stands, and is run by Apple's own runtime."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

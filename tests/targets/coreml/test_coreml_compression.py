@@ -1,7 +1,5 @@
 """Core ML below 16 bits: what is stored, how large it is, and what is refused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

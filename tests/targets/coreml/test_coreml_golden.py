@@ -3,8 +3,6 @@
 Their weights are random, which amplifies rounding: figures below float32 are recorded, not gated (nano's are).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass

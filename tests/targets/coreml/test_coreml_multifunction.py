@@ -1,7 +1,5 @@
 """Both towers in one package: a function each, one file in the bundle, read and run by every command."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

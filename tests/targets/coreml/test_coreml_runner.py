@@ -1,7 +1,5 @@
 """On a Mac each compute unit of Core ML is checked by itself; here a stand-in for coremltools' MLModel is run."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """ExecuTorch bundles: names, types, delegates, values, bytes, and what is refused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

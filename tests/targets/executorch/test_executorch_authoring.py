@@ -1,7 +1,5 @@
 """Towers written for XNNPACK: the fast path and the plain modules compute what the tower computes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import TINY, network

@@ -3,8 +3,6 @@
 S0 alone: docs/figures/executorch.md says what is checked here and what benchmarks/goldens.py checks.
 """
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 from types import ModuleType

@@ -1,7 +1,5 @@
 """A .pte that takes batches of prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

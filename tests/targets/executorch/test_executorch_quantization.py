@@ -1,7 +1,5 @@
 """Quantized towers for XNNPACK: int8 that is int8, sizes, and stages that name what broke."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import numpy as np

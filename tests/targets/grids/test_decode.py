@@ -1,7 +1,5 @@
 """Stored numbers restored: integers, tables and halves of bytes, and the nearest number that a file can hold."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

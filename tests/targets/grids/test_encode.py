@@ -1,7 +1,5 @@
 """Weights as integers: near their values, and their bits where the runtime reads them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A weight is rounded as the targets encode it, and one that is on its grid stays there."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

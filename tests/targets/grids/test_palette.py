@@ -1,7 +1,5 @@
 """The look-up tables of palettized weights: near the optimum, the nearest entry each, the same each time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """LiteRT: what is written holds our numbers, is read back as it stands, and is run by LiteRT's own interpreter."""
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """LiteRT's GPU compiler on Mesa's software Vulkan: what it takes, what it leaves, and what becomes of a failure."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from unittest import mock

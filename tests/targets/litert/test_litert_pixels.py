@@ -1,7 +1,5 @@
 """LiteRT's image input as a bitmap has it: bytes with channels last, the same answers and one operator less to turn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Convolutions, products of matrices and attention: cases with what their definitions give."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

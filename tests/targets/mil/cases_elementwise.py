@@ -1,7 +1,5 @@
 """Elementwise ops and activations: cases with what their definitions give."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

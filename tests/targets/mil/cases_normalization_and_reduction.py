@@ -1,7 +1,5 @@
 """Normalizations, reductions and activation quantization: cases with what their definitions give."""
 
-from __future__ import annotations
-
 import numpy as np
 from targets.mil.programs import Case
 

@@ -1,7 +1,5 @@
 """Ops that rearrange, cut, join and gather: cases with what their definitions give."""
 
-from __future__ import annotations
-
 import numpy as np
 from targets.mil.programs import Case
 

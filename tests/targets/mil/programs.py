@@ -1,7 +1,5 @@
 """Small ML programs for the tests: written by coremltools' builder, saved, and loaded by the evaluator."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """Compressed weights come out as coremltools decompresses them, for every family and on whole models."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

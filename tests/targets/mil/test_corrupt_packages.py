@@ -1,7 +1,5 @@
 """A corrupt or hostile package is refused in one line, before anything outside it or beyond its sizes is touched."""
 
-from __future__ import annotations
-
 import shutil
 import struct
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """float16 emulation rounds every result that is declared float16, and only those; sums are accumulated in float32."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

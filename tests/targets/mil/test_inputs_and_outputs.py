@@ -1,7 +1,5 @@
 """Image and tensor inputs, outputs, classifiers and multifunction packages."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every op computes what its definition says and, where coremltools infers values, what it infers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

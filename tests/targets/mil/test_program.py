@@ -1,7 +1,5 @@
 """What a loaded program tells of itself, its traces, and what using it does not cost."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whole towers: the evaluator agrees with torch, notices planted faults, and is fast enough."""
 
-from __future__ import annotations
-
 import shutil
 import struct
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Towers to convert: small open_clip transformers with well-filled norms."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """MLX: what is written answers as the tower does, on this CPU, and is read back as it stands."""
 
-from __future__ import annotations
-
 import struct
 import sys
 import threading

@@ -1,7 +1,5 @@
 """The session option for exact int8 sums is set where the processor needs it, and nowhere else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ONNX bundles: names, types, opset, values, bytes."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Ranges of activations, and which nodes stay in float for them."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx_ir as ir
 import pytest

@@ -1,7 +1,5 @@
 """A causal text tower that takes several lengths, from export to benchmark."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Convolutions that double their channels, as depthwise ones: the same numbers, from the same constants in the file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

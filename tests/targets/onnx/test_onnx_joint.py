@@ -1,7 +1,5 @@
 """CLIP's joint ONNX file: what it holds, how it is checked, and what is refused."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files for readers of older opsets: the same answers, and what an opset cannot hold is refused."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What stands in front of a tower that takes pictures of any size, against Pillow: pixel by pixel."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import onnx

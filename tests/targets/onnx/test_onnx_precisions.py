@@ -1,7 +1,5 @@
 """ONNX bundles of quantized towers: what is in the files, how they run, how large they are."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What an operator of ONNX Runtime computes and moves, by the events of its profiler."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

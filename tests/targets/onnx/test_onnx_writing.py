@@ -1,7 +1,5 @@
 """Writing an ONNX model weight by weight."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

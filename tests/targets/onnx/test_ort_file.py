@@ -1,7 +1,5 @@
 """An .ort file is held to its origin whatever it is made of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

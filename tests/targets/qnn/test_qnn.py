@@ -1,7 +1,5 @@
 """Qualcomm's NPU: what is compiled answers on Qualcomm's emulator, and what cannot be placed is refused by name."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

@@ -1,7 +1,5 @@
 """Shards made by the published description are read, joined with their images, and trained on."""
 
-from __future__ import annotations
-
 import gc
 import io
 import json

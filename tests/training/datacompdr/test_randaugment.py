@@ -1,7 +1,5 @@
 """Stored augmentations give torchvision's pixels, to the bit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What `reinforce --write datacompdr` stores is read back as it was said, by this reader and by the published rules."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

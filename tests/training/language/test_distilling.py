@@ -1,7 +1,5 @@
 """A text tower distilled over parallel sentences, from the built-in checkpoint and its evaluation's names."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The committed text tower of nine languages: nano's image tower with it, and names that find their English ones."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What is read of parallel sentences, and what is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

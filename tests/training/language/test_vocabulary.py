@@ -1,7 +1,5 @@
 """A vocabulary of CLIP's kind: every tokenizer of ours reads it, and it cannot be lost on the way to a bundle."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

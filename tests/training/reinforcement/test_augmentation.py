@@ -1,7 +1,5 @@
 """Augmentations are numbers: the same numbers give the same pixels, and each does what its name says."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from PIL import Image

@@ -1,7 +1,5 @@
 """A reinforced dataset holds what its teachers say, is the same however often it was stopped, and notices damage."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

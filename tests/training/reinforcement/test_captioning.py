@@ -1,7 +1,5 @@
 """Synthetic captions are drawn as published, depend on the seed alone, and go on where they were stopped."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The loss is what arXiv 2311.17049 defines, computed here once more from the definition, in float64 and in loops."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pytest

@@ -1,7 +1,5 @@
 """A reinforced dataset has the same bytes on however many processes, also if one of them is killed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

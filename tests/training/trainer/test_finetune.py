@@ -1,7 +1,5 @@
 """The preset `finetune`: what it reads, freezes, slows and stops at; the mix with the original; what it refuses."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Sequence

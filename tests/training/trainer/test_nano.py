@@ -1,7 +1,5 @@
 """The built-in checkpoint: what is committed is whole, small, conditioned for float16, and as good as its card says."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

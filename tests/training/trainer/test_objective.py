@@ -1,7 +1,5 @@
 """The loss with anchors is what its definition says, in float64 and one number at a time."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The papers' runs as presets: settings, schedule and loss."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

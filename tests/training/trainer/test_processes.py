@@ -1,7 +1,5 @@
 """Shares of a batch, batches in parts, and bfloat16: what processes and small memories do to a training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Training follows its recipe, resumes to the same bits after kill -9, and refuses what it cannot train on."""
 
-from __future__ import annotations
-
 import csv
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@ prints a row for each mistake, and how many were named. With a bundle its image 
 so that the mistake is mixed with the loss of a precision.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import re

@@ -1,7 +1,5 @@
 """Faults of conversions, each a change of the unfolded torch network before it is converted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch

@@ -7,8 +7,6 @@ OUT/verdicts.json, so that an interrupted run goes on. A fault is `named` (the r
 a clean file is `same`, or `refused`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

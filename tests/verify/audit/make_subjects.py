@@ -7,8 +7,6 @@ tower; of kind `joint` the file is both `image` and `text`. What a kind needs is
 that is missing is reported, and its kind is left out. Existing files are kept, so that an interrupted run goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import copy

@@ -3,8 +3,6 @@
 `hangs` answers no more, `dies` ends, and `repeats` gives the answer of the request before.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

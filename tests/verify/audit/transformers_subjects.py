@@ -10,8 +10,6 @@ transformers 4.57, in an environment of their own, since the exporter does not i
 of its own, since these packages draw other weights from the seed.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json

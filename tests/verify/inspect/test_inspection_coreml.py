@@ -1,7 +1,5 @@
 """What `inspect` tells of a Core ML package, in words and as JSON."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Self-attention: over feature maps in the MCi towers, over token sequences in the transformers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

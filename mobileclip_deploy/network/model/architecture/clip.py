@@ -1,7 +1,5 @@
 """The two towers and the temperature, built from a variant."""
 
-from __future__ import annotations
-
 import math
 from contextlib import nullcontext
 from typing import Any

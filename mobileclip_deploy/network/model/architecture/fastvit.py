@@ -1,7 +1,5 @@
 """MCi image towers: FastViT (arXiv 2303.14189) as in MobileCLIP (arXiv 2311.17049, 2508.20691)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from mobileclip_deploy.network.model.architecture.attention import AttentionBlock

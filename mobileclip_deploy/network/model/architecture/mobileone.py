@@ -5,8 +5,6 @@ form a block sums its branches; in inference form (see `mobileclip_deploy.networ
 `conv`.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -3,8 +3,6 @@
 One definition serves images (k x k kernels) and, with 1 x k kernels, the `mct` text tower.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Text towers: `base`, a transformer (causal or not), and `mct`, the same between two RepMixer blocks."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -2,8 +2,6 @@
 PE-Core's with rotary positions and attention pooling. Also SigLIP2's, pooled by attention and without a class
 token."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

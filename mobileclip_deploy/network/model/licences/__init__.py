@@ -4,8 +4,6 @@
 words are quoted, with their source. A use that no text permits or forbids clearly is "unknown".
 """
 
-from __future__ import annotations
-
 import json
 from datetime import date
 from functools import cache

@@ -1,7 +1,5 @@
 """Chips that a package can be linted for, and their differences by public sources."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion

@@ -1,7 +1,5 @@
 """Result of linting: every operation with its status and findings, and shares; and a comparison of two results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar

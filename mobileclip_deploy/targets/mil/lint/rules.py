@@ -1,8 +1,6 @@
 """All rules: on the units that can run an op, on the values computed there, and on a package as a whole. Also `lint`,
 which applies them to a program."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

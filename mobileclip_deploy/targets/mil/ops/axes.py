@@ -6,8 +6,6 @@ counts from the end. A 0 in the shape of a reshape copies that dimension of the 
 either, and both are refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

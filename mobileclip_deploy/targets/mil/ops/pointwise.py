@@ -4,8 +4,6 @@ Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/elementwise_unary.py
 and iOS17/quantization_ops.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

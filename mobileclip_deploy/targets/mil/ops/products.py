@@ -3,8 +3,6 @@
 Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/conv.py, linear.py and iOS18/transformers.py.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

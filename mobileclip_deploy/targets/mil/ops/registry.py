@@ -10,8 +10,6 @@ The annotation of a parameter decides the type of the function's argument:
 A parameter without default is required; an input that the function does not name is an error when the program is built.
 """
 
-from __future__ import annotations
-
 import inspect
 import typing
 from collections.abc import Callable, Mapping

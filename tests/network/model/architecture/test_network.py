@@ -1,7 +1,5 @@
 """The network in training form: what the cards say is what is built, and what differs between layouts differs."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import tiny_variant

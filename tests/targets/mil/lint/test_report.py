@@ -1,7 +1,5 @@
 """Shares, switches and comparison of packages, and what `lint` prints of them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every rule fires on an op that falls under it, written by coremltools' builder, and not on its harmless sibling."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
