@@ -18,9 +18,9 @@ MOST_CIRCLES = 0
 MOST_PACKAGE_LINES = 75_800
 """Lines of the package; each room has its share of what is free."""
 MOST_LINES = {
-    "targets": 20_330,
+    "targets": 20_320,
     "benchmark": 11_200,
-    "network": 7_090,
+    "network": 7_100,
     "training": 5_378,
     "verify": 8_700,
     "cli": 3_280,

@@ -150,6 +150,8 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     if TOKENIZER in file.metadata:
         card = _with_file_vocabulary(file, card)
     if layout == open_clip.NAME:
+        if all(name.startswith(open_clip.TOWERS["image"]) for name in file.shapes):  # timm's own files lack the prefix
+            file = replace(file, traces=(*file.traces, "the image tower alone"))
         file = file.renamed(open_clip.canonical_names(file.shapes))
     candidate, notes = _by_keys(file, layout, repository) if card is None else (_required(file, layout, card), ())
     candidate = _with_pieces(file, candidate)

@@ -14,7 +14,7 @@ from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, ExpectedTensor, grid_side
 from mobileclip_deploy.network.checkpoints.identity import Identity, identify
-from mobileclip_deploy.network.checkpoints.preprocessing import CARD, chosen_preprocess
+from mobileclip_deploy.network.checkpoints.preprocessing import CARD, card_notes, chosen_preprocess
 from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile, open_tensors
 from mobileclip_deploy.network.checkpoints.vocabulary import distilled
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_file, checkpoint_sha256
@@ -90,6 +90,8 @@ def load_identified(
         pictures = with_fields(model.variant.preprocess, **values)
         model.variant = with_fields(model.variant, preprocess=pictures)
         record = with_fields(record, preprocess=taken, notes=(*record.notes, *_told(taken)))
+    elif notes := card_notes(identity, origin.repository):
+        record = with_fields(record, notes=(*record.notes, *notes))
     model.provenance, model.trained_head = record, identity.head
     return model
 

@@ -28,6 +28,10 @@ RESIZE_MODES = {"shorter_side": "shortest", "squash": "squash"}
 DEFAULTS = {"mean": CLIP_MEAN, "std": CLIP_STD, "interpolation": "bicubic"}
 
 
+class UnknownPreprocess(CheckpointError):
+    """Raised if a checkpoint was trained further and nothing records its mean, std and interpolation."""
+
+
 def chosen_preprocess(
     identity: Identity, asked: str | Path | TakenPreprocess | None, repository: str | None = None
 ) -> TakenPreprocess | None:
@@ -42,7 +46,7 @@ def chosen_preprocess(
     Raises:
         UsageError: an unknown word, or a file that does not exist.
         InvalidInput: the file cannot be used.
-        CheckpointError: the checkpoint was fine-tuned with open_clip, and its preprocessing is unknown.
+        UnknownPreprocess: the checkpoint was trained further with open_clip, and its preprocessing is unknown.
     """
     card = identity.candidate.definition.preprocess
     if isinstance(asked, TakenPreprocess):
@@ -67,7 +71,7 @@ def chosen_preprocess(
         network = config.get("model_cfg")
         if isinstance(network, dict) and network.get("embed_dim") == identity.variant.embed_dim:
             return _read(card, config, CONFIG, config_file)
-    _refuse_untold(identity, card, repository)
+    _refuse_unrecorded(identity, card, repository)
     return None
 
 
@@ -122,19 +126,33 @@ def _named(card: Preprocess, taken: TakenPreprocess) -> TakenPreprocess:
     return taken.model_copy(update={"taken_from": CARD}) if same else taken
 
 
-def _refuse_untold(identity: Identity, card: Preprocess, repository: str | None) -> None:
+def card_notes(identity: Identity, repository: str | None) -> tuple[str, ...]:
+    """Returns a note if the card sets the preprocessing of an open_clip checkpoint that no publisher named."""
+    card, variant = identity.candidate.definition.preprocess, identity.variant
+    if identity.layout != open_clip.NAME or not _ambiguous(identity, card, repository):
+        return ()
+    return (
+        f"pictures as {variant.name}'s card says (mean {card.mean[0]:g}, std {card.std[0]:g}, {card.interpolation}): "
+        f"{identity.file.path.name} does not record its own; `preprocess` sets others",
+    )
+
+
+def _ambiguous(identity: Identity, card: Preprocess, repository: str | None) -> bool:
+    """Returns whether a checkpoint with pictures may have been trained on another mean and std than its card's."""
+    file, sources = identity.file, identity.variant.sources
+    published = any(repository == source.repository or file.path.name == source.file for source in sources)
+    return "image" in identity.towers and not published and (card.mean, card.std) != (CLIP_MEAN, CLIP_STD)
+
+
+def _refuse_unrecorded(identity: Identity, card: Preprocess, repository: str | None) -> None:
     """Refuses a checkpoint that was trained further if the card's mean or std are not open_clip's own: nothing records
     which were used."""
-    file, variant = identity.file, identity.variant
-    published = {(source.repository, source.file) for source in variant.sources}
-    if not file.traces or (card.mean, card.std) == (CLIP_MEAN, CLIP_STD):
-        return
-    if any(repository == hub_name or file.path.name == name for hub_name, name in published):
-        return
-    raise CheckpointError(
-        f"{file.path} was trained further (it holds {', '.join(file.traces)}), and does not record its "
-        f"preprocessing: that of {variant.name}'s card (mean {card.mean[0]:g}, std {card.std[0]:g}, "
-        f"{card.interpolation}), or OpenAI's (mean {CLIP_MEAN[0]:.3g}, std {CLIP_STD[0]:.3g}, bicubic), which "
-        f"open_clip takes where it starts from a local file; say which with `preprocess={OPENAI!r}` or "
-        f"`preprocess={CARD!r}`, or give the {CONFIG}"
-    )
+    file, signs = identity.file, (*identity.file.traces, *(["a head"] if identity.head else []))
+    if signs and _ambiguous(identity, card, repository):
+        raise UnknownPreprocess(
+            f"{file.path} seems to be trained further (it holds {', '.join(signs)}), and does not record its "
+            f"preprocessing: that of {identity.variant.name}'s card (mean {card.mean[0]:g}, std {card.std[0]:g}, "
+            f"{card.interpolation}), or OpenAI's (mean {CLIP_MEAN[0]:.3g}, std {CLIP_STD[0]:.3g}, bicubic), which "
+            f"open_clip takes where it starts from a local file; say which with `preprocess={OPENAI!r}` or "
+            f"`preprocess={CARD!r}`, or give the {CONFIG}"
+        )

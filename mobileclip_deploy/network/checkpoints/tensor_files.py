@@ -4,6 +4,7 @@ read through its restricted unpickler, memory-mapped, and the state dict is foun
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import pickle
 import re
@@ -92,7 +93,7 @@ def _open_shards(path: Path) -> TensorFile:
     if len(owners) < sum(len(file.shapes) for file in files):
         raise CheckpointError(f"{path}: two shards have the same tensor; save the model again")
     shapes = {name: file.shapes[name] for name, file in owners.items()}
-    traces = tuple(dict.fromkeys(trace for file in files for trace in file.traces))
+    traces = tuple(dict.fromkeys(("shards", *(trace for file in files for trace in file.traces))))
     return TensorFile(path, shapes, lambda name: owners[name].read(name), files[0].metadata, traces=traces)
 
 
@@ -107,13 +108,16 @@ def _reader(path: Path, get: Callable[[str], Tensor], names: Mapping[str, str]) 
 
 
 def _prefix(names: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns the prefix that training on several processes leaves, if one name has it."""
-    return ("the prefix `module.`",) if any(name.startswith("module.") for name in names.values()) else ()
+    """Returns a prefix that training code leaves, and no publisher's file has."""
+    wrapped = {plain: name for plain, name in names.items() if name != plain and not name.startswith(TINYCLIP)}
+    prefixes = (name.removesuffix(plain) for plain, name in wrapped.items())
+    return tuple(f"the prefix `{prefix}`" for prefix in itertools.islice(prefixes, 1))
 
 
-# Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, PEFT, TinyCLIP.
 # TinyCLIP keeps its towers and the temperature in modules of their own.
-WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
+TINYCLIP = ("_image_encoder.", "_text_encoder.", "_logit_scale.")
+# Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, TinyCLIP.
+WRAPPERS = ("module.", "_orig_mod.", *TINYCLIP)
 # Stripped only if every key has it: `model.` may also be a part of a layout's own names.
 COMMON = ("base_model.model.", "model.", "clip.", "clip_model.", "net.")
 
@@ -144,13 +148,8 @@ STATE_DICT_KEY, PICKLE_BYTES = b"\n\x00\x00\x00state_dict", 64 << 20
 """A string of pickle: its length, then its characters."""
 TORCHSCRIPT_CODE = "/code/__torch__"
 DEEPEST = 4
-TRACES = ("epoch", "optimizer")
-"""Entries of open_clip's training checkpoints that are not weights."""
-LIGHTNING = "pytorch-lightning_version"
-LIGHTNING_NOTE = (
-    "saved by Lightning, which does not record how pictures were preprocessed: the card's mean, std and interpolation "
-    "are used; `preprocess` sets others"
-)
+TRACES = ("epoch", "optimizer", "pytorch-lightning_version")
+"""Entries of open_clip's and Lightning's training checkpoints that are not weights."""
 
 
 def _open_pickle(path: Path, zipped: bool) -> TensorFile:
@@ -181,11 +180,9 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
     notes = (f"{path.name} holds averaged weights ({used}); they are used, `{passed}` is not",) if passed else ()
     names = _plain_names(path, list(tensors))
     shapes = {plain: tuple(tensors[name].shape) for plain, name in names.items()}
-    if isinstance(data, Mapping) and LIGHTNING in data:
-        notes = (*notes, LIGHTNING_NOTE)
-        left: tuple[str, ...] = ()
-    else:
-        left = tuple(trace for trace in TRACES if isinstance(data, Mapping) and trace in data)
+    left = tuple(trace for trace in TRACES if isinstance(data, Mapping) and trace in data)
+    if used in EMA:
+        left = (*left, f"averaged weights ({used})")
     reader = _reader(path, tensors.__getitem__, names)
     return TensorFile(path, shapes, reader, notes=notes, traces=(*left, *_prefix(names)))
 
@@ -237,9 +234,8 @@ def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]
     if OPTIMIZER & data.keys():
         return {}, "", ""
     tensors = {key: value for key, value in data.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    # torch's AveragedModel counts its updates in a tensor, and puts `module.` before all names of the weights.
-    averaged = tensors.pop("n_averaged", None) is not None
-    return {key.removeprefix("module.") if averaged else key: value for key, value in tensors.items()}, "", ""
+    tensors.pop("n_averaged", None)  # the count of updates of torch's AveragedModel
+    return tensors, "", ""
 
 
 def _without(data: Any) -> str:

@@ -200,6 +200,8 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
         options, notes = (*options, "--preprocess", OPENAI), (*notes, str(error))
     if identity.towers == ("image",):
         options = (*options, "--tower", "image")
+    if identity.head is not None:
+        options = (*options, "--labels", "NAMES.txt")
     return CheckpointInspection(
         layout=identity.layout,
         variant=identity.variant.name,

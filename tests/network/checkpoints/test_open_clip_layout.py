@@ -69,6 +69,14 @@ def test_openais_extra_numbers_and_a_logit_scale_with_a_dimension_are_taken(tmp_
     assert model.logit_scale.shape == ()
 
 
+def of_card(file: str, variant: str) -> str:
+    """Note of a checkpoint whose preprocessing is its card's, since nothing else records one."""
+    return (
+        f"pictures as {variant}'s card says (mean 0, std 1, bilinear): {file} does not record its own; "
+        "`preprocess` sets others"
+    )
+
+
 class TestTwins:
     """Variants that a file cannot tell apart."""
 
@@ -77,6 +85,7 @@ class TestTwins:
         assert model.variant.name == "tiny_patch"
         assert model.provenance.notes == (
             "a.pt is taken for tiny_patch; tiny_twin is the same network: `variant` says which it is",
+            of_card("a.pt", "tiny_patch"),
         )
 
     @pytest.mark.parametrize("place", ["tiny-twin.pt", "Tiny_Twin-finetuned.pt", "tiny_twin/best.pt"])
@@ -85,7 +94,7 @@ class TestTwins:
         path.parent.mkdir(exist_ok=True)
         model = load(write(path, checkpoint("tiny_patch", "open_clip")))
         assert model.variant.name == "tiny_twin"
-        assert model.provenance.notes == ()
+        assert model.provenance.notes == (of_card(path.name, "tiny_twin"),)
 
     def test_the_option_or_a_repository_decides_and_no_name_within_a_word(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tiny_patch.pt", checkpoint("tiny_patch", "open_clip"))
@@ -117,7 +126,7 @@ class TestSingleTowers:
 
     def test_image_alone(self, tmp_path: Path) -> None:
         weights = {k: v for k, v in checkpoint("tiny_five", "open_clip").items() if k.startswith("visual.")}
-        model = load(write(tmp_path / "a.pt", weights))
+        model = load(write(tmp_path / "a.pt", weights), preprocess="card")
         assert model.towers == ("image",)
         assert model.text is None
         assert model.provenance.towers == ("image",)
@@ -184,7 +193,8 @@ class TestImageSize:
         weights["visual.trunk.pos_embed"] = torch.randn(1, 1 + 36, 32)
         model = load(write(tmp_path / "tiny_patch.pt", weights))
         assert model.variant.preprocess.size == 96
-        assert model.provenance.notes == ("image size 96 px; tiny_patch was published at 64",)
+        size = "image size 96 px; tiny_patch was published at 64"
+        assert model.provenance.notes == (size, of_card("tiny_patch.pt", "tiny_patch"))
         assert torch.equal(model.image.positional_embedding, weights["visual.trunk.pos_embed"][0])  # type: ignore[union-attr]
         weights["visual.trunk.pos_embed"] = torch.randn(1, 18, 32)
         assert "visual.trunk.pos_embed [1, 18, 32], wanted [1, 17, 32]" in refusal(write(tmp_path / "a.pt", weights))
